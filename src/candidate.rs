@@ -1,0 +1,59 @@
+//! A candidate: a person whose exposures pass the rule; to be reviewed by people, then notified.
+
+use crate::exposure::Exposure;
+use crate::rule::CandidateRule;
+use crate::time::Millis;
+
+/// One row of the candidates table, without its person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Cases whose exposure passes.
+    pub case_count: u64,
+    /// The case of the strongest passing exposure.
+    pub case: u32,
+    /// That exposure's direct time.
+    pub direct_ms: Millis,
+    /// That exposure's confirmed time.
+    pub confirmed_ms: Millis,
+    /// Start of the first encounter of all passing exposures.
+    pub first_at: Millis,
+    /// End of the last encounter of all passing exposures.
+    pub last_at: Millis,
+    /// Encounters of all passing exposures.
+    pub evidence_count: u64,
+}
+
+/// Whether an exposure reaches every threshold that is set, and its person is no case.
+pub fn passes(exposure: &Exposure, rule: &CandidateRule) -> bool {
+    let reaches = |value: Millis, least: Option<Millis>| least.is_none_or(|least| value >= least);
+    !exposure.person_is_case
+        && exposure.direct_ms >= rule.direct_ms_min
+        && reaches(exposure.confirmed_ms, rule.confirmed_ms_min)
+        && reaches(exposure.longest_ms, rule.longest_ms_min)
+        && reaches(exposure.peak_24h_ms, rule.peak_24h_ms_min)
+}
+
+/// The candidate that a person's exposures make, if any of them passes. Exposures come in the order of
+/// their cases; the strongest has the largest direct time, then the smallest case_id.
+pub fn candidate(exposures: &[Exposure], rule: &CandidateRule) -> Option<Candidate> {
+    let mut candidate: Option<Candidate> = None;
+    for exposure in exposures.iter().filter(|e| passes(e, rule)) {
+        let row = candidate.get_or_insert(Candidate {
+            case_count: 0,
+            case: exposure.case,
+            direct_ms: exposure.direct_ms,
+            confirmed_ms: exposure.confirmed_ms,
+            first_at: exposure.first_at,
+            last_at: exposure.last_at,
+            evidence_count: 0,
+        });
+        row.case_count += 1;
+        row.evidence_count += exposure.encounter_count;
+        row.first_at = row.first_at.min(exposure.first_at);
+        row.last_at = row.last_at.max(exposure.last_at);
+        if exposure.direct_ms > row.direct_ms {
+            (row.case, row.direct_ms, row.confirmed_ms) = (exposure.case, exposure.direct_ms, exposure.confirmed_ms);
+        }
+    }
+    candidate
+}

@@ -1,0 +1,197 @@
+//! `explain OUT --person ID`: the evidence about one person, as text or JSON.
+
+use crate::error::{Error, Problem, Result};
+use crate::io::{output, results};
+use crate::person::PersonId;
+use crate::time::{Tz, local_text};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Show the evidence about one person in an output folder.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The output folder of a run.
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// The person, as person_id is written in the files; binary ids in hexadecimal.
+    #[arg(long, value_name = "ID")]
+    person: String,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Explain {
+    /// Reads the tables and says what they hold about the person.
+    pub fn run(&self) -> Result<u8> {
+        let manifest = self.manifest()?;
+        let kind = results::person_type(&self.out, "exposures.parquet")?;
+        let person = kind.and_then(|kind| kind.parse(&self.person)).ok_or_else(|| {
+            Error::Job(Problem::new(
+                "--person",
+                match kind {
+                    Some(kind) => format!("a {} person_id, as in this output", kind.kind()),
+                    None => "an output with person_id".to_string(),
+                },
+                "something else",
+                "write it as it stands in the files",
+            ))
+        })?;
+        let evidence = json!({
+            "job": manifest["job"],
+            "purpose": manifest["purpose"],
+            "as_of": manifest["as_of"],
+            "rule": manifest["rule"],
+            "candidate": self.rows("candidates.parquet", &person)?.into_iter().next(),
+            "exposures": self.rows("exposures.parquet", &person)?,
+            "encounters": self.rows("encounters.parquet", &person)?,
+            "is_case": self.rows("cases.parquet", &person)?,
+        });
+        let text = match self.format {
+            Format::Json => format!("{evidence:#}\n"),
+            Format::Text => as_text(&evidence, &manifest),
+        };
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|e| output::cannot_write(std::path::Path::new("standard output"), &e))?;
+        Ok(0)
+    }
+
+    fn manifest(&self) -> Result<Value> {
+        let path = self.out.join("manifest.json");
+        let problem = |found: String| {
+            Error::Input(Problem::new(path.display().to_string(), "the manifest of a run", found, "give the folder that a run wrote"))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| problem(e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| problem(e.to_string()))
+    }
+
+    fn rows(&self, name: &str, person: &PersonId) -> Result<Vec<Value>> {
+        let batches = results::read_table(&self.out, name)?;
+        let rows = results::rows_of(&batches, person)?;
+        Ok(rows.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| row_value(batch, row))).collect())
+    }
+}
+
+/// One row as JSON; the person's own id is left out, as whoever asks knows it.
+fn row_value(batch: &RecordBatch, row: usize) -> Value {
+    let schema = batch.schema();
+    let fields = schema.fields().iter().zip(batch.columns()).filter(|(f, _)| f.name() != "person_id");
+    let cells = fields.map(|(field, column)| (field.name().clone(), cell(column.as_ref(), row)));
+    Value::Object(cells.collect::<Map<_, _>>())
+}
+
+fn cell(column: &dyn Array, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Utf8 => json!(column.as_string::<i32>().value(row)),
+        DataType::Int64 => json!(column.as_primitive::<Int64Type>().value(row)),
+        DataType::UInt64 => json!(column.as_primitive::<UInt64Type>().value(row)),
+        DataType::Float64 => json!(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Boolean => json!(column.as_boolean().value(row)),
+        kind if *kind == results::stamp_type() => {
+            json!(crate::time::utc_text(column.as_primitive::<TimestampMillisecondType>().value(row)))
+        }
+        _ => Value::Null,
+    }
+}
+
+fn as_text(evidence: &Value, manifest: &Value) -> String {
+    let zone: Tz = manifest["time_zone"].as_str().and_then(|z| z.parse().ok()).unwrap_or(Tz::UTC);
+    let rule = &manifest["rule"];
+    let at = |value: &Value| match value.as_str().and_then(crate::time::parse) {
+        Some(crate::time::Written::Instant(at)) => local_text(at, zone),
+        _ => "unknown".to_string(),
+    };
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "unknown".to_string(),
+        other => other.to_string(),
+    };
+    let mut text = format!(
+        "{}: {}\nrule {} version {}, as of {} ({})\n",
+        word(&evidence["job"]),
+        word(&evidence["purpose"]),
+        word(&rule["name"]),
+        word(&rule["version"]),
+        at(&evidence["as_of"]),
+        zone.name()
+    );
+    match &evidence["candidate"] {
+        Value::Null => text.push_str("\nNo candidate.\n"),
+        c => text.push_str(&format!(
+            "\nCandidate: code {}, {}, reason {}\n  strongest with case {}: direct {} s, of it confirmed {} s\n  {} case(s), {} encounter(s) from {} to {}\n  expires {}\n",
+            word(&c["code"]),
+            word(&c["status"]).replace('_', " "),
+            word(&c["reason"]),
+            word(&c["case_id"]),
+            c["direct_s"],
+            c["confirmed_s"],
+            c["case_count"],
+            c["evidence_count"],
+            at(&c["first_at"]),
+            at(&c["last_at"]),
+            at(&c["expires_at"])
+        )),
+    }
+    for case in evidence["is_case"].as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "\nThe person is case {} itself, infectious from {} to {}.\n",
+            word(&case["case_id"]),
+            at(&case["infectious_from"]),
+            at(&case["infectious_to"])
+        ));
+    }
+    let none = Vec::new();
+    let encounters = evidence["encounters"].as_array().unwrap_or(&none);
+    let exposures = evidence["exposures"].as_array().unwrap_or(&none);
+    if exposures.is_empty() {
+        text.push_str("\nNo exposure is kept in this output.\n");
+    }
+    for e in exposures {
+        text.push_str(&format!(
+            "\nExposure to case {} by {}\n  direct {} s (longest run {} s, most in 24 h {} s), confirmed {} s, indirect {} s\n  nearest {}, {} encounter(s) from {} to {}\n",
+            word(&e["case_id"]),
+            word(&e["sources"]),
+            e["direct_s"],
+            e["longest_s"],
+            e["peak_24h_s"],
+            e["confirmed_s"],
+            e["indirect_s"],
+            e["distance_m_min"].as_f64().map_or("not measured".to_string(), |m| format!("{m:.1} m")),
+            e["encounter_count"],
+            at(&e["first_at"]),
+            at(&e["last_at"])
+        ));
+        let of_case: Vec<&Value> = encounters.iter().filter(|m| m["case_id"] == e["case_id"]).collect();
+        if of_case.is_empty() {
+            text.push_str("  its encounters are not kept in this output (run with --encounters all)\n");
+        }
+        for m in of_case {
+            text.push_str(&format!(
+                "  {} to {}  {:<8} {} with the case's {}{}{}, {}\n",
+                at(&m["start"]),
+                at(&m["end"]),
+                word(&m["kind"]),
+                word(&m["source"]),
+                word(&m["case_source"]),
+                m["place"].as_str().map_or(String::new(), |p| format!(" at {p}")),
+                m["distance_m"].as_f64().map_or(String::new(), |d| format!(", {d:.1} m apart")),
+                if m["bracketed"] == json!(true) { "confirmed by the pings around it" } else { "resting on the last ping" }
+            ));
+        }
+    }
+    text
+}

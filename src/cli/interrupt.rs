@@ -1,0 +1,23 @@
+//! Ctrl-C and SIGTERM: stop within a second, leave nothing behind.
+
+use crate::pipeline::watch::Watch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a run may take to stop by itself.
+const GRACE: Duration = Duration::from_millis(700);
+
+/// Stops the run at its next batch; ends the process if that takes too long.
+pub fn install(watch: &Arc<Watch>) {
+    let watch = Arc::clone(watch);
+    let handler = move || {
+        watch.stop();
+        std::thread::sleep(GRACE);
+        crate::io::output::abandon();
+        eprintln!("error: {}", crate::error::Error::Interrupted);
+        std::process::exit(130);
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("signals cannot be caught ({error}): an interrupted run may leave a .partial folder");
+    }
+}

@@ -1,0 +1,205 @@
+//! The command line: one command a file, and the only place that prints.
+
+mod check;
+mod explain;
+mod interrupt;
+mod progress;
+mod run;
+mod summary;
+
+use crate::config::{Config, Overrides};
+use crate::error::{Error, Problem, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Finds who shared place and time with confirmed cases, from location pings in Parquet.
+///
+/// It writes candidates, each with its evidence, for people to review. It assigns no code by itself,
+/// and it accepts no list of persons to look for.
+#[derive(Debug, Parser)]
+#[command(name = "copresence", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage or job file, 3 stopped by a safeguard, \
+4 done with warnings under --strict, 130 stopped by a signal.\nResults go to standard output, all else to standard error.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a job: read pings and cases, write candidates with their evidence.
+    Run(run::Run),
+    /// Check a job and its inputs; nothing is computed or written.
+    Check(check::Check),
+    /// Show the evidence about one person in an output folder.
+    Explain(explain::Explain),
+}
+
+/// Flags of all commands that take a job.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The job file (TOML).
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Output folder [default: out/NAME beside the job file].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Worker threads [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Memory budget, as 4GiB or 500MB [default: half of the machine's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+    /// Look back from this instant instead of the job's as_of, as 2022-03-22T00:00:00+08:00.
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<String>,
+    /// Override one key of the job file, as rule.candidate.direct_s_min=900; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How progress is shown on standard error: auto is a bar on a terminal and plain lines elsewhere.
+    #[arg(long, value_enum, default_value_t = progress::Style::Auto)]
+    progress: progress::Style,
+    /// How warnings and errors are written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Replace an earlier output.
+    #[arg(long)]
+    force: bool,
+    /// Rows decoded at once by each thread.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
+    batch_rows: Option<u32>,
+    /// Read a prepared store instead of the feeds (not in this version).
+    #[arg(long, value_name = "DIR", hide = true)]
+    store: Option<PathBuf>,
+}
+
+/// How warnings and errors are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// How warnings and errors are to be written.
+    pub fn log_format(&self) -> LogFormat {
+        match &self.command {
+            Command::Run(run) => run.job.log_format,
+            Command::Check(check) => check.job.log_format,
+            Command::Explain(_) => LogFormat::Text,
+        }
+    }
+
+    /// Runs the command; its exit code.
+    pub fn run(self) -> Result<u8> {
+        match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Explain(explain) => explain.run(),
+        }
+    }
+}
+
+impl JobArgs {
+    /// The configuration that the job file and these flags make.
+    fn config(&self, overrides: Overrides) -> Result<Config> {
+        if self.store.is_some() {
+            return Err(Error::Job(Problem::new(
+                "--store",
+                "feeds in the job file",
+                "a prepared store",
+                format!("leave it out: copresence {} has no store yet", env!("CARGO_PKG_VERSION")),
+            )));
+        }
+        let text = std::fs::read_to_string(&self.job).map_err(|e| {
+            Error::Job(Problem::new(
+                self.job.display().to_string(),
+                "a job file",
+                e.to_string(),
+                "check the path; README.md shows a job file",
+            ))
+        })?;
+        let overrides = Overrides {
+            out: self.out.clone(),
+            threads: self.threads.map(usize::from),
+            memory_bytes: self.memory,
+            batch_rows: self.batch_rows.map(|n| n as usize),
+            as_of: self.as_of.clone(),
+            set: self.set.clone(),
+            force: self.force,
+            ..overrides
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let machine_bytes = crate::io::machine::memory_bytes().unwrap_or(8 << 30);
+        Config::new(&self.job, &text, &overrides, machine_bytes, cores)
+    }
+}
+
+fn parse_size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        "tib" => 1_099_511_627_776.0,
+        _ => return Err("write a size as 4GiB, 500MB or a number of bytes".into()),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n * factor >= 1_048_576.0 => Ok((n * factor) as u64),
+        Ok(_) => Err("at least 1MiB".into()),
+        Err(_) => Err("write a size as 4GiB, 500MB or a number of bytes".into()),
+    }
+}
+
+/// Sends warnings to standard error.
+pub fn start_log(format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    // A second logger in one process is no fault: the first one stays.
+    drop(match format {
+        LogFormat::Text => builder.without_time().with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    });
+}
+
+/// Writes the error that ended the program.
+pub fn show_error(error: &Error, format: LogFormat) {
+    match (format, error) {
+        (LogFormat::Text, _) => eprintln!("error: {error}"),
+        (LogFormat::Json, Error::Interrupted) => tracing::error!("{error}"),
+        (LogFormat::Json, Error::Job(p) | Error::Input(p) | Error::Output(p) | Error::Memory(p)) => {
+            tracing::error!(place = p.place, expected = p.expected, found = p.found, cure = p.cure, "failed");
+        }
+    }
+}
+
+/// A decoder that panics on a broken file is an error like any other, so it says nothing by itself.
+pub fn quiet_decoder_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !crate::io::files::in_guard() {
+            usual(info);
+        }
+    }));
+}
+
+/// 1234567 as 1,234,567.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

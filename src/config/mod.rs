@@ -1,0 +1,486 @@
+//! The job file and the command line become one checked configuration, here and nowhere else.
+
+mod rules;
+mod section;
+
+use crate::datum::Datum;
+use crate::error::{Error, Problem, Result};
+use crate::resolve::Scope;
+use crate::rule::{Motion, Rule, Source, StayRule};
+use crate::time::{Edge, Millis, TimeUnit, Tz, Written, parse, seconds_to_millis};
+use section::{Job, Section};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Default rows of a batch that is decoded at once.
+pub const BATCH_ROWS: usize = 65_536;
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+/// What the command line says beside the job file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--out`.
+    pub out: Option<PathBuf>,
+    /// `--threads`.
+    pub threads: Option<usize>,
+    /// `--memory`, bytes.
+    pub memory_bytes: Option<u64>,
+    /// `--batch-rows`.
+    pub batch_rows: Option<usize>,
+    /// `--as-of`.
+    pub as_of: Option<String>,
+    /// `--set key=value`, in their order.
+    pub set: Vec<String>,
+    /// `--exposures`.
+    pub exposures: Option<String>,
+    /// `--encounters`.
+    pub encounters: Option<String>,
+    /// `--digest full`.
+    pub digest_full: bool,
+    /// `--force`.
+    pub force: bool,
+}
+
+/// A whole job, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The job's name.
+    pub name: String,
+    /// Why it is run.
+    pub purpose: String,
+    /// Folder that relative paths start at.
+    pub base: PathBuf,
+    /// End of the lookback.
+    pub as_of: Millis,
+    /// For times without an offset, for dates, and for the days of the manifest.
+    pub time_zone: Option<Tz>,
+    /// Largest share of a feed's rows that may be unreadable.
+    pub rejected_share_max: f64,
+    /// Whose exposures are written.
+    pub exposures: Scope,
+    /// Whose encounters are written.
+    pub encounters: Scope,
+    /// Where pings come from.
+    pub feeds: Vec<FeedConfig>,
+    /// Where cases come from.
+    pub cases: CasesConfig,
+    /// The rule in force.
+    pub rule: Rule,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Whether an existing output is replaced.
+    pub force: bool,
+    /// Worker threads.
+    pub threads: usize,
+    /// The budget; half of the machine's memory where none is given.
+    pub memory_bytes: u64,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Whether input digests read whole files.
+    pub digest_full: bool,
+}
+
+/// One `[[feeds]]`.
+#[derive(Debug, Clone)]
+pub struct FeedConfig {
+    /// `feeds[0]`, as messages name it.
+    pub label: String,
+    /// File, folder or glob.
+    pub path: String,
+    /// Datum of its own coordinates (gps).
+    pub datum: Option<Datum>,
+    /// Names of columns in the files, by their names here.
+    pub columns: BTreeMap<String, String>,
+    /// Unit of integer times.
+    pub time_unit: Option<TimeUnit>,
+    /// Towers or venues.
+    pub places: Option<TableConfig>,
+    /// How its pings become stays.
+    pub stay: StayRule,
+}
+
+/// A small table of places.
+#[derive(Debug, Clone)]
+pub struct TableConfig {
+    /// `feeds[0].towers`, as messages name it.
+    pub label: String,
+    /// File, folder or glob.
+    pub path: String,
+    /// Datum of its coordinates.
+    pub datum: Option<Datum>,
+    /// Names of columns in the files, by their names here.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// `[cases]`.
+#[derive(Debug, Clone)]
+pub struct CasesConfig {
+    /// File, folder or glob.
+    pub path: String,
+    /// Names of columns in the files, by their names here.
+    pub columns: BTreeMap<String, String>,
+    /// Whether a faulty case is a rejection and not the end of the run.
+    pub reject: bool,
+}
+
+/// Columns that a table may have; `?` marks those that may be missing.
+pub fn columns_of(source: Source) -> &'static [&'static str] {
+    match source {
+        Source::Gps => &["person_id", "time", "lat", "lon", "accuracy_m?"],
+        Source::Tower => &["person_id", "time", "tower_id"],
+        Source::Venue => &["person_id", "time", "venue_id", "until?", "floor?"],
+    }
+}
+
+/// Columns of the cases table.
+pub const CASE_COLUMNS: [&str; 10] = [
+    "case_id",
+    "person_id",
+    "report_id",
+    "authority",
+    "onset_at?",
+    "sampled_at?",
+    "confirmed_at?",
+    "isolated_at?",
+    "infectious_from?",
+    "infectious_to?",
+];
+/// Columns of a towers table.
+pub const TOWER_COLUMNS: [&str; 4] = ["tower_id", "lat", "lon", "range_m?"];
+/// Columns of a venues table.
+pub const VENUE_COLUMNS: [&str; 8] =
+    ["venue_id", "lat?", "lon?", "radius_m?", "kind?", "indoor?", "closes_at?", "stay_s?"];
+
+impl Config {
+    /// Reads a job from its text. `machine_bytes` is the machine's memory, if known; `cores` its cores.
+    pub fn new(path: &Path, text: &str, overrides: &Overrides, machine_bytes: u64, cores: usize) -> Result<Self> {
+        let job = Job::new(path, text.to_string());
+        let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
+            let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+            let place = line.map_or(job.name.clone(), |line| format!("{}, line {line}", job.name));
+            Error::Job(Problem::new(place, "a job file in TOML", e.message().to_string(), "mend the line; https://toml.io explains the format"))
+        })?;
+        for set in &overrides.set {
+            apply_set(&mut table, set)?;
+        }
+        let root = Section::new(&job, "", Some(&table));
+        let mut config = Self::from_root(&root, path, overrides)?;
+        root.refuse("risk_areas", None)?;
+        root.finish()?;
+        config.threads = overrides.threads.unwrap_or(cores).max(1);
+        config.batch_rows = overrides.batch_rows.unwrap_or(BATCH_ROWS).max(1);
+        config.memory_bytes = overrides.memory_bytes.unwrap_or(machine_bytes / 2).max(MEMORY_BYTES_MIN);
+        Ok(config)
+    }
+
+    fn from_root(root: &Section<'_>, path: &Path, overrides: &Overrides) -> Result<Self> {
+        let job = root.section("job")?;
+        let stem = path.file_stem().map_or("job".into(), |s| s.to_string_lossy().into_owned());
+        let name = job.text("name")?.map_or(stem, str::to_string);
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+            return Err(job.problem("name", "a name that can be a folder's", format!("\"{name}\""), "use letters, digits and dashes"));
+        }
+        let purpose = job.required("purpose", "what this run is for: it is printed on every output")?.to_string();
+        let time_zone = time_zone(&job)?;
+        let as_of = as_of(&job, overrides, time_zone)?;
+        let share = job.number("rejected_share_max", "shares, 0 to 1")?.unwrap_or(0.01);
+        if share > 1.0 {
+            return Err(job.problem("rejected_share_max", "a share, 0 to 1", share.to_string(), "1% is 0.01"));
+        }
+        let exposures = scope(&job, "exposures", &overrides.exposures, &["all", "candidates"])?.unwrap_or(Scope::All);
+        let encounters = scope(&job, "encounters", &overrides.encounters, &["all", "candidates", "none"])?
+            .unwrap_or(Scope::Candidates);
+        job.refuse("area", None)?;
+        job.refuse("store", None)?;
+        job.finish()?;
+
+        let feeds = feeds(root)?;
+        let cases = cases(root)?;
+        let rule = rules::rule(root, as_of, time_zone)?;
+        rules::check_motion(root, &feeds, &rule)?;
+        let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        let out = overrides.out.clone().unwrap_or_else(|| base.join("out").join(&name));
+        Ok(Config {
+            name,
+            purpose,
+            base,
+            as_of,
+            time_zone,
+            rejected_share_max: share,
+            exposures,
+            encounters,
+            feeds,
+            cases,
+            rule,
+            out,
+            force: overrides.force,
+            threads: 1,
+            memory_bytes: 0,
+            batch_rows: BATCH_ROWS,
+            digest_full: overrides.digest_full,
+        })
+    }
+
+    /// First instant of the lookback.
+    pub fn lookback_start(&self) -> Millis {
+        self.as_of - self.rule.lookback_ms
+    }
+
+    /// The zone that days are counted in: the job's, else UTC.
+    pub fn zone(&self) -> Tz {
+        self.time_zone.unwrap_or(Tz::UTC)
+    }
+
+    /// The stay rules of all feeds, in their order.
+    pub fn stay_rules(&self) -> Vec<StayRule> {
+        self.feeds.iter().map(|f| f.stay).collect()
+    }
+
+    /// The sources of all feeds, a bit each.
+    pub fn sources(&self) -> u8 {
+        self.feeds.iter().fold(0, |set, f| set | f.stay.source.bit())
+    }
+}
+
+fn time_zone(job: &Section<'_>) -> Result<Option<Tz>> {
+    let Some(name) = job.text("time_zone")? else { return Ok(None) };
+    name.parse::<Tz>().map(Some).map_err(|_| {
+        let cure = match crate::error::nearest(name, chrono_tz::TZ_VARIANTS.iter().map(|z| z.name())) {
+            Some(zone) => format!("did you mean \"{zone}\"?"),
+            None => "write its IANA name".to_string(),
+        };
+        job.problem("time_zone", "an IANA time zone such as \"Asia/Shanghai\"", format!("\"{name}\""), cure)
+    })
+}
+
+fn as_of(job: &Section<'_>, overrides: &Overrides, zone: Option<Tz>) -> Result<Millis> {
+    const EXAMPLE: &str = "2022-03-22T00:00:00+08:00";
+    let in_job = match job.get("as_of") {
+        None => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Datetime(at)) => Some(at.to_string()),
+        Some(other) => Some(other.to_string()),
+    };
+    let text = overrides.as_of.clone().or(in_job);
+    let wrong = |found: String, cure: String| {
+        Err(job.problem("as_of", "the instant that this run looks back from", found, cure))
+    };
+    let Some(text) = text else {
+        return wrong("nothing".into(), format!("add as_of = \"{EXAMPLE}\" to [job], or give --as-of"));
+    };
+    match parse(&text) {
+        Some(written @ (Written::Instant(_) | Written::Local(_))) => match written.instant(Edge::Start, zone) {
+            Ok(at) => Ok(at),
+            Err(_) => wrong(
+                format!("\"{text}\""),
+                format!("give its offset as in \"{EXAMPLE}\", or a time_zone in whose clock it exists"),
+            ),
+        },
+        Some(Written::Date(_)) => {
+            wrong(format!("the day \"{text}\", which may mean its start or its end"), format!("write the instant, as in \"{EXAMPLE}\""))
+        }
+        None => wrong(format!("\"{text}\", which is no time"), format!("write it as in \"{EXAMPLE}\"")),
+    }
+}
+
+fn scope(job: &Section<'_>, key: &'static str, flag: &Option<String>, allowed: &[&str]) -> Result<Option<Scope>> {
+    let all = [("all", Scope::All), ("candidates", Scope::Candidates), ("none", Scope::None)];
+    let choices: Vec<(&str, Scope)> = all.into_iter().filter(|(word, _)| allowed.contains(word)).collect();
+    let in_job = job.choice(key, &choices)?;
+    Ok(flag.as_ref().and_then(|f| choices.iter().find(|(word, _)| word == f)).map(|(_, s)| *s).or(in_job))
+}
+
+fn feeds(root: &Section<'_>) -> Result<Vec<FeedConfig>> {
+    let tables = match root.get("feeds") {
+        Some(Value::Array(tables)) if !tables.is_empty() => tables,
+        found => {
+            return Err(root.problem(
+                "[[feeds]]",
+                "at least one feed of pings",
+                found.map_or("nothing".to_string(), |v| v.type_str().to_string()),
+                "add [[feeds]] with source, path and what the source needs",
+            ));
+        }
+    };
+    if tables.len() > usize::from(u16::MAX) {
+        return Err(root.problem("[[feeds]]", "at most 65,535 feeds", tables.len().to_string(), "join files into folders"));
+    }
+    tables.iter().enumerate().map(|(i, value)| feed(root, i, value)).collect()
+}
+
+fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> {
+    let label = format!("feeds[{number}]");
+    let Value::Table(table) = value else {
+        return Err(root.problem("[[feeds]]", "tables", value.type_str(), "write [[feeds]] on a line of its own"));
+    };
+    let section = root.sibling(&label, Some(table));
+    const SOURCES: [(&str, Option<Source>); 4] = [
+        ("gps", Some(Source::Gps)),
+        ("tower", Some(Source::Tower)),
+        ("venue", Some(Source::Venue)),
+        ("trip", None),
+    ];
+    section.required("source", "one of gps, tower, venue")?;
+    let Some(source) = section.choice("source", &SOURCES)?.flatten() else {
+        return Err(section.problem(
+            "source",
+            "one of gps, tower, venue",
+            "\"trip\"",
+            format!("remove the feed: copresence {} does not know trips yet", env!("CARGO_PKG_VERSION")),
+        ));
+    };
+    let path = section.required("path", "a file, a folder or a glob")?.to_string();
+    let names: Vec<&'static str> = columns_of(source).to_vec();
+    let columns = columns(&section.section("columns")?, &names)?;
+    let mut stay = StayRule::of(source);
+    if let Some(hold_s) = section.number("hold_s_max", "seconds")? {
+        stay.hold_ms = millis(&section, "hold_s_max", hold_s)?;
+    }
+    stay.accuracy_m = section.number("accuracy_m", "metres")?.unwrap_or(stay.accuracy_m);
+    if let Some(motion) = section.choice("motion", &[("hold", Motion::Hold), ("linear", Motion::Linear)])? {
+        stay.motion = motion;
+        only_for(&section, "motion", source, Source::Gps, motion != Motion::Hold)?;
+    }
+    if let Some(speed) = section.number("speed_m_per_s_max", "metres per second")? {
+        stay.speed_m_per_s_max = speed;
+        only_for(&section, "speed_m_per_s_max", source, Source::Gps, speed != 0.0)?;
+    }
+    if let Some(pingpong_s) = section.number("pingpong_s_max", "seconds")? {
+        stay.pingpong_ms = millis(&section, "pingpong_s_max", pingpong_s)?;
+        only_for(&section, "pingpong_s_max", source, Source::Tower, pingpong_s != 0.0)?;
+    }
+    let units =
+        [("s", TimeUnit::S), ("ms", TimeUnit::Ms), ("us", TimeUnit::Us), ("ns", TimeUnit::Ns)];
+    let time_unit = section.choice("time_unit", &units)?;
+    let datum = datum(&section)?;
+    let places = match source {
+        Source::Gps => {
+            if datum.is_none() {
+                return Err(no_datum(&section, "the coordinates of this feed"));
+            }
+            None
+        }
+        Source::Tower => Some(places(&section, "towers", &TOWER_COLUMNS)?.ok_or_else(|| {
+            section.problem(
+                "towers",
+                "the table that says where each tower stands",
+                "nothing",
+                "add towers = { path = \"towers.parquet\", datum = \"wgs84\" }",
+            )
+        })?),
+        Source::Venue => places(&section, "venues", &VENUE_COLUMNS)?,
+    };
+    if source != Source::Gps && datum.is_some() {
+        let table = if source == Source::Tower { "towers" } else { "venues" };
+        return Err(section.problem(
+            "datum",
+            format!("a datum beside the coordinates, which are in {table}"),
+            "one on the feed",
+            format!("write it inside {table} = {{ ... }}"),
+        ));
+    }
+    section.finish()?;
+    Ok(FeedConfig { label, path, datum, columns, time_unit, places, stay })
+}
+
+fn only_for(section: &Section<'_>, key: &str, source: Source, wanted: Source, on: bool) -> Result<()> {
+    if source == wanted || !on {
+        return Ok(());
+    }
+    Err(section.problem(key, format!("this key on {wanted} feeds only"), format!("a {source} feed"), "remove the key"))
+}
+
+fn places(section: &Section<'_>, key: &'static str, names: &[&'static str]) -> Result<Option<TableConfig>> {
+    let table = section.section(key)?;
+    if !table.is_there() {
+        return Ok(None);
+    }
+    let path = table.required("path", "a Parquet or CSV file")?.to_string();
+    let datum = datum(&table)?;
+    if datum.is_none() && key == "towers" {
+        return Err(no_datum(&table, "the towers' coordinates"));
+    }
+    let columns = columns(&table.section("columns")?, names)?;
+    let label = table.path().to_string();
+    table.finish()?;
+    Ok(Some(TableConfig { label, path, datum, columns }))
+}
+
+fn datum(section: &Section<'_>) -> Result<Option<Datum>> {
+    section.choice("datum", &[("wgs84", Datum::Wgs84), ("gcj02", Datum::Gcj02), ("bd09", Datum::Bd09)])
+}
+
+/// There is no default datum: the error says why.
+fn no_datum(section: &Section<'_>, what: &str) -> Error {
+    section.problem(
+        "datum",
+        format!("the datum of {what}: wgs84, gcj02 or bd09"),
+        "nothing",
+        "ask whoever wrote the files: a Chinese map's offset moves people by 100 to 700 m, as far as the rule itself reaches, so there is no default",
+    )
+}
+
+fn cases(root: &Section<'_>) -> Result<CasesConfig> {
+    let section = root.section("cases")?;
+    let path = section.required("path", "the table of cases, Parquet or CSV")?.to_string();
+    let columns = columns(&section.section("columns")?, &CASE_COLUMNS)?;
+    let reject = section.choice("on_error", &[("stop", false), ("reject", true)])?.unwrap_or(false);
+    section.refuse("signatures", None)?;
+    section.refuse("require_signatures", Some(Value::Integer(0)))?;
+    section.finish()?;
+    Ok(CasesConfig { path, columns, reject })
+}
+
+/// The names of a table's columns in its files.
+fn columns(section: &Section<'_>, names: &[&'static str]) -> Result<BTreeMap<String, String>> {
+    let mut columns = BTreeMap::new();
+    for name in names {
+        let name: &'static str = name.trim_end_matches('?');
+        if let Some(mapped) = section.text(name)? {
+            columns.insert(name.to_string(), mapped.to_string());
+        }
+    }
+    section.check()?;
+    Ok(columns)
+}
+
+fn millis(section: &Section<'_>, key: &str, seconds: f64) -> Result<Millis> {
+    seconds_to_millis(seconds).ok_or_else(|| {
+        section.problem(key, "a number of seconds", seconds.to_string(), "write fewer seconds")
+    })
+}
+
+/// Applies one `--set key=value`; the value is TOML, or else a text.
+fn apply_set(table: &mut Table, set: &str) -> Result<()> {
+    let problem = |found: &str, cure: &str| {
+        Error::Job(Problem::new(format!("--set {set}"), "table.key=value", found, cure))
+    };
+    let (path, text) = set.split_once('=').ok_or_else(|| problem("no =", "write it as rule.candidate.direct_s_min=900"))?;
+    let value = format!("v = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let path = path.trim().replace('[', ".").replace(']', "");
+    let mut keys: Vec<&str> = path.split('.').collect();
+    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| problem("no key", "name the key before the ="))?;
+    let mut here = table;
+    let mut keys = keys.into_iter().peekable();
+    while let Some(key) = keys.next() {
+        let entry = here.entry(key).or_insert_with(|| Value::Table(Table::new()));
+        here = match entry {
+            Value::Table(inner) => inner,
+            Value::Array(items) => {
+                let number = keys.next().and_then(|n| n.parse::<usize>().ok());
+                number
+                    .and_then(|n| items.get_mut(n))
+                    .and_then(Value::as_table_mut)
+                    .ok_or_else(|| problem("no such feed", "count feeds from 0, as in feeds[0].hold_s_max=600"))?
+            }
+            _ => return Err(problem("a path through a value", "name a key of a table")),
+        };
+    }
+    here.insert(last.to_string(), value);
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! `[rule]` and its tables, laid over a preset.
+
+use super::section::Section;
+use super::{FeedConfig, millis};
+use crate::error::{Error, Problem, Result};
+use crate::place::PlaceRule;
+use crate::rule::preset::{LATER, PRESETS};
+use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Motion, Rule};
+use crate::time::{DAY_MS, Edge, Millis, Tz, parse, utc_text};
+use toml::{Table, Value};
+
+/// The rule in force: the job's keys over its preset's.
+pub fn rule(root: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<Rule> {
+    let own = root.section("rule")?;
+    let Some(preset) = own.text("preset")? else {
+        return read(&own, as_of, zone, Vec::new());
+    };
+    let text = preset_text(&own, preset)?;
+    let base: Table = text.parse().map_err(|e: toml::de::Error| {
+        Error::Job(Problem::new(format!("preset {preset}"), "a rule file", e.message().to_string(), "reinstall copresence"))
+    })?;
+    let mut merged = match base.get("rule") {
+        Some(Value::Table(rule)) => rule.clone(),
+        _ => Table::new(),
+    };
+    let mut changed = Vec::new();
+    for key in own.keys().filter(|key| *key != "preset") {
+        if let Some(value) = own.raw(key) {
+            lay_over(&mut merged, key, value, key, &mut changed);
+        }
+    }
+    let merged_section = root.sibling("rule", Some(&merged));
+    read(&merged_section, as_of, zone, changed)
+}
+
+fn preset_text(section: &Section<'_>, preset: &str) -> Result<&'static str> {
+    if let Some((_, text)) = PRESETS.iter().find(|(name, _)| *name == preset) {
+        return Ok(text);
+    }
+    let names = PRESETS.map(|(name, _)| name);
+    let expected = format!("one of {}", names.join(", "));
+    if let Some((_, needs)) = LATER.iter().find(|(name, _)| *name == preset) {
+        let cure = format!("write the rule out: copresence {} does not know {needs} yet", env!("CARGO_PKG_VERSION"));
+        return Err(section.problem("preset", expected, format!("\"{preset}\""), cure));
+    }
+    let cure = match crate::error::nearest(preset, names) {
+        Some(name) => format!("did you mean \"{name}\"?"),
+        None => "take one of these, or give the rule a name and a version of its own".to_string(),
+    };
+    Err(section.problem("preset", expected, format!("unknown preset \"{preset}\""), cure))
+}
+
+fn lay_over(base: &mut Table, key: &str, value: &Value, path: &str, changed: &mut Vec<String>) {
+    match (base.get_mut(key), value) {
+        (Some(Value::Table(inner)), Value::Table(over)) => {
+            for (key, value) in over {
+                lay_over(inner, key, value, &format!("{path}.{key}"), changed);
+            }
+        }
+        (Some(old), new) if same_value(old, new) => {}
+        _ => {
+            base.insert(key.to_string(), value.clone());
+            changed.push(path.to_string());
+        }
+    }
+}
+
+fn same_value(a: &Value, b: &Value) -> bool {
+    let number = |v: &Value| v.as_float().or(v.as_integer().map(|i| i as f64));
+    a == b || (number(a).is_some() && number(a) == number(b))
+}
+
+fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<String>) -> Result<Rule> {
+    section.get("preset");
+    let name = section.required("name", "a preset, or a name and a version for this rule: every output says by which rule it came")?;
+    let version = match section.get("version") {
+        Some(Value::Integer(version)) => version.to_string(),
+        _ => section.required("version", "the rule's version, so that results of two versions can be told apart")?.to_string(),
+    };
+    let days = |key, default: f64| -> Result<Millis> {
+        Ok((section.number(key, "days")?.unwrap_or(default).min(1e6) * DAY_MS as f64).round() as Millis)
+    };
+    let lookback_ms = days("lookback_days", 14.0)?;
+    if lookback_ms == 0 {
+        return Err(section.problem("lookback_days", "a number of days above 0", "0", "14 is usual"));
+    }
+    let notice_ms = days("notice_days", 7.0)?;
+    in_force(section, as_of, zone)?;
+    let encounter = encounter_rule(&section.section("encounter")?)?;
+    let exposure = exposure_rule(&section.section("exposure")?)?;
+    let candidate = candidate_rule(&section.section("candidate")?)?;
+    let safeguards = section.section("safeguards")?;
+    for key in ["candidates_per_case_max", "population_share_max", "rows_share_min"] {
+        safeguards.refuse(key, None)?;
+    }
+    safeguards.finish()?;
+    section.check()?;
+    Ok(Rule {
+        name: name.to_string(),
+        version,
+        changed,
+        lookback_ms,
+        notice_ms,
+        encounter,
+        exposure,
+        candidate,
+    })
+}
+
+/// A rule is refused before it takes effect and after it expired.
+fn in_force(section: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<()> {
+    for (key, edge) in [("effective_from", Edge::Start), ("expires_on", Edge::End)] {
+        let text = match section.get(key) {
+            None => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let at = parse(&text).and_then(|w| w.instant(edge, zone.or(Some(Tz::UTC))).ok()).ok_or_else(|| {
+            section.problem(key, "a day such as \"2022-03-22\"", format!("\"{text}\""), "write the day")
+        })?;
+        let refused = if edge == Edge::Start { as_of < at } else { as_of > at };
+        if refused {
+            return Err(section.problem(
+                key,
+                "a rule in force at as_of",
+                format!("{key} = {text}, as_of = {}", utc_text(as_of)),
+                "have the rule reviewed and give it a new version",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
+    let place = section.text("place")?.unwrap_or("distance");
+    let square_m = section.number("square_m", "metres")?.unwrap_or(800.0);
+    let resolution = section.number("resolution", "H3 resolutions, 0 to 15")?.unwrap_or(8.0);
+    let distance_m_max = section.number("distance_m_max", "metres")?.unwrap_or(50.0);
+    let place = match place {
+        "grid" if (1.0..=1e6).contains(&square_m) => PlaceRule::Grid { square_m },
+        "grid" => {
+            return Err(section.problem("square_m", "a side of 1 to 1,000,000 metres", square_m.to_string(), "800 is the published rule's"));
+        }
+        "cell" if resolution <= 15.0 && resolution.fract() == 0.0 => PlaceRule::Cell { resolution: resolution as u8 },
+        "cell" => {
+            return Err(section.problem("resolution", "a whole H3 resolution, 0 to 15", resolution.to_string(), "8 is about 500 m, 10 about 70 m"));
+        }
+        "distance" => PlaceRule::Distance { distance_m_max },
+        "probability" => {
+            return Err(section.problem(
+                "place",
+                "one of grid, cell, distance",
+                "\"probability\"",
+                format!("take distance: copresence {} does not weigh uncertainty yet", env!("CARGO_PKG_VERSION")),
+            ));
+        }
+        _ => {
+            section.choice("place", &[("grid", ()), ("cell", ()), ("distance", ())])?;
+            PlaceRule::Distance { distance_m_max }
+        }
+    };
+    let lag_s = section.number("lag_s_max", "seconds")?.unwrap_or(0.0);
+    let rule = EncounterRule {
+        place,
+        cross_source: section.boolean("cross_source")?.unwrap_or(false),
+        lag_ms: millis(section, "lag_s_max", lag_s)?,
+    };
+    // Without probability this one has nothing to act on.
+    section.get("probability_min");
+    section.refuse("contradiction_m", None)?;
+    section.check()?;
+    Ok(rule)
+}
+
+fn exposure_rule(section: &Section<'_>) -> Result<ExposureRule> {
+    let gap_s = section.number("merge_gap_s_max", "seconds")?.unwrap_or(0.0);
+    let rule = ExposureRule { merge_gap_ms: millis(section, "merge_gap_s_max", gap_s)? };
+    // Dose and risk are null outside probability, whatever these say.
+    for key in ["risk_distance_m", "infectiousness", "setting_weights", "lag_half_life_s"] {
+        section.get(key);
+    }
+    section.check()?;
+    Ok(rule)
+}
+
+fn candidate_rule(section: &Section<'_>) -> Result<CandidateRule> {
+    let threshold = |key| -> Result<Option<Millis>> {
+        section.number(key, "seconds")?.map(|s| millis(section, key, s)).transpose()
+    };
+    let rule = CandidateRule {
+        direct_ms_min: threshold("direct_s_min")?.unwrap_or(600_000),
+        confirmed_ms_min: threshold("confirmed_s_min")?,
+        longest_ms_min: threshold("longest_s_min")?,
+        peak_24h_ms_min: threshold("peak_24h_s_min")?,
+    };
+    for key in ["expected_s_min", "risk_min", "resident_h_min", "resident_of", "resident_scope"] {
+        section.refuse(key, None)?;
+    }
+    section.refuse("across_cases", Some(Value::Boolean(false)))?;
+    section.check()?;
+    Ok(rule)
+}
+
+/// Even motion is defined in metres and without a lag.
+pub fn check_motion(root: &Section<'_>, feeds: &[FeedConfig], rule: &Rule) -> Result<()> {
+    let Some(feed) = feeds.iter().find(|f| f.stay.motion == Motion::Linear) else { return Ok(()) };
+    let at = root.sibling(&feed.label, None);
+    if !matches!(rule.encounter.place, PlaceRule::Distance { .. }) {
+        return Err(at.problem(
+            "motion",
+            "place = \"distance\" with motion = \"linear\"",
+            "a rule whose place is a square or a cell",
+            "take motion = \"hold\", or rule.encounter.place = \"distance\"",
+        ));
+    }
+    if rule.encounter.lag_ms > 0 {
+        return Err(at.problem(
+            "motion",
+            "no lag with motion = \"linear\"",
+            format!("rule.encounter.lag_s_max = {}", rule.encounter.lag_ms / 1_000),
+            "take motion = \"hold\", or lag_s_max = 0",
+        ));
+    }
+    Ok(())
+}

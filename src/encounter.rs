@@ -1,0 +1,209 @@
+//! An encounter: one overlap of two stays at the same place, one of them a case's; a fact, unscored.
+
+use crate::geo::{METRES_PER_DEGREE, haversine_m, wrap_degrees};
+use crate::index::{By, CaseIndex, CaseStay};
+use crate::ping::{NO_FLOOR, NO_PLACE};
+use crate::place::{PlaceKey, PlaceRule};
+use crate::rule::{EncounterRule, Source};
+use crate::stay::Stay;
+use crate::time::{Millis, union};
+
+/// Whether the case was there at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Both at once.
+    Direct,
+    /// After the case, within the lag.
+    Indirect,
+}
+
+impl Kind {
+    /// Its name in outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Direct => "direct",
+            Kind::Indirect => "indirect",
+        }
+    }
+}
+
+/// One overlap, or several that touch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Encounter {
+    /// The case, by its number.
+    pub case: u32,
+    /// Direct or indirect.
+    pub kind: Kind,
+    /// Source of the person's stays.
+    pub source: Source,
+    /// Source of the case's stays.
+    pub case_source: Source,
+    /// What the stays share.
+    pub place: PlaceKey,
+    /// First instant.
+    pub start: Millis,
+    /// First instant after.
+    pub end: Millis,
+    /// Smallest distance in metres; NaN where no metres were compared.
+    pub distance_m: f64,
+    /// Whether the stays on both sides are bracketed.
+    pub bracketed: bool,
+}
+
+/// Adds every overlap of a person's stay with the cases' stays.
+pub fn overlaps(stay: &Stay, own: Option<u32>, index: &CaseIndex, rule: &EncounterRule, found: &mut Vec<Encounter>) {
+    index.neighbours(stay, own, &mut |by, neighbour| {
+        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &neighbour.stay, rule) else { return };
+        let CaseStay { case, stay: theirs } = neighbour;
+        let mut add = |kind, start: Millis, end: Millis| {
+            if start < end {
+                found.push(Encounter {
+                    case: *case,
+                    kind,
+                    source: stay.source,
+                    case_source: theirs.source,
+                    place,
+                    start,
+                    end,
+                    distance_m,
+                    bracketed: stay.bracketed && theirs.bracketed,
+                });
+            }
+        };
+        add(Kind::Direct, within.0, within.1);
+        if rule.lag_ms > 0 {
+            add(Kind::Indirect, stay.start.max(theirs.end), stay.end.min(theirs.end + rule.lag_ms));
+        }
+    });
+}
+
+struct Meeting {
+    place: PlaceKey,
+    distance_m: f64,
+    /// When they are together, both being there.
+    within: (Millis, Millis),
+}
+
+fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meeting> {
+    let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
+    match (by, rule.place) {
+        (By::Id, _) => {
+            let same_floor = mine.floor == theirs.floor || mine.floor == NO_FLOOR || theirs.floor == NO_FLOOR;
+            (same_floor && mine.place != NO_PLACE).then_some(Meeting {
+                place: PlaceKey::Venue(mine.place),
+                distance_m: f64::NAN,
+                within: both,
+            })
+        }
+        (By::Position, PlaceRule::Distance { distance_m_max }) => {
+            if mine.leg.is_some() || theirs.leg.is_some() {
+                let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
+                return Some(Meeting { place: PlaceKey::Near, distance_m, within: (start, end) });
+            }
+            let distance_m = haversine_m(mine.lat, mine.lon, theirs.lat, theirs.lon);
+            (distance_m <= distance_m_max).then_some(Meeting { place: PlaceKey::Near, distance_m, within: both })
+        }
+        (By::Position, place) => Some(Meeting {
+            place: PlaceKey::of_position(&place, mine.lat, mine.lon),
+            distance_m: f64::NAN,
+            within: both,
+        }),
+    }
+}
+
+/// When two stays, one of which moves, are at most `distance_m_max` apart within [start, end), and how
+/// near they come: the roots of a quadratic in the plane x = M*cos(phi)*dlon, y = M*dlat, phi being the
+/// mean latitude of the four end points. Rounded to the nearest millisecond, half up.
+fn together(
+    mine: &Stay,
+    theirs: &Stay,
+    (start, end): (Millis, Millis),
+    distance_m_max: f64,
+) -> Option<(Millis, Millis, f64)> {
+    if start >= end {
+        return None;
+    }
+    let length = (end - start) as f64;
+    let (lat, lon) = mine.position_at(start);
+    let (case_lat, case_lon) = theirs.position_at(start);
+    let (speed_lat, speed_lon) = mine.velocity();
+    let (case_speed_lat, case_speed_lon) = theirs.velocity();
+    let mean_lat = (lat + mine.position_at(end).0 + case_lat + theirs.position_at(end).0) / 4.0;
+    let metres_of_lon = METRES_PER_DEGREE * mean_lat.to_radians().cos();
+    let (x, y) = (metres_of_lon * wrap_degrees(lon - case_lon), METRES_PER_DEGREE * (lat - case_lat));
+    let (vx, vy) = (metres_of_lon * (speed_lon - case_speed_lon), METRES_PER_DEGREE * (speed_lat - case_speed_lat));
+    let (a, b, c) = (vx * vx + vy * vy, x * vx + y * vy, x * x + y * y - distance_m_max * distance_m_max);
+    let nearest = if a > 0.0 { (-b / a).clamp(0.0, length) } else { 0.0 };
+    let distance_m = (x + vx * nearest).hypot(y + vy * nearest);
+    let (from, to) = if a > 0.0 {
+        let under_root = b * b - a * c;
+        if under_root < 0.0 {
+            return None;
+        }
+        let root = under_root.sqrt();
+        (((-b - root) / a).clamp(0.0, length), ((-b + root) / a).clamp(0.0, length))
+    } else if c <= 0.0 {
+        (0.0, length)
+    } else {
+        return None;
+    };
+    let (from, to) = (start + (from + 0.5).floor() as Millis, start + (to + 0.5).floor() as Millis);
+    (from < to).then_some((from, to, distance_m))
+}
+
+/// Turns one person's overlaps into encounters: of each case's pair the direct union is taken out of
+/// the indirect overlaps, and overlaps of one kind, source on each side and place that touch are one.
+/// On return `found` holds the overlaps themselves, sorted by case, and the encounters are sorted by
+/// case, kind, source, case_source, place and start.
+pub fn encounters(found: &mut Vec<Encounter>) -> Vec<Encounter> {
+    if found.iter().any(|e| e.kind == Kind::Indirect) {
+        *found = without_direct(std::mem::take(found));
+    }
+    found.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+    let mut encounters: Vec<Encounter> = Vec::new();
+    for overlap in found.iter() {
+        match encounters.last_mut() {
+            Some(run) if same_run(run, overlap) && overlap.start <= run.end => {
+                run.end = run.end.max(overlap.end);
+                run.distance_m = run.distance_m.min(overlap.distance_m);
+                run.bracketed &= overlap.bracketed;
+            }
+            _ => encounters.push(*overlap),
+        }
+    }
+    encounters
+}
+
+fn order(e: &Encounter) -> (u32, Kind, Source, Source, PlaceKey, Millis, Millis) {
+    (e.case, e.kind, e.source, e.case_source, e.place, e.start, e.end)
+}
+
+fn same_run(a: &Encounter, b: &Encounter) -> bool {
+    (a.case, a.kind, a.source, a.case_source, a.place) == (b.case, b.kind, b.source, b.case_source, b.place)
+}
+
+fn without_direct(mut found: Vec<Encounter>) -> Vec<Encounter> {
+    found.sort_unstable_by_key(|e| e.case);
+    let mut kept = Vec::with_capacity(found.len());
+    for pair in found.chunk_by(|a, b| a.case == b.case) {
+        let direct = union(pair.iter().filter(|e| e.kind == Kind::Direct).map(|e| (e.start, e.end)).collect());
+        for overlap in pair {
+            if overlap.kind == Kind::Direct {
+                kept.push(*overlap);
+                continue;
+            }
+            let mut start = overlap.start;
+            let first = direct.partition_point(|range| range.1 <= start);
+            for &(from, to) in direct[first..].iter().take_while(|range| range.0 < overlap.end) {
+                if start < from {
+                    kept.push(Encounter { start, end: from, ..*overlap });
+                }
+                start = start.max(to);
+            }
+            if start < overlap.end {
+                kept.push(Encounter { start, ..*overlap });
+            }
+        }
+    }
+    kept
+}

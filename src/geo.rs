@@ -1,0 +1,124 @@
+//! The sphere that distances are measured on, and boxes of latitude and longitude around a place.
+
+use geo::{Distance, HaversineMeasure, Point};
+
+/// The IUGG mean radius of the Earth, metres; the only Earth radius that distances use.
+pub const EARTH_RADIUS_M: f64 = 6_371_008.8;
+/// Metres of one degree of a great circle (M = pi/180 * EARTH_RADIUS_M).
+pub const METRES_PER_DEGREE: f64 = std::f64::consts::PI / 180.0 * EARTH_RADIUS_M;
+
+const SPHERE: HaversineMeasure = HaversineMeasure::new(EARTH_RADIUS_M);
+
+/// Great-circle distance in metres between two positions in degrees.
+#[inline]
+pub fn haversine_m(lat1: f64, lon1: f64, lat2: f64, lon2: f64) -> f64 {
+    // Near the antipode rounding can push the root past 1, whose arc sine does not exist: half the girth then.
+    let m = SPHERE.distance(Point::new(lon1, lat1), Point::new(lon2, lat2));
+    if m.is_nan() { std::f64::consts::PI * EARTH_RADIUS_M } else { m }
+}
+
+/// A difference of longitudes, the short way round: in [-180, 180).
+#[inline]
+pub fn wrap_degrees(dlon: f64) -> f64 {
+    if (-180.0..180.0).contains(&dlon) {
+        dlon
+    } else {
+        (dlon + 180.0).rem_euclid(360.0) - 180.0
+    }
+}
+
+/// A box in degrees; `lon_max` may exceed 180 (it crosses the antimeridian then), never `lon_min + 360`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatLonBox {
+    /// Southern edge.
+    pub lat_min: f64,
+    /// Northern edge.
+    pub lat_max: f64,
+    /// Western edge, in [-180, 180].
+    pub lon_min: f64,
+    /// Eastern edge.
+    pub lon_max: f64,
+}
+
+/// Slack in degrees (about 1 mm) by which boxes are grown, so that rounding never loses a neighbour.
+const SLACK_DEGREES: f64 = 1e-8;
+
+impl LatLonBox {
+    /// The box of a path: from a position, `dlat` and `dlon` degrees on.
+    pub fn of_path(lat: f64, lon: f64, dlat: f64, dlon: f64) -> Self {
+        LatLonBox {
+            lat_min: lat.min(lat + dlat),
+            lat_max: lat.max(lat + dlat),
+            lon_min: lon.min(lon + dlon),
+            lon_max: lon.max(lon + dlon),
+        }
+    }
+
+    /// The box that holds every position within `metres` of this one, on the sphere and also in the
+    /// plane that moving stays are compared in.
+    pub fn grown(self, metres: f64) -> Self {
+        let dlat = metres / METRES_PER_DEGREE + SLACK_DEGREES;
+        let (lat_min, lat_max) = ((self.lat_min - dlat).max(-90.0), (self.lat_max + dlat).min(90.0));
+        // The parallel nearest the pole has the shortest degree of longitude.
+        let cos = lat_min.abs().max(lat_max.abs()).to_radians().cos();
+        let half_turns = (metres / EARTH_RADIUS_M / 2.0).sin().abs();
+        // sin(dlon/2) = sin(d/2R)/cos(lat) is the chord along a parallel, the widest that d can reach there.
+        let on_sphere = if metres < std::f64::consts::FRAC_PI_2 * EARTH_RADIUS_M && half_turns < cos {
+            2.0 * (half_turns / cos).asin().to_degrees()
+        } else {
+            360.0
+        };
+        let in_plane = if cos > 1e-12 { metres / (METRES_PER_DEGREE * cos) } else { 360.0 };
+        self.widened(on_sphere.max(in_plane) + SLACK_DEGREES, lat_min, lat_max)
+    }
+
+    fn widened(self, dlon: f64, lat_min: f64, lat_max: f64) -> Self {
+        let (west, east) = (self.lon_min - dlon, self.lon_max + dlon);
+        if east - west >= 360.0 {
+            return LatLonBox { lat_min, lat_max, lon_min: -180.0, lon_max: 180.0 };
+        }
+        let start = wrap_degrees(west);
+        LatLonBox { lat_min, lat_max, lon_min: start, lon_max: start + (east - west) }
+    }
+
+    /// The box as one or two boxes that do not cross the antimeridian.
+    pub fn split(self) -> impl Iterator<Item = LatLonBox> {
+        let first = LatLonBox { lon_max: self.lon_max.min(180.0), ..self };
+        let second = (self.lon_max > 180.0 - SLACK_DEGREES).then_some(LatLonBox {
+            lon_min: -180.0,
+            lon_max: (self.lon_max - 360.0).max(-180.0),
+            ..self
+        });
+        std::iter::once(first).chain(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_degree_of_the_equator() {
+        assert!((haversine_m(0.0, 0.0, 0.0, 1.0) - METRES_PER_DEGREE).abs() < 1e-6);
+        assert!((haversine_m(0.0, 179.5, 0.0, -179.5) - METRES_PER_DEGREE).abs() < 1e-6);
+        assert!((haversine_m(0.0, 0.0, 0.0, -180.0) - 180.0 * METRES_PER_DEGREE).abs() < 1e-3);
+    }
+
+    #[test]
+    fn grown_boxes_hold_the_circle() {
+        for (lat, lon, d) in [(0.0, 0.0, 50.0), (60.0, 179.9999, 500.0), (89.9999, 10.0, 50.0), (-45.0, -180.0, 5_000.0)] {
+            let around = LatLonBox::of_path(lat, lon, 0.0, 0.0).grown(d);
+            for step in 0..360 {
+                let bearing = f64::from(step).to_radians();
+                let (phi, r) = (f64::to_radians(lat), d / EARTH_RADIUS_M);
+                let phi2 = (phi.sin() * r.cos() + phi.cos() * r.sin() * bearing.cos()).asin();
+                let dlon = (bearing.sin() * r.sin() * phi.cos()).atan2(r.cos() - phi.sin() * phi2.sin());
+                let (lat2, lon2) = (phi2.to_degrees(), wrap_degrees(lon + dlon.to_degrees()));
+                let inside = around.split().any(|b| {
+                    (b.lat_min..=b.lat_max).contains(&lat2) && (b.lon_min..=b.lon_max).contains(&lon2)
+                });
+                assert!(inside, "{lat} {lon} {d} at {step} degrees: {lat2} {lon2} not in {around:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! From a path in the job file to the files it names.
+
+use crate::error::{Error, Problem, Result, nearest};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// One input file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path as seen from the job file: what messages and the rejections table show.
+    pub name: String,
+    /// `key=value` folders on the way to it (Hive partitions).
+    pub partitions: Vec<(String, String)>,
+    /// Its size, bytes.
+    pub bytes: u64,
+}
+
+const PARQUET_ENDINGS: [&str; 3] = ["parquet", "parq", "pq"];
+
+/// The files of a path: itself, the Parquet files below a folder, or what a glob matches; sorted.
+/// `place` is the job key, for messages.
+pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
+    let problem = |expected: &str, found: String, cure: String| {
+        Error::Input(Problem::new(format!("{place} = \"{path}\""), expected, found, cure))
+    };
+    if path.contains("://") {
+        return Err(problem(
+            "a file, a folder or a glob",
+            "the address of an object store".into(),
+            format!("copy the files to a disk: copresence {} reads no object stores yet", env!("CARGO_PKG_VERSION")),
+        ));
+    }
+    let full = base.join(path);
+    let mut paths = Vec::new();
+    if full.is_file() {
+        paths.push(full);
+    } else if full.is_dir() {
+        paths = below(&full).map_err(|e| problem("a folder that can be read", e, "check its permissions".into()))?;
+        if paths.is_empty() {
+            return Err(problem(
+                "a folder with files that end in .parquet, .parq or .pq",
+                "no such file in it or below (names that start with _ or . do not count)".into(),
+                "check the path, or name the files by a glob".into(),
+            ));
+        }
+    } else if path.contains(['*', '?', '[']) {
+        let pattern = full.to_string_lossy().into_owned();
+        let matches = glob::glob(&pattern).map_err(|e| problem("a glob", e.to_string(), "mend the pattern".into()))?;
+        for entry in matches {
+            let entry = entry.map_err(|e| problem("folders that can be read", e.to_string(), "check permissions".into()))?;
+            if entry.is_file() {
+                paths.push(entry);
+            }
+        }
+        if paths.is_empty() {
+            return Err(problem(
+                "a glob that matches at least one file",
+                "no match".into(),
+                format!("check the pattern; relative paths start at {}", base.display()),
+            ));
+        }
+    } else {
+        return Err(problem("a file, a folder or a glob", "nothing there".into(), missing_cure(base, &full)));
+    }
+    paths.sort();
+    paths.into_iter().map(|path| input(base, path)).collect()
+}
+
+fn missing_cure(base: &Path, full: &Path) -> String {
+    let wanted = full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let there: Vec<String> = full
+        .parent()
+        .and_then(|p| std::fs::read_dir(p).ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()))
+        .collect();
+    match nearest(&wanted, there.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("check the path; relative paths start at {}", base.display()),
+    }
+}
+
+fn below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
+    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(['.', '_']);
+    let mut paths = Vec::new();
+    let walk = walkdir::WalkDir::new(folder).follow_links(true);
+    for entry in walk.into_iter().filter_entry(|e| e.depth() == 0 || !hidden(e.file_name())) {
+        let entry = entry.map_err(|e| e.to_string())?;
+        let ending = entry.path().extension().map(|e| e.to_string_lossy().to_lowercase());
+        if entry.file_type().is_file() && ending.is_some_and(|e| PARQUET_ENDINGS.contains(&e.as_str())) {
+            paths.push(entry.into_path());
+        }
+    }
+    Ok(paths)
+}
+
+fn input(base: &Path, path: PathBuf) -> Result<Input> {
+    let name = path.strip_prefix(base).unwrap_or(&path).display().to_string();
+    let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&name, &e))?.len();
+    let partitions = Path::new(&name)
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+        .filter_map(|c| {
+            let folder = c.as_os_str().to_string_lossy().into_owned();
+            folder.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()))
+        })
+        .collect();
+    Ok(Input { path, name, partitions, bytes })
+}
+
+/// A file that the system will not let us read.
+pub fn unreadable(name: &str, error: &std::io::Error) -> Error {
+    Error::Input(Problem::new(name, "a file that can be read", error.to_string(), "check the file and its permissions"))
+}
+
+/// Opens a Parquet file and reads its footer.
+pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
+    let mut file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let problem = |found: &str, cure: &str| {
+        Err(Error::Input(Problem::new(&*input.name, "a whole Parquet file", found, cure)))
+    };
+    let mut magic = [0u8; 4];
+    let head = file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
+    if !head {
+        return problem(
+            if input.bytes == 0 { "an empty file" } else { "a file that does not start as Parquet does" },
+            "check the path; convert other formats to Parquet first",
+        );
+    }
+    let tail = file.seek(SeekFrom::End(-4)).is_ok() && file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
+    if !tail || input.bytes < 12 {
+        return problem("a Parquet file that stops before its footer", "copy or write the file again: it was cut off");
+    }
+    let loaded = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
+    match loaded {
+        Ok(Ok(metadata)) => Ok(metadata),
+        Ok(Err(e)) => problem(&format!("a footer that cannot be read ({e})"), "write the file again"),
+        Err(()) => problem("a footer that cannot be read", "write the file again"),
+    }
+}
+
+thread_local! {
+    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread is inside [`guarded`], where a panic is a broken file and not a bug of ours.
+pub fn in_guard() -> bool {
+    GUARDED.get()
+}
+
+/// Runs a decoder; a file broken in a way that makes it panic is an error like any other.
+pub fn guarded<T>(decode: impl FnOnce() -> T) -> std::result::Result<T, ()> {
+    let before = GUARDED.replace(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).map_err(|_| ());
+    GUARDED.set(before);
+    result
+}
+
+/// SHA-256 of a Parquet file's footer and size, or (`full`, and for other files) of all its bytes; hex.
+pub fn digest(input: &Input, full: bool) -> Result<String> {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(&input.path)?;
+        let mut hasher = Sha256::new();
+        let mut tail = [0u8; 8];
+        let footer = if full || input.bytes < 12 {
+            None
+        } else {
+            file.seek(SeekFrom::End(-8))?;
+            file.read_exact(&mut tail)?;
+            let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])) + 8;
+            (&tail[4..] == b"PAR1" && length <= input.bytes).then_some(length)
+        };
+        match footer {
+            Some(length) => {
+                file.seek(SeekFrom::Start(input.bytes - length))?;
+                hasher.update(input.bytes.to_le_bytes());
+            }
+            None => {
+                file.seek(SeekFrom::Start(0))?;
+            }
+        }
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+        }
+        Ok(hex(&hasher.finalize()))
+    };
+    read().map_err(|e| unreadable(&input.name, &e))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

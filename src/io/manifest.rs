@@ -1,0 +1,192 @@
+//! manifest.json: what went in, by which rule, what came of it; enough to see an incomplete night and to
+//! repeat the run.
+
+use super::files::{Input, digest};
+use super::output::Staging;
+use crate::config::Config;
+use crate::error::Result;
+use crate::pipeline::inputs::Inputs;
+use crate::pipeline::survey::FeedSurvey;
+use crate::pipeline::{Answer, Counts};
+use crate::place::PlaceRule;
+use crate::rule::{Motion, Rule};
+use crate::time::utc_text;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What the manifest adds to the answer.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// When the run began, ms UTC.
+    pub started_at: crate::time::Millis,
+    /// Seconds of the whole run up to here.
+    pub seconds: f64,
+    /// Peak resident memory, bytes, if the system tells.
+    pub memory_peak_bytes: Option<u64>,
+    /// What the run warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Writes the manifest beside the tables.
+pub fn write(
+    staging: &Staging,
+    config: &Config,
+    inputs: &Inputs,
+    answer: &Answer,
+    circumstances: &Circumstances,
+) -> Result<()> {
+    let mut outputs = Map::new();
+    for name in super::OUTPUT_FILES {
+        let path = staging.path(name);
+        let bytes = std::fs::metadata(&path).map_err(|e| staging.failed(name, &e))?.len();
+        let input = Input { path, name: name.to_string(), partitions: Vec::new(), bytes };
+        outputs.insert(name.to_string(), json!({ "bytes": bytes, "sha256": digest(&input, true)? }));
+    }
+    let mut rejections: BTreeMap<&str, u64> = BTreeMap::new();
+    for rejection in &answer.survey.rejections {
+        *rejections.entry(rejection.reason).or_default() += 1;
+    }
+    let manifest = json!({
+        "copresence": env!("CARGO_PKG_VERSION"),
+        "schema_version": super::results::SCHEMA_VERSION,
+        "job": config.name,
+        "purpose": config.purpose,
+        "as_of": utc_text(config.as_of),
+        "lookback_from": utc_text(config.lookback_start()),
+        "time_zone": config.zone().name(),
+        "rule": rule(&config.rule),
+        "feeds": feeds(config, inputs, answer)?,
+        "places": files(inputs.place_inputs.iter().map(|(label, input)| (label.as_str(), input)))?,
+        "cases": files(inputs.cases.inputs.iter().map(|input| ("cases", input)))?,
+        "counts": counts(answer),
+        "rejections": rejections,
+        "warnings": circumstances.warnings,
+        "outputs": outputs,
+        "started_at": utc_text(circumstances.started_at),
+        "seconds": circumstances.seconds,
+        "seconds_by_stage": answer.timings_s.iter().map(|(k, v)| ((*k).to_string(), json!(v))).collect::<Map<_, _>>(),
+        "threads": config.threads,
+        "memory_bytes": config.memory_bytes,
+        "memory_peak_bytes": circumstances.memory_peak_bytes,
+    });
+    let text = format!("{manifest:#}\n");
+    std::fs::write(staging.path("manifest.json"), text).map_err(|e| staging.failed("manifest.json", &e))
+}
+
+/// A rule with all its numbers, in the words of the job file.
+pub fn rule(rule: &Rule) -> Value {
+    let seconds = |ms: i64| json!(ms as f64 / 1_000.0);
+    let optional = |ms: Option<i64>| ms.map_or(Value::Null, seconds);
+    let mut encounter = match rule.encounter.place {
+        PlaceRule::Grid { square_m } => json!({ "place": "grid", "square_m": square_m }),
+        PlaceRule::Cell { resolution } => json!({ "place": "cell", "resolution": resolution }),
+        PlaceRule::Distance { distance_m_max } => json!({ "place": "distance", "distance_m_max": distance_m_max }),
+    };
+    encounter["cross_source"] = json!(rule.encounter.cross_source);
+    encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);
+    json!({
+        "name": rule.name,
+        "version": rule.version,
+        "changed": rule.changed,
+        "lookback_days": rule.lookback_ms as f64 / crate::time::DAY_MS as f64,
+        "notice_days": rule.notice_ms as f64 / crate::time::DAY_MS as f64,
+        "encounter": encounter,
+        "exposure": { "merge_gap_s_max": seconds(rule.exposure.merge_gap_ms) },
+        "candidate": {
+            "direct_s_min": seconds(rule.candidate.direct_ms_min),
+            "confirmed_s_min": optional(rule.candidate.confirmed_ms_min),
+            "longest_s_min": optional(rule.candidate.longest_ms_min),
+            "peak_24h_s_min": optional(rule.candidate.peak_24h_ms_min),
+        },
+    })
+}
+
+fn feeds(config: &Config, inputs: &Inputs, answer: &Answer) -> Result<Vec<Value>> {
+    let mut feeds = Vec::new();
+    for (open, survey) in inputs.feeds.iter().zip(&answer.survey.feeds) {
+        let mut list = Vec::new();
+        for file in &open.files {
+            let skipped = file.groups.iter().filter(|g| !inputs.decoder.wants(g)).count();
+            list.push(json!({
+                "file": file.input.name,
+                "bytes": file.input.bytes,
+                "sha256": digest(&file.input, config.digest_full)?,
+                "rows": file.rows(),
+                "row_groups": file.groups.len(),
+                "row_groups_skipped": skipped,
+            }));
+        }
+        let stay = &open.config.stay;
+        feeds.push(json!({
+            "feed": open.config.label,
+            "source": stay.source.name(),
+            "path": open.config.path,
+            "hold_s_max": stay.hold_ms as f64 / 1_000.0,
+            "motion": match stay.motion { Motion::Hold => "hold", Motion::Linear => "linear" },
+            "rows_read": survey.rows_read,
+            "rows_kept": survey.rows_kept,
+            "rows_rejected": survey.rejected_rows(),
+            "rejections": survey.rejected,
+            "rows_before_lookback": survey.before,
+            "rows_after_as_of": survey.after,
+            "earliest": survey.span.map(|s| utc_text(s.0)),
+            "latest": survey.span.map(|s| utc_text(s.1)),
+            "days": days(answer, survey),
+            "files": list,
+        }));
+    }
+    Ok(feeds)
+}
+
+fn days(answer: &Answer, survey: &FeedSurvey) -> Vec<Value> {
+    let rows = answer.survey.days.iter().zip(&survey.by_day);
+    rows.map(|((_, date), rows)| json!({ "day": date.to_string(), "rows": rows })).collect()
+}
+
+fn files<'a>(inputs: impl Iterator<Item = (&'a str, &'a Input)>) -> Result<Vec<Value>> {
+    let mut list = Vec::new();
+    for (label, input) in inputs {
+        list.push(json!({
+            "table": label,
+            "file": input.name,
+            "bytes": input.bytes,
+            "sha256": digest(input, true)?,
+        }));
+    }
+    Ok(list)
+}
+
+fn counts(answer: &Answer) -> Value {
+    let Counts {
+        rows,
+        rows_read,
+        rows_kept,
+        rows_rejected,
+        persons,
+        case_stays,
+        rows_marked,
+        rows_gathered,
+        passes,
+        encounters,
+        exposures,
+        candidates,
+        direct_ms_max,
+    } = &answer.counts;
+    json!({
+        "rows": rows,
+        "rows_read": rows_read,
+        "rows_kept": rows_kept,
+        "rows_rejected": rows_rejected,
+        "persons_seen_estimate": persons,
+        "cases": answer.cases.len(),
+        "cases_with_pings": answer.cases.iter().filter(|c| c.has_pings).count(),
+        "case_stays": case_stays,
+        "rows_marked": rows_marked,
+        "rows_gathered": rows_gathered,
+        "gather_passes": passes,
+        "encounters": encounters,
+        "exposures": exposures,
+        "candidates": candidates,
+        "direct_s_max": direct_ms_max / 1_000,
+    })
+}

@@ -1,0 +1,22 @@
+//! The edge: the only place that touches files, and the only user of Parquet.
+
+pub mod cases;
+mod columns;
+pub mod files;
+pub mod machine;
+pub mod manifest;
+pub mod output;
+pub mod pings;
+pub mod places;
+pub mod results;
+pub mod table;
+
+/// The tables of an output folder; manifest.json stands beside them.
+pub const OUTPUT_FILES: [&str; 6] = [
+    "candidates.parquet",
+    "candidates.csv",
+    "exposures.parquet",
+    "encounters.parquet",
+    "cases.parquet",
+    "rejections.parquet",
+];

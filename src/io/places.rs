@@ -1,0 +1,215 @@
+//! Towers and venues: where each stands, in WGS84, and a number for each id.
+
+use super::table::{self, Table};
+use crate::config::{Config, TableConfig};
+use crate::datum::Datum;
+use crate::error::{Error, Problem, Result};
+use crate::geo::wrap_degrees;
+use crate::io::files::Input;
+use crate::rule::Source;
+use arrow::array::Array;
+use hashbrown::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+/// One row that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejection {
+    /// `feeds[0]`, `feeds[0].towers` or `cases`.
+    pub feed: String,
+    /// The file, as seen from the job file.
+    pub file: String,
+    /// The row, from 0.
+    pub row: u64,
+    /// Why.
+    pub reason: &'static str,
+    /// The column at fault.
+    pub column: &'static str,
+}
+
+/// Where a place stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Towers: their number, in the order of their ids; venues: 0.
+    pub number: u32,
+    /// WGS84 degrees; NaN where unknown.
+    pub lat: f64,
+    /// WGS84 degrees; NaN where unknown.
+    pub lon: f64,
+}
+
+/// The places of one feed, by id.
+pub type Places = HashMap<String, Standing>;
+
+/// The places of all feeds, by feed, and what was read for them.
+#[derive(Debug, Default)]
+pub struct AllPlaces {
+    /// By feed.
+    pub by_feed: Vec<Places>,
+    /// Their files, each with the label of its table.
+    pub inputs: Vec<(String, Input)>,
+    /// Rows that could not be used.
+    pub rejections: Vec<Rejection>,
+}
+
+/// Reads the towers and venues of all feeds.
+pub fn read(config: &Config) -> Result<AllPlaces> {
+    let mut all = AllPlaces::default();
+    // Towers are numbered in the order of their ids over all feeds: numbers as numbers where every
+    // table has integers, else by their text.
+    let mut numeric = true;
+    for feed in &config.feeds {
+        let mut places = Places::new();
+        if let Some(table) = &feed.places {
+            let kind = feed.stay.source;
+            for file in table::read(&config.base, &table.path, &table.label, &table.columns)? {
+                numeric &= read_file(&file, table, kind, &mut places, &mut all.rejections)? || kind != Source::Tower;
+                all.inputs.push((table.label.clone(), file.input));
+            }
+        }
+        all.by_feed.push(places);
+    }
+    let towers = |feed: usize| config.feeds[feed].stay.source == Source::Tower;
+    let mut ids: Vec<String> = Vec::new();
+    for (feed, places) in all.by_feed.iter().enumerate() {
+        if towers(feed) {
+            ids.extend(places.keys().cloned());
+        }
+    }
+    if numeric {
+        ids.sort_by_cached_key(|id| id.parse::<i128>().unwrap_or_default());
+    } else {
+        ids.sort();
+    }
+    ids.dedup();
+    let numbers: HashMap<&str, u32> = ids.iter().map(String::as_str).zip(0..).collect();
+    for (feed, places) in all.by_feed.iter_mut().enumerate() {
+        if towers(feed) {
+            for (id, standing) in places.iter_mut() {
+                standing.number = numbers.get(id.as_str()).copied().unwrap_or_default();
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Reads one file of places; whether its ids are integers.
+fn read_file(
+    file: &Table,
+    config: &TableConfig,
+    source: Source,
+    places: &mut Places,
+    rejections: &mut Vec<Rejection>,
+) -> Result<bool> {
+    let id_name = if source == Source::Tower { "tower_id" } else { "venue_id" };
+    let id_column = file.required(id_name)?;
+    let ids = file.texts(id_name, id_column)?;
+    let position = |name| {
+        let column = if source == Source::Tower { Some(file.required(name)?) } else { file.optional(name)? };
+        column.map(|c| file.numbers(name, c)).transpose()
+    };
+    let (lats, lons) = (position("lat")?, position("lon")?);
+    let datum = match (config.datum, &lats) {
+        (Some(datum), _) => datum,
+        (None, None) => Datum::Wgs84,
+        (None, Some(_)) => {
+            return Err(Error::Job(Problem::new(
+                format!("{}.datum", config.label),
+                "the datum of the venues' coordinates: wgs84, gcj02 or bd09",
+                "nothing",
+                "add it: a Chinese map's offset moves venues by 100 to 700 m, so there is no default",
+            )));
+        }
+    };
+    for row in 0..file.rows() {
+        let mut reject = |reason, column| {
+            rejections.push(Rejection {
+                feed: config.label.clone(),
+                file: file.input.name.clone(),
+                row: row as u64,
+                reason,
+                column,
+            });
+        };
+        if ids.is_null(row) || ids.value(row).is_empty() {
+            reject(if source == Source::Tower { "tower_id_missing" } else { "venue_id_missing" }, id_name);
+            continue;
+        }
+        let lat = lats.as_ref().and_then(|c| c[row]);
+        let lon = lons.as_ref().and_then(|c| c[row]);
+        let (lat, lon) = match position_of(lat, lon, datum) {
+            Ok(position) => position,
+            // A venue without coordinates still meets by its id.
+            Err(("lat_missing" | "lon_missing", _)) if source == Source::Venue => (f64::NAN, f64::NAN),
+            Err((reason, column)) => {
+                reject(reason, column);
+                continue;
+            }
+        };
+        let standing = Standing { number: 0, lat, lon };
+        let id = ids.value(row).to_string();
+        if let Some(other) = places.get(&id)
+            && (other.lat.to_bits(), other.lon.to_bits()) != (lat.to_bits(), lon.to_bits())
+        {
+            return Err(Error::Input(Problem::new(
+                file.place(row),
+                format!("one row for each {id_name}"),
+                format!("{id_name} {id} again, at another position"),
+                "keep the row that holds for the whole lookback",
+            )));
+        }
+        places.insert(id, standing);
+    }
+    Ok(id_column.data_type().is_integer() || (file.is_text_file() && ids.iter().flatten().all(|id| id.parse::<i64>().is_ok())))
+}
+
+/// A reported position in WGS84, longitude 180 as -180, or the reason and column why it is none.
+#[inline]
+pub fn position_of(
+    lat: Option<f64>,
+    lon: Option<f64>,
+    datum: Datum,
+) -> std::result::Result<(f64, f64), (&'static str, &'static str)> {
+    let lat = lat.ok_or(("lat_missing", "lat"))?;
+    let lon = lon.ok_or(("lon_missing", "lon"))?;
+    if !(-90.0..=90.0).contains(&lat) {
+        return Err(("lat_out_of_range", "lat"));
+    }
+    if !(-180.0..=180.0).contains(&lon) {
+        return Err(("lon_out_of_range", "lon"));
+    }
+    let (lat, lon) = datum.to_wgs84(lat, lon);
+    // Adding zero turns -0 into 0, so that equal positions are equal bits.
+    Ok((lat + 0.0, wrap_degrees(lon) + 0.0))
+}
+
+/// Numbers for ids that several threads meet: venues that cases visit, and floors.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    known: RwLock<(HashMap<String, u32>, Vec<String>)>,
+}
+
+impl Numbers {
+    /// The number of an id, if it has one.
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).0.get(id).copied()
+    }
+
+    /// The number of an id, a new one if it has none.
+    pub fn number(&self, id: &str) -> u32 {
+        if let Some(number) = self.find(id) {
+            return number;
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let next = known.1.len() as u32;
+        let number = *known.0.entry_ref(id).or_insert(next);
+        if number == next {
+            known.1.push(id.to_string());
+        }
+        number
+    }
+
+    /// All ids, by their number.
+    pub fn ids(&self) -> Vec<String> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+}

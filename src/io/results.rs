@@ -1,0 +1,408 @@
+//! The answer as files: what each table's columns are called, and in which types.
+
+use super::output::Staging;
+use super::places::Rejection;
+use crate::config::Config;
+use crate::error::{Error, Problem, Result};
+use crate::person::PersonType;
+use crate::pipeline::{Answer, sorted::Sorted};
+use crate::rule::Source;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
+use arrow::csv::WriterBuilder;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::sync::Arc;
+
+/// Version of the tables' columns, in every file's metadata.
+pub const SCHEMA_VERSION: &str = "1";
+/// Rows that are turned into their final columns at once; the same for every run, as the bytes depend on it.
+const CHUNK_ROWS: usize = 65_536;
+/// The sources that columns speak of, in their order; trips are not read by this version.
+const COLUMN_SOURCES: [(&str, Option<Source>); 4] =
+    [("gps", Some(Source::Gps)), ("tower", Some(Source::Tower)), ("venue", Some(Source::Venue)), ("trip", None)];
+
+type Columns = Vec<(&'static str, ArrayRef)>;
+
+/// Writes all tables of an answer.
+pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> {
+    let tables = Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
+    let schema = |name: &str, probe: &dyn Fn() -> std::result::Result<RecordBatch, ArrowError>| {
+        let batch = probe().map_err(|e| internal(name, &e))?;
+        Ok::<SchemaRef, Error>(with_metadata(&batch.schema(), config))
+    };
+    let sorted = |name: &'static str, rows: &Sorted, make: Maker| -> Result<()> {
+        let empty = || rows.chunks(0).next().map_or_else(|| rows.whole(), |chunk| chunk).map(|b| b.slice(0, 0));
+        let shape = schema(name, &|| tables.make(make, &empty()?))?;
+        let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
+        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), chunks)?;
+        if name == "candidates" {
+            let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
+            write_csv(staging, "candidates.csv", &shape, chunks)?;
+        }
+        Ok(())
+    };
+    sorted("candidates", &answer.candidates, Maker::Candidates)?;
+    sorted("exposures", &answer.exposures, Maker::Exposures)?;
+    sorted("encounters", &answer.encounters, Maker::Encounters)?;
+    let cases = tables.cases().map_err(|e| internal("cases", &e))?;
+    write_parquet(staging, "cases.parquet", with_metadata(&cases.schema(), config), std::iter::once(Ok(cases)))?;
+    let rejections = rejections(&answer.survey.rejections).map_err(|e| internal("rejections", &e))?;
+    let shape = with_metadata(&rejections.schema(), config);
+    write_parquet(staging, "rejections.parquet", shape, std::iter::once(Ok(rejections)))
+}
+
+#[derive(Clone, Copy)]
+enum Maker {
+    Candidates,
+    Exposures,
+    Encounters,
+}
+
+fn internal(name: &str, error: &ArrowError) -> Error {
+    Error::Output(Problem::new(name, "columns of equal length", error.to_string(), "report this: it is a fault of copresence"))
+}
+
+/// What every file says of itself.
+fn with_metadata(schema: &Schema, config: &Config) -> SchemaRef {
+    let metadata: HashMap<String, String> = [
+        ("copresence.schema_version", SCHEMA_VERSION.to_string()),
+        ("copresence.purpose", config.purpose.clone()),
+        ("copresence.rule", config.rule.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_string(), value))
+    .collect();
+    Arc::new(schema.clone().with_metadata(metadata))
+}
+
+fn write_parquet(
+    staging: &Staging,
+    name: &str,
+    schema: SchemaRef,
+    chunks: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+) -> Result<()> {
+    let failed = |e: ParquetError| match e {
+        ParquetError::External(source) if source.is::<std::io::Error>() => match source.downcast::<std::io::Error>() {
+            Ok(io) => staging.failed(name, &io),
+            Err(other) => staging.failed(name, &std::io::Error::other(other.to_string())),
+        },
+        other => staging.failed(name, &std::io::Error::other(other.to_string())),
+    };
+    let metadata = schema
+        .metadata()
+        .iter()
+        .map(|(key, value)| parquet::file::metadata::KeyValue::new(key.clone(), value.clone()));
+    let mut metadata: Vec<_> = metadata.collect();
+    metadata.sort_by(|a, b| a.key.cmp(&b.key));
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(metadata))
+        .build();
+    // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
+    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
+    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let mut writer = ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
+    for chunk in chunks {
+        let chunk = chunk.and_then(|c| RecordBatch::try_new(plain.clone(), c.columns().to_vec()));
+        writer.write(&chunk.map_err(|e| internal(name, &e))?).map_err(failed)?;
+    }
+    let buffered = writer.into_inner().map_err(failed)?;
+    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
+    Ok(())
+}
+
+fn write_csv(
+    staging: &Staging,
+    name: &str,
+    schema: &SchemaRef,
+    chunks: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+) -> Result<()> {
+    let failed = |e: ArrowError| match e {
+        ArrowError::IoError(_, io) => staging.failed(name, &io),
+        other => staging.failed(name, &std::io::Error::other(other.to_string())),
+    };
+    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let mut writer = WriterBuilder::new().with_header(true).build(BufWriter::new(file));
+    writer.write(&RecordBatch::new_empty(schema.clone())).map_err(failed)?;
+    for chunk in chunks {
+        writer.write(&chunk.map_err(|e| internal(name, &e))?).map_err(failed)?;
+    }
+    let buffered = writer.into_inner();
+    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
+    Ok(())
+}
+
+struct Tables<'a> {
+    config: &'a Config,
+    answer: &'a Answer,
+    case_ids: Vec<String>,
+}
+
+fn batch(columns: Columns, nullable: &[&str]) -> std::result::Result<RecordBatch, ArrowError> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| Field::new(*name, column.data_type().clone(), nullable.contains(name)))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect())
+}
+
+fn stamps(values: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::from_iter_values(values).with_timezone("UTC"))
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+}
+
+/// The inner columns of a chunk, by name.
+struct Inner<'a>(&'a RecordBatch);
+
+impl Inner<'_> {
+    fn column(&self, name: &str) -> std::result::Result<&ArrayRef, ArrowError> {
+        self.0.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))
+    }
+
+    fn int64s(&self, name: &str) -> std::result::Result<&Int64Array, ArrowError> {
+        Ok(self.column(name)?.as_primitive::<Int64Type>())
+    }
+
+    /// Whole seconds, rounded down.
+    fn seconds(&self, name: &str) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(self.int64s(name)?.unary::<_, Int64Type>(|ms| ms.div_euclid(1_000))))
+    }
+
+    fn times(&self, name: &str) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(stamps(self.int64s(name)?.values().iter().copied()))
+    }
+
+    fn person(&self, person: PersonType) -> std::result::Result<ArrayRef, ArrowError> {
+        person.restore(self.0.column(0))
+    }
+
+    fn case_ids(&self, ids: &[String]) -> std::result::Result<ArrayRef, ArrowError> {
+        let numbers = self.column("case")?.as_primitive::<UInt32Type>();
+        Ok(Arc::new(StringArray::from_iter_values(numbers.values().iter().map(|n| &ids[*n as usize]))))
+    }
+
+    fn sources(&self, name: &str, words: impl Fn(u8) -> String) -> std::result::Result<ArrayRef, ArrowError> {
+        let codes = self.column(name)?.as_primitive::<UInt8Type>();
+        Ok(Arc::new(StringArray::from_iter_values(codes.values().iter().map(|code| words(*code)))))
+    }
+
+    fn unknown(&self) -> ArrayRef {
+        Arc::new(Float64Array::new_null(self.0.num_rows()))
+    }
+}
+
+fn one_source(code: u8) -> String {
+    Source::ALL.get(usize::from(code)).map_or(String::new(), |s| s.name().to_string())
+}
+
+fn source_set(bits: u8) -> String {
+    let names: Vec<&str> = Source::ALL.iter().filter(|s| bits & s.bit() != 0).map(|s| s.name()).collect();
+    names.join(",")
+}
+
+impl Tables<'_> {
+    fn make(&self, maker: Maker, chunk: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
+        let inner = Inner(chunk);
+        match maker {
+            Maker::Candidates => self.candidates(&inner),
+            Maker::Exposures => self.exposures(&inner),
+            Maker::Encounters => self.encounters(&inner),
+        }
+    }
+
+    fn candidates(&self, inner: &Inner<'_>) -> std::result::Result<RecordBatch, ArrowError> {
+        let rows = inner.0.num_rows();
+        let notice_ms = self.config.rule.notice_ms;
+        let expires = inner.int64s("last_at")?.values().iter().map(|at| at + notice_ms);
+        batch(
+            vec![
+                ("person_id", inner.person(self.answer.person)?),
+                ("code", constant("yellow", rows)),
+                ("status", constant("pending_review", rows)),
+                ("reason", constant("exposure", rows)),
+                ("rule", constant(&self.config.rule.to_string(), rows)),
+                ("case_count", inner.column("case_count")?.clone()),
+                ("case_id", inner.case_ids(&self.case_ids)?),
+                ("direct_s", inner.seconds("direct_ms")?),
+                ("confirmed_s", inner.seconds("confirmed_ms")?),
+                ("expected_s", inner.unknown()),
+                ("risk", inner.unknown()),
+                ("first_at", inner.times("first_at")?),
+                ("last_at", inner.times("last_at")?),
+                ("expires_at", stamps(expires)),
+                ("evidence_count", inner.column("evidence_count")?.clone()),
+            ],
+            &["expected_s", "risk"],
+        )
+    }
+
+    fn exposures(&self, inner: &Inner<'_>) -> std::result::Result<RecordBatch, ArrowError> {
+        batch(
+            vec![
+                ("person_id", inner.person(self.answer.person)?),
+                ("case_id", inner.case_ids(&self.case_ids)?),
+                ("person_is_case", inner.column("person_is_case")?.clone()),
+                ("direct_s", inner.seconds("direct_ms")?),
+                ("indirect_s", inner.seconds("indirect_ms")?),
+                ("confirmed_s", inner.seconds("confirmed_ms")?),
+                ("longest_s", inner.seconds("longest_ms")?),
+                ("expected_s", inner.unknown()),
+                ("peak_24h_s", inner.seconds("peak_24h_ms")?),
+                ("dose_h", inner.unknown()),
+                ("risk", inner.unknown()),
+                ("encounter_count", inner.column("encounter_count")?.clone()),
+                ("distance_m_min", inner.column("distance_m_min")?.clone()),
+                ("first_at", inner.times("first_at")?),
+                ("last_at", inner.times("last_at")?),
+                ("sources", inner.sources("sources", source_set)?),
+            ],
+            &["expected_s", "dose_h", "risk", "distance_m_min"],
+        )
+    }
+
+    fn encounters(&self, inner: &Inner<'_>) -> std::result::Result<RecordBatch, ArrowError> {
+        let indirect = inner.column("indirect")?.as_boolean();
+        let kinds = indirect.values().iter().map(|indirect| if indirect { "indirect" } else { "direct" });
+        batch(
+            vec![
+                ("person_id", inner.person(self.answer.person)?),
+                ("case_id", inner.case_ids(&self.case_ids)?),
+                ("start", inner.times("start")?),
+                ("end", inner.times("end")?),
+                ("kind", Arc::new(StringArray::from_iter_values(kinds))),
+                ("source", inner.sources("source", one_source)?),
+                ("case_source", inner.sources("case_source", one_source)?),
+                ("place", inner.column("place")?.clone()),
+                ("distance_m", inner.column("distance_m")?.clone()),
+                ("probability", inner.unknown()),
+                ("bracketed", inner.column("bracketed")?.clone()),
+            ],
+            &["place", "distance_m", "probability"],
+        )
+    }
+
+    fn cases(&self) -> std::result::Result<RecordBatch, ArrowError> {
+        let rows = &self.answer.cases;
+        let person = self.answer.person;
+        let persons = crate::person::column_of(&person.inner(), rows.iter().map(|c| c.case.person.clone()));
+        let mut columns: Columns = vec![
+            ("case_id", Arc::new(StringArray::from_iter_values(&self.case_ids))),
+            ("person_id", person.restore(&persons)?),
+            ("infectious_from", stamps(rows.iter().map(|c| c.case.infectious_from))),
+            ("infectious_to", stamps(rows.iter().map(|c| c.case.infectious_to))),
+        ];
+        const NAMES: [(&str, &str); 4] = [
+            ("gps_stays", "gps_observed_s"),
+            ("tower_stays", "tower_observed_s"),
+            ("venue_stays", "venue_observed_s"),
+            ("trip_stays", "trip_observed_s"),
+        ];
+        // A source without a feed is unknown (null), which is not the same as nothing observed (0).
+        for ((_, source), (stays, observed)) in COLUMN_SOURCES.iter().zip(NAMES) {
+            let fed = source.filter(|s| self.config.sources() & s.bit() != 0);
+            let of = |value: &dyn Fn(&crate::index::Observed) -> i64| -> ArrayRef {
+                Arc::new(rows.iter().map(|c| fed.map(|s| value(&c.observed[s as usize]))).collect::<Int64Array>())
+            };
+            columns.push((stays, of(&|o| o.stays as i64)));
+            columns.push((observed, of(&|o| o.observed_ms.div_euclid(1_000))));
+        }
+        let tally = |value: &dyn Fn(&crate::resolve::Tally) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(rows.iter().map(|c| value(&c.tally) as i64)))
+        };
+        columns.push(("exposures", tally(&|t| t.exposures)));
+        columns.push(("candidates", tally(&|t| t.candidates)));
+        let nullable: Vec<&str> = NAMES.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        batch(columns, &nullable)
+    }
+}
+
+fn rejections(rows: &[Rejection]) -> std::result::Result<RecordBatch, ArrowError> {
+    let text = |value: &dyn Fn(&Rejection) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+    };
+    batch(
+        vec![
+            ("feed", text(&|r| &r.feed)),
+            ("file", text(&|r| &r.file)),
+            ("row", Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.row as i64)))),
+            ("reason", text(&|r| r.reason)),
+            ("column", text(&|r| r.column)),
+        ],
+        &[],
+    )
+}
+
+/// Reads a table of an output folder whole.
+pub fn read_table(folder: &std::path::Path, name: &str) -> Result<Vec<RecordBatch>> {
+    let path = folder.join(name);
+    let problem = |found: String| {
+        Error::Input(Problem::new(path.display().to_string(), "a table of an output folder of copresence", found, "give the folder that a run wrote"))
+    };
+    let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
+    let read = super::files::guarded(|| {
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+            .and_then(|b| b.build())
+            .map_err(|e| e.to_string())?
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|e| e.to_string())
+    });
+    match read {
+        Ok(Ok(batches)) => Ok(batches),
+        Ok(Err(why)) => Err(problem(why)),
+        Err(()) => Err(problem("bytes that are no table".into())),
+    }
+}
+
+/// Rows of one person in a table of an output folder.
+pub fn rows_of(batches: &[RecordBatch], person: &crate::person::PersonId) -> Result<Vec<RecordBatch>> {
+    let mut found = Vec::new();
+    for batch in batches {
+        let column = batch.column_by_name("person_id");
+        let Some((column, kind)) = column.and_then(|c| PersonType::of(c.data_type()).map(|kind| (c, kind))) else {
+            continue;
+        };
+        let failed = |e: ArrowError| internal("person_id", &e);
+        let persons = crate::person::Persons::of(&kind.adopt(column).map_err(failed)?);
+        let wanted: BooleanArray = (0..persons.len()).map(|row| Some(persons.at(row) == person.as_ref())).collect();
+        let rows = arrow::compute::filter_record_batch(batch, &wanted).map_err(failed)?;
+        if rows.num_rows() > 0 {
+            found.push(rows);
+        }
+    }
+    Ok(found)
+}
+
+/// The type of person_id in a table of an output folder.
+pub fn person_type(folder: &std::path::Path, name: &str) -> Result<Option<PersonType>> {
+    let path = folder.join(name);
+    let problem = |found: String| {
+        Error::Input(Problem::new(path.display().to_string(), "a table of an output folder of copresence", found, "give the folder that a run wrote"))
+    };
+    let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
+    let opened = super::files::guarded(|| {
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).map(|b| b.schema().clone())
+    });
+    match opened {
+        Ok(Ok(schema)) => Ok(schema.field_with_name("person_id").ok().and_then(|f| PersonType::of(f.data_type()))),
+        Ok(Err(e)) => Err(problem(e.to_string())),
+        Err(()) => Err(problem("bytes that are no table".into())),
+    }
+}
+
+/// The type of times in outputs.
+pub fn stamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}

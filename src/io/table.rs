@@ -1,0 +1,201 @@
+//! Small tables, read whole from Parquet or CSV: cases, towers, venues.
+
+use super::columns::{NoTime, Role, Times, missing, numbers, texts, wrong_type};
+use super::files::{Input, guarded, open_parquet, resolve, unreadable};
+use crate::error::{Error, Problem, Result};
+use crate::time::{Edge, Millis, NoInstant, TimeUnit, Tz, parse};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One file of a small table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The file.
+    pub input: Input,
+    batch: RecordBatch,
+    columns: BTreeMap<String, String>,
+    /// `cases`, as messages name the table.
+    label: String,
+}
+
+/// Reads every file of a table. `columns` maps names here to names there.
+pub fn read(base: &Path, path: &str, label: &str, columns: &BTreeMap<String, String>) -> Result<Vec<Table>> {
+    let inputs = resolve(base, path, &format!("{label}.path"))?;
+    inputs
+        .into_iter()
+        .map(|input| {
+            let csv = input.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
+            let batch = if csv { read_csv(&input)? } else { read_parquet(&input)? };
+            Ok(Table { input, batch, columns: columns.clone(), label: label.to_string() })
+        })
+        .collect()
+}
+
+fn read_parquet(input: &Input) -> Result<RecordBatch> {
+    let metadata = open_parquet(input)?;
+    let broken = |why: String| {
+        Error::Input(Problem::new(&*input.name, "a Parquet file that can be decoded", why, "write the file again"))
+    };
+    let file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let schema = metadata.schema().clone();
+    let decoded = guarded(|| -> std::result::Result<RecordBatch, String> {
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .build()
+            .map_err(|e| e.to_string())?;
+        let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>().map_err(|e| e.to_string())?;
+        concat_batches(&schema, &batches).map_err(|e| e.to_string())
+    });
+    match decoded {
+        Ok(Ok(batch)) => Ok(batch),
+        Ok(Err(why)) => Err(broken(why)),
+        Err(()) => Err(broken("bytes that are no column".to_string())),
+    }
+}
+
+fn read_csv(input: &Input) -> Result<RecordBatch> {
+    let bytes = std::fs::read(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let problem = |place: String, found: String| {
+        Error::Input(Problem::new(place, "a CSV file in UTF-8 with a header and as many fields in each line", found, "mend the line"))
+    };
+    let line = |e: &csv::Error| match e.position() {
+        Some(at) => format!("{}, line {}", input.name, at.line()),
+        None => input.name.clone(),
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let header = reader.headers().map_err(|e| problem(line(&e), e.to_string()))?.clone();
+    let mut cells: Vec<Vec<Option<String>>> = vec![Vec::new(); header.len()];
+    for record in reader.records() {
+        let record = record.map_err(|e| {
+            let found = match e.kind() {
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!("{len} fields, not {expected_len}"),
+                csv::ErrorKind::Utf8 { .. } => "bytes that are no UTF-8".to_string(),
+                _ => "a line that cannot be read".to_string(),
+            };
+            problem(line(&e), found)
+        })?;
+        for (column, cell) in cells.iter_mut().zip(&record) {
+            column.push((!cell.is_empty()).then(|| cell.to_string()));
+        }
+    }
+    let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
+    let columns = cells.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| problem(input.name.clone(), e.to_string()))
+}
+
+impl Table {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// `cases.csv, row 3`: rows count from 0.
+    pub fn place(&self, row: usize) -> String {
+        format!("{}, row {row}", self.input.name)
+    }
+
+    /// The column that stands for `name`, if the file has it; a column that the job file names must be there.
+    pub fn optional(&self, name: &str) -> Result<Option<&ArrayRef>> {
+        let theirs = self.columns.get(name).map_or(name, String::as_str);
+        match self.batch.column_by_name(theirs) {
+            Some(column) => Ok(Some(column)),
+            None if self.columns.contains_key(name) => {
+                Err(missing(&self.input.name, theirs, self.batch.schema_ref(), &self.label))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The column that stands for `name`, which must be there.
+    pub fn required(&self, name: &str) -> Result<&ArrayRef> {
+        self.optional(name)?.ok_or_else(|| missing(&self.input.name, name, self.batch.schema_ref(), &self.label))
+    }
+
+    fn typed<T>(
+        &self,
+        name: &str,
+        column: &ArrayRef,
+        role: Role,
+        read: impl FnOnce(&ArrayRef) -> std::result::Result<T, arrow::error::ArrowError>,
+    ) -> Result<T> {
+        let wrong = |expected| wrong_type(&self.input.name, name, expected, column.data_type());
+        role.accepts(column.data_type()).map_err(wrong)?;
+        read(column).map_err(|_| wrong("a column that can be decoded"))
+    }
+
+    /// Ids or names.
+    pub fn texts(&self, name: &str, column: &ArrayRef) -> Result<StringArray> {
+        self.typed(name, column, Role::Text, texts)
+    }
+
+    /// Numbers; a text of CSV is read as one, NaN where it is none.
+    pub fn numbers(&self, name: &str, column: &ArrayRef) -> Result<Vec<Option<f64>>> {
+        if let Some(texts) = column.as_string_opt::<i32>() {
+            return Ok(texts.iter().map(|t| t.map(|t| t.parse().unwrap_or(f64::NAN))).collect());
+        }
+        Ok(self.typed(name, column, Role::Number, numbers)?.iter().collect())
+    }
+
+    /// Instants, by row: timestamps, days, or texts of either.
+    pub fn times(&self, name: &str, edge: Edge, zone: Option<Tz>) -> Result<Vec<std::result::Result<Millis, NoTime>>> {
+        let Some(column) = self.optional(name)? else { return Ok(vec![Err(NoTime::Missing); self.rows()]) };
+        let expected = "a timestamp, a date, or a text such as 2022-03-21 or 2022-03-21T10:00:00+08:00";
+        let wrong = || wrong_type(&self.input.name, name, expected, column.data_type());
+        let no_zone = || {
+            Error::Job(Problem::new(
+                format!("{}, column {name}", self.input.name),
+                "a time_zone in [job], since these times name no zone",
+                "no time_zone",
+                "add time_zone = \"...\" to [job]",
+            ))
+        };
+        match column.data_type() {
+            DataType::Date32 | DataType::Date64 => {
+                let days = cast(column, &DataType::Date32).map_err(|_| wrong())?;
+                let days = days.as_primitive::<Date32Type>();
+                let zone = zone.ok_or_else(no_zone)?;
+                let instant = |day: i32| {
+                    let date = Date32Type::to_naive_date_opt(day).ok_or(NoTime::Unreadable)?;
+                    crate::time::date_edge(date, edge, zone).ok_or(NoTime::NotInZone)
+                };
+                Ok(days.iter().map(|d| d.map_or(Err(NoTime::Missing), instant)).collect())
+            }
+            DataType::Timestamp(_, stamped) => {
+                let clock = match (super::columns::clock(&self.input.name, name, column.data_type(), None, zone, ""), stamped) {
+                    (Ok(clock), _) => clock,
+                    (Err(_), None) => return Err(no_zone()),
+                    (Err(e), Some(_)) => return Err(e),
+                };
+                let times = Times::new(column, clock).map_err(|_| wrong())?;
+                Ok((0..column.len()).map(|row| times.at(row)).collect())
+            }
+            kind if Role::Text.accepts(kind).is_ok() && !kind.is_integer() => {
+                let texts = texts(column).map_err(|_| wrong())?;
+                let mut instants = Vec::with_capacity(texts.len());
+                for text in &texts {
+                    let text = text.map(str::trim).filter(|t| !t.is_empty());
+                    instants.push(match text.map(|t| parse(t).map(|w| w.instant(edge, zone))) {
+                        None => Err(NoTime::Missing),
+                        Some(None) => Err(NoTime::Unreadable),
+                        Some(Some(Ok(at))) => TimeUnit::Ms.millis(at).ok_or(NoTime::Unreadable),
+                        Some(Some(Err(NoInstant::NotInZone))) => Err(NoTime::NotInZone),
+                        Some(Some(Err(NoInstant::ZoneUnknown))) => return Err(no_zone()),
+                    });
+                }
+                Ok(instants)
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Whether all its cells are text, CSV having no types.
+    pub fn is_text_file(&self) -> bool {
+        self.input.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"))
+    }
+}

@@ -1,0 +1,53 @@
+//! copresence finds who shared place and time with confirmed cases, from location pings in Parquet, and
+//! writes the people whom a public-health team may review: candidates, each with its evidence.
+//!
+//! # The flow
+//!
+//! One direction, one noun a step:
+//!
+//! ```text
+//! feeds -> Ping -> Stay -> Encounter -> Exposure -> Candidate
+//! ```
+//!
+//! [`pipeline::compute`] reads every feed once for a survey (what is there, day by day, and the cases'
+//! own pings), builds the [`index::CaseIndex`] from the cases' stays, reads the feeds again through the
+//! sieve ([`index::sieve`]: which rows can matter at all), and once more for the marked rows and their
+//! closers, which [`resolve::resolve`] turns, person by person, into encounters, exposures and candidates.
+//!
+//! # Code map
+//!
+//! | part | modules | may use |
+//! |---|---|---|
+//! | words | [`time`], [`geo`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
+//! | the flow | [`ping`], [`stay`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
+//! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
+//! | edge | [`io`] | words, the schema of the flow, config |
+//!
+//! # Invariants
+//!
+//! - Times are whole milliseconds UTC, ranges are half-open, distances are metres on one sphere.
+//! - The flow does no I/O, logs nothing, reads no clock and no environment.
+//! - Only cases' stays are indexed; everyone's stays probe.
+//! - The sieve and the marked set may let through too much, never too little; exact tests decide.
+//! - The answer is one total order of rows: the same for any threads, memory, batches and order of input.
+//! - No error, log or progress line holds a person_id.
+
+pub mod candidate;
+pub mod case;
+pub mod cli;
+pub mod config;
+pub mod datum;
+pub mod encounter;
+pub mod error;
+pub mod exposure;
+pub mod geo;
+pub mod index;
+pub mod io;
+pub mod person;
+pub mod ping;
+pub mod pipeline;
+pub mod place;
+pub mod resolve;
+pub mod rule;
+pub mod stay;
+pub mod time;

@@ -1,0 +1,114 @@
+//! Everything a job reads, opened and checked before any long work.
+
+use crate::config::Config;
+use crate::error::{Error, Problem, Result};
+use crate::io::cases::{self, Cases};
+use crate::io::files::Input;
+use crate::io::pings::{self, Decoder, OpenFeed};
+use crate::io::places::{self, Numbers, Rejection};
+use crate::person::PersonType;
+use crate::ping::ping_schema;
+use crate::rule::Source;
+
+/// A job's inputs, open.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Feeds, in their order.
+    pub feeds: Vec<OpenFeed>,
+    /// Cases.
+    pub cases: Cases,
+    /// How files become pings.
+    pub decoder: Decoder,
+    /// Files of towers and venues, with their labels.
+    pub place_inputs: Vec<(String, Input)>,
+    /// Rows of the small tables that could not be used.
+    pub rejections: Vec<Rejection>,
+}
+
+/// One row group to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    /// Feed.
+    pub feed: usize,
+    /// File of the feed.
+    pub file: usize,
+    /// Row group of the file.
+    pub group: usize,
+}
+
+/// Opens all inputs of a job.
+pub fn open(config: &Config) -> Result<Inputs> {
+    let mut places = places::read(config)?;
+    let mut feeds = Vec::with_capacity(config.feeds.len());
+    for (number, places) in (0u16..).zip(std::mem::take(&mut places.by_feed)).take(config.feeds.len()) {
+        feeds.push(pings::open(config, number, places)?);
+    }
+    let person = shared_person_type(&feeds)?;
+    let cases = cases::read(config, person)?;
+    let venues = Numbers::default();
+    if config.rule.encounter.cross_source {
+        for feed in feeds.iter().filter(|f| f.config.stay.source == Source::Venue) {
+            let mut ids: Vec<&String> = feed.places.keys().collect();
+            ids.sort();
+            ids.into_iter().for_each(|id| {
+                venues.number(id);
+            });
+        }
+    }
+    let decoder = Decoder {
+        person,
+        schema: ping_schema(&person.inner(), config.sources()),
+        from: config.lookback_start(),
+        to: config.as_of,
+        batch_rows: config.batch_rows,
+        venues,
+        floors: Numbers::default(),
+    };
+    let mut rejections = places.rejections;
+    rejections.extend(cases.rejections.iter().cloned());
+    Ok(Inputs { feeds, cases, decoder, place_inputs: places.inputs, rejections })
+}
+
+/// The type of the first feed, which all others must be of the same kind as.
+fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
+    let mut files = feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)));
+    let Some((_, first)) = files.next() else {
+        return Err(Error::Input(Problem::new("[[feeds]]", "at least one file", "none", "name a file that exists")));
+    };
+    for (feed, file) in files {
+        if file.person.kind() != first.person.kind() {
+            return Err(Error::Input(Problem::new(
+                format!("{} ({}), column person_id", file.input.name, feed.config.label),
+                format!("{}, as in {}: all feeds and cases of a job share one kind of person_id", first.person.kind(), first.input.name),
+                file.person.kind().to_string(),
+                "write person_id in one type everywhere; as text 7 and 07 are two people, as numbers one",
+            )));
+        }
+    }
+    Ok(first.person)
+}
+
+impl Inputs {
+    /// The row groups that can hold a ping of the lookback, and the rows they have.
+    pub fn tasks(&self) -> (Vec<Task>, u64) {
+        let mut tasks = Vec::new();
+        let mut rows = 0;
+        for (feed, open) in self.feeds.iter().enumerate() {
+            for (file, ping_file) in open.files.iter().enumerate() {
+                for (group, facts) in ping_file.groups.iter().enumerate() {
+                    if self.decoder.wants(facts) && facts.rows > 0 {
+                        rows += facts.rows;
+                        tasks.push(Task { feed, file, group });
+                    }
+                }
+            }
+        }
+        (tasks, rows)
+    }
+
+    /// Rows of one feed in the row groups that are read.
+    pub fn rows_to_read(&self, feed: usize) -> u64 {
+        let groups = self.feeds[feed].files.iter().flat_map(|f| &f.groups);
+        groups.filter(|g| self.decoder.wants(g)).map(|g| g.rows).sum()
+    }
+}

@@ -1,0 +1,110 @@
+//! When two positions are the same place: squares, H3 cells, metres.
+
+use crate::geo::METRES_PER_DEGREE;
+use h3o::{LatLng, Resolution};
+use std::fmt;
+
+/// `[rule.encounter] place`, with its own number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PlaceRule {
+    /// Both positions in one square of this side, metres.
+    Grid {
+        /// Side of a square, metres.
+        square_m: f64,
+    },
+    /// Both positions in one H3 cell of this resolution.
+    Cell {
+        /// H3 resolution, 0 to 15.
+        resolution: u8,
+    },
+    /// At most this far apart, metres.
+    Distance {
+        /// The largest distance that still is together, metres.
+        distance_m_max: f64,
+    },
+}
+
+/// A square of the published rule's grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Square {
+    /// Rows count from the equator, northwards.
+    pub row: i64,
+    /// Columns count from Greenwich, eastwards, on the row's own central parallel.
+    pub col: i64,
+}
+
+impl fmt::Display for Square {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.row, self.col)
+    }
+}
+
+/// The square of a position: row = floor(lat*M/side), col = floor(lon*M*cos(central latitude of the row)/side).
+#[inline]
+pub fn square(lat: f64, lon: f64, square_m: f64) -> Square {
+    let row = (lat * METRES_PER_DEGREE / square_m).floor();
+    let cos = row_cos(row, square_m);
+    let col = (lon * METRES_PER_DEGREE * cos / square_m).floor();
+    Square { row: row as i64, col: col as i64 }
+}
+
+/// The cosine of the central parallel of a row of squares.
+#[inline]
+pub fn row_cos(row: f64, square_m: f64) -> f64 {
+    (std::f64::consts::PI / 180.0 * ((row + 0.5) * square_m / METRES_PER_DEGREE)).cos()
+}
+
+/// The H3 cell of a position, as its 64-bit index; 0, which is no cell, for a position that is none.
+#[inline]
+pub fn cell(lat: f64, lon: f64, resolution: u8) -> u64 {
+    match (LatLng::new(lat, lon), Resolution::try_from(resolution)) {
+        (Ok(at), Ok(resolution)) => at.to_cell(resolution).into(),
+        _ => 0,
+    }
+}
+
+/// An identity that two stays can share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PlaceKey {
+    /// No shared identity: positions that are near.
+    Near,
+    /// One square.
+    Square(Square),
+    /// One H3 cell.
+    Cell(u64),
+    /// One venue, by its number in the job's list of places.
+    Venue(u32),
+}
+
+impl PlaceKey {
+    /// What a position has in common with another under this rule; `Near` under a distance.
+    #[inline]
+    pub fn of_position(rule: &PlaceRule, lat: f64, lon: f64) -> Self {
+        match *rule {
+            PlaceRule::Grid { square_m } => PlaceKey::Square(square(lat, lon, square_m)),
+            PlaceRule::Cell { resolution } => PlaceKey::Cell(cell(lat, lon, resolution)),
+            PlaceRule::Distance { .. } => PlaceKey::Near,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_have_floors_not_truncations() {
+        assert_eq!(square(0.0, 0.0, 800.0), Square { row: 0, col: 0 });
+        assert_eq!(square(-1e-9, -1e-9, 800.0), Square { row: -1, col: -1 });
+        // One side north of the equator, a hair below and at the line.
+        let side = 800.0 / METRES_PER_DEGREE;
+        assert_eq!(square(side - 1e-12, 0.0, 800.0).row, 0);
+        assert_eq!(square(side + 1e-12, 0.0, 800.0).row, 1);
+    }
+
+    #[test]
+    fn no_position_is_no_cell() {
+        assert_eq!(cell(f64::NAN, 0.0, 8), 0);
+        assert_ne!(cell(34.75, 113.68, 8), 0);
+    }
+}

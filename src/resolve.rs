@@ -1,0 +1,300 @@
+//! The second kernel: marked pings with their closers, grouped by person, become encounters, exposures
+//! and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
+
+use crate::candidate::{Candidate, candidate};
+use crate::encounter::{Encounter, encounters, overlaps};
+use crate::exposure::{Exposure, exposures};
+use crate::index::{CaseIndex, Tracks};
+use crate::person::{PersonId, column_of};
+use crate::ping::Pings;
+use crate::place::PlaceKey;
+use crate::rule::{Rule, Source, StayRule};
+use crate::stay::join_runs;
+use crate::time::Millis;
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Whose rows of a table are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everyone's.
+    All,
+    /// Candidates' only.
+    Candidates,
+    /// Nobody's.
+    None,
+}
+
+/// What the kernel needs to know beside the pings.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The cases' stays.
+    pub index: &'a CaseIndex,
+    /// How pings of each feed become stays.
+    pub feeds: &'a [StayRule],
+    /// The rule in force.
+    pub rule: &'a Rule,
+    /// End of the lookback.
+    pub as_of: Millis,
+    /// Ids of venues, by their number.
+    pub places: &'a [String],
+    /// Whose exposures come back.
+    pub exposures: Scope,
+    /// Whose encounters come back.
+    pub encounters: Scope,
+}
+
+/// What a batch of persons gives.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// [`encounter_schema`], in the order of persons.
+    pub encounters: RecordBatch,
+    /// [`exposure_schema`], in the order of persons, then cases.
+    pub exposures: RecordBatch,
+    /// [`candidate_schema`], in the order of persons.
+    pub candidates: RecordBatch,
+    /// By case: exposures, and candidates by them. Cases without any are left out.
+    pub tallies: HashMap<u32, Tally>,
+    /// Encounters of everyone, kept or not.
+    pub encounter_count: u64,
+    /// The largest direct time of anyone who is no case, ms.
+    pub direct_ms_max: Millis,
+}
+
+/// What became of a case's encounters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Persons exposed.
+    pub exposures: u64,
+    /// Candidates with a passing exposure to it.
+    pub candidates: u64,
+}
+
+fn schema(person: &DataType, fields: &[(&str, DataType, bool)]) -> SchemaRef {
+    let person = Field::new("person_id", person.clone(), false);
+    let rest = fields.iter().map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable));
+    Arc::new(Schema::new(std::iter::once(person).chain(rest).collect::<Vec<_>>()))
+}
+
+/// Encounters inside the program: case is a number, times are ms, kind is whether it is indirect.
+pub fn encounter_schema(person: &DataType) -> SchemaRef {
+    schema(
+        person,
+        &[
+            ("case", DataType::UInt32, false),
+            ("start", DataType::Int64, false),
+            ("indirect", DataType::Boolean, false),
+            ("source", DataType::UInt8, false),
+            ("case_source", DataType::UInt8, false),
+            ("place", DataType::Utf8, true),
+            ("end", DataType::Int64, false),
+            ("distance_m", DataType::Float64, true),
+            ("bracketed", DataType::Boolean, false),
+        ],
+    )
+}
+
+/// Exposures inside the program: durations in ms, sources a bit each.
+pub fn exposure_schema(person: &DataType) -> SchemaRef {
+    schema(
+        person,
+        &[
+            ("case", DataType::UInt32, false),
+            ("person_is_case", DataType::Boolean, false),
+            ("direct_ms", DataType::Int64, false),
+            ("indirect_ms", DataType::Int64, false),
+            ("confirmed_ms", DataType::Int64, false),
+            ("longest_ms", DataType::Int64, false),
+            ("peak_24h_ms", DataType::Int64, false),
+            ("encounter_count", DataType::Int64, false),
+            ("distance_m_min", DataType::Float64, true),
+            ("first_at", DataType::Int64, false),
+            ("last_at", DataType::Int64, false),
+            ("sources", DataType::UInt8, false),
+        ],
+    )
+}
+
+/// Candidates inside the program: durations in ms.
+pub fn candidate_schema(person: &DataType) -> SchemaRef {
+    schema(
+        person,
+        &[
+            ("case_count", DataType::Int64, false),
+            ("case", DataType::UInt32, false),
+            ("direct_ms", DataType::Int64, false),
+            ("confirmed_ms", DataType::Int64, false),
+            ("first_at", DataType::Int64, false),
+            ("last_at", DataType::Int64, false),
+            ("evidence_count", DataType::Int64, false),
+        ],
+    )
+}
+
+/// The kernel. `pings` has [`crate::ping::ping_schema`] and is grouped by person: every ping that the
+/// sieve marks, the next later ping of its track if it comes within the hold, and all pings at the
+/// instants of these. More pings of these persons change nothing.
+pub fn resolve(pings: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
+    let view = Pings::of(pings);
+    let mut tracks = Tracks::default();
+    let mut found: Vec<Encounter> = Vec::new();
+    let mut rows = Rows::default();
+    for group in view.groups() {
+        let person = view.persons.at(group.start);
+        let own = setting.index.person_number(person);
+        found.clear();
+        for source in Source::ALL {
+            let place = &setting.rule.encounter.place;
+            let stays = tracks.stays(&view, group.clone(), source, setting.feeds, place, setting.as_of);
+            join_runs(stays, place);
+            for stay in stays.iter() {
+                overlaps(stay, own, setting.index, &setting.rule.encounter, &mut found);
+            }
+        }
+        if found.is_empty() {
+            continue;
+        }
+        let met = encounters(&mut found);
+        let exposed = exposures(&found, &met, own.is_some(), &setting.rule.exposure);
+        rows.add(&person.to_id(), &met, &exposed, setting);
+    }
+    rows.finish(pings.schema_ref().field(0).data_type(), setting)
+}
+
+#[derive(Default)]
+struct Rows {
+    encounters: Vec<(PersonId, Encounter)>,
+    exposures: Vec<(PersonId, Exposure)>,
+    candidates: Vec<(PersonId, Candidate)>,
+    tallies: HashMap<u32, Tally>,
+    encounter_count: u64,
+    direct_ms_max: Millis,
+}
+
+impl Rows {
+    fn add(&mut self, person: &PersonId, met: &[Encounter], exposed: &[Exposure], setting: &Setting<'_>) {
+        let rule = &setting.rule.candidate;
+        let candidate = candidate(exposed, rule);
+        let keeps = |scope: Scope| match scope {
+            Scope::All => true,
+            Scope::Candidates => candidate.is_some(),
+            Scope::None => false,
+        };
+        self.encounter_count += met.len() as u64;
+        for exposure in exposed {
+            let tally = self.tallies.entry(exposure.case).or_default();
+            tally.exposures += 1;
+            if !exposure.person_is_case {
+                self.direct_ms_max = self.direct_ms_max.max(exposure.direct_ms);
+            }
+            tally.candidates += u64::from(crate::candidate::passes(exposure, rule));
+        }
+        if keeps(setting.encounters) {
+            self.encounters.extend(met.iter().map(|e| (person.clone(), *e)));
+        }
+        if keeps(setting.exposures) {
+            self.exposures.extend(exposed.iter().map(|e| (person.clone(), *e)));
+        }
+        self.candidates.extend(candidate.map(|c| (person.clone(), c)));
+    }
+
+    fn finish(self, person: &DataType, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
+        Ok(Resolved {
+            encounters: encounter_batch(person, &self.encounters, setting.places)?,
+            exposures: exposure_batch(person, &self.exposures)?,
+            candidates: candidate_batch(person, &self.candidates)?,
+            tallies: self.tallies,
+            encounter_count: self.encounter_count,
+            direct_ms_max: self.direct_ms_max,
+        })
+    }
+}
+
+fn persons<T>(person: &DataType, rows: &[(PersonId, T)]) -> ArrayRef {
+    column_of(person, rows.iter().map(|(p, _)| p.clone()))
+}
+
+fn int64s<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> i64) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+}
+
+fn cases<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> u32) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+}
+
+fn bytes<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> u8) -> ArrayRef {
+    Arc::new(UInt8Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+}
+
+fn booleans<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> bool) -> ArrayRef {
+    Arc::new(rows.iter().map(|(_, row)| Some(value(row))).collect::<BooleanArray>())
+}
+
+fn metres<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> f64) -> ArrayRef {
+    let known = rows.iter().map(|(_, row)| Some(value(row)).filter(|m| !m.is_nan()));
+    Arc::new(known.collect::<Float64Array>())
+}
+
+fn encounter_batch(
+    person: &DataType,
+    rows: &[(PersonId, Encounter)],
+    places: &[String],
+) -> Result<RecordBatch, ArrowError> {
+    let place = |e: &Encounter| match e.place {
+        PlaceKey::Near => None,
+        PlaceKey::Square(square) => Some(square.to_string()),
+        PlaceKey::Cell(cell) => Some(format!("{cell:x}")),
+        PlaceKey::Venue(number) => places.get(number as usize).cloned(),
+    };
+    let columns = vec![
+        persons(person, rows),
+        cases(rows, |e| e.case),
+        int64s(rows, |e| e.start),
+        booleans(rows, |e| e.kind == crate::encounter::Kind::Indirect),
+        bytes(rows, |e| e.source as u8),
+        bytes(rows, |e| e.case_source as u8),
+        Arc::new(rows.iter().map(|(_, e)| place(e)).collect::<StringArray>()),
+        int64s(rows, |e| e.end),
+        metres(rows, |e| e.distance_m),
+        booleans(rows, |e| e.bracketed),
+    ];
+    RecordBatch::try_new(encounter_schema(person), columns)
+}
+
+fn exposure_batch(person: &DataType, rows: &[(PersonId, Exposure)]) -> Result<RecordBatch, ArrowError> {
+    let columns = vec![
+        persons(person, rows),
+        cases(rows, |e| e.case),
+        booleans(rows, |e| e.person_is_case),
+        int64s(rows, |e| e.direct_ms),
+        int64s(rows, |e| e.indirect_ms),
+        int64s(rows, |e| e.confirmed_ms),
+        int64s(rows, |e| e.longest_ms),
+        int64s(rows, |e| e.peak_24h_ms),
+        int64s(rows, |e| e.encounter_count as i64),
+        metres(rows, |e| e.distance_m_min),
+        int64s(rows, |e| e.first_at),
+        int64s(rows, |e| e.last_at),
+        bytes(rows, |e| e.sources),
+    ];
+    RecordBatch::try_new(exposure_schema(person), columns)
+}
+
+fn candidate_batch(person: &DataType, rows: &[(PersonId, Candidate)]) -> Result<RecordBatch, ArrowError> {
+    let columns = vec![
+        persons(person, rows),
+        int64s(rows, |c| c.case_count as i64),
+        cases(rows, |c| c.case),
+        int64s(rows, |c| c.direct_ms),
+        int64s(rows, |c| c.confirmed_ms),
+        int64s(rows, |c| c.first_at),
+        int64s(rows, |c| c.last_at),
+        int64s(rows, |c| c.evidence_count as i64),
+    ];
+    RecordBatch::try_new(candidate_schema(person), columns)
+}

@@ -1,0 +1,163 @@
+//! The tunables of each stage, checked and in milliseconds and metres.
+
+pub mod preset;
+
+use crate::place::PlaceRule;
+use crate::time::{HOUR_MS, Millis};
+use std::fmt;
+
+/// The kind of a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Source {
+    /// A receiver's own position.
+    Gps = 0,
+    /// A cellular base station, at its position.
+    Tower = 1,
+    /// A scan of a venue's code.
+    Venue = 2,
+}
+
+impl Source {
+    /// All kinds, in their order (that of their names).
+    pub const ALL: [Source; 3] = [Source::Gps, Source::Tower, Source::Venue];
+
+    /// Its name in job files and outputs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Gps => "gps",
+            Source::Tower => "tower",
+            Source::Venue => "venue",
+        }
+    }
+
+    /// Its bit in a set of sources.
+    pub fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a person does between two pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Motion {
+    /// Stays where the first one was.
+    Hold,
+    /// Moves evenly to where the next one is.
+    Linear,
+}
+
+/// How the pings of one feed become stays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StayRule {
+    /// The feed's kind.
+    pub source: Source,
+    /// The longest that one ping stands for.
+    pub hold_ms: Millis,
+    /// Between two pings.
+    pub motion: Motion,
+    /// Accuracy of a ping that gives none, metres.
+    pub accuracy_m: f64,
+    /// Ping-pong (tower): the longest trip away from a tower and back that is dropped; 0 is off.
+    pub pingpong_ms: Millis,
+    /// Impossible travel (gps): a ping reached and left faster than this is dropped, m/s; 0 is off.
+    pub speed_m_per_s_max: f64,
+}
+
+impl StayRule {
+    /// The defaults of a source: hold 15 min, 1 h, 30 min; accuracy 20 m; ping-pong 120 s for towers.
+    pub fn of(source: Source) -> Self {
+        StayRule {
+            source,
+            hold_ms: match source {
+                Source::Gps => 900_000,
+                Source::Tower => 3_600_000,
+                Source::Venue => 1_800_000,
+            },
+            motion: Motion::Hold,
+            accuracy_m: 20.0,
+            pingpong_ms: if source == Source::Tower { 120_000 } else { 0 },
+            speed_m_per_s_max: 0.0,
+        }
+    }
+
+    /// Whether a filter can drop pings, so that a stay depends on more than its next ping.
+    pub fn filters(&self) -> bool {
+        match self.source {
+            Source::Gps => self.speed_m_per_s_max > 0.0,
+            Source::Tower => self.pingpong_ms > 0,
+            Source::Venue => false,
+        }
+    }
+}
+
+/// When two stays are an encounter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EncounterRule {
+    /// When two positions are the same place.
+    pub place: PlaceRule,
+    /// Whether stays of different kinds meet by position.
+    pub cross_source: bool,
+    /// How long a place stays infectious after the case left; 0 is off.
+    pub lag_ms: Millis,
+}
+
+/// How encounters add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExposureRule {
+    /// The longest gap that the longest run bridges.
+    pub merge_gap_ms: Millis,
+}
+
+/// The thresholds that an exposure has to reach, each of them if it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CandidateRule {
+    /// Least direct time.
+    pub direct_ms_min: Millis,
+    /// Least direct time between bracketed stays.
+    pub confirmed_ms_min: Option<Millis>,
+    /// Least longest run.
+    pub longest_ms_min: Option<Millis>,
+    /// Least direct time within some 24 hours.
+    pub peak_24h_ms_min: Option<Millis>,
+}
+
+/// A whole rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Keys of a preset that the job changed; empty for a rule of the job's own.
+    pub changed: Vec<String>,
+    /// Only pings in [as_of - lookback, as_of) exist.
+    pub lookback_ms: Millis,
+    /// A candidate expires this long after its last encounter.
+    pub notice_ms: Millis,
+    /// When two stays meet.
+    pub encounter: EncounterRule,
+    /// How encounters add up.
+    pub exposure: ExposureRule,
+    /// Who becomes a candidate.
+    pub candidate: CandidateRule,
+}
+
+/// Name and version, and whether the job changed it: what every output says.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)?;
+        if !self.changed.is_empty() {
+            f.write_str("+changed")?;
+        }
+        Ok(())
+    }
+}
+
+/// The stretch in which `peak_24h_s` is sought.
+pub const PEAK_MS: Millis = 24 * HOUR_MS;
