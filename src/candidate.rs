@@ -52,7 +52,8 @@ pub fn candidate(exposures: &[Exposure], rule: &CandidateRule) -> Option<Candida
         row.first_at = row.first_at.min(exposure.first_at);
         row.last_at = row.last_at.max(exposure.last_at);
         if exposure.direct_ms > row.direct_ms {
-            (row.case, row.direct_ms, row.confirmed_ms) = (exposure.case, exposure.direct_ms, exposure.confirmed_ms);
+            (row.case, row.direct_ms, row.confirmed_ms) =
+                (exposure.case, exposure.direct_ms, exposure.confirmed_ms);
         }
     }
     candidate

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_range_follows_the_order_of_evidence() {
-        let mut course = Course { onset_at: Some(300 * HOUR_MS), sampled_at: Some(290 * HOUR_MS), ..Course::default() };
+        let mut course =
+            Course { onset_at: Some(300 * HOUR_MS), sampled_at: Some(290 * HOUR_MS), ..Course::default() };
         assert_eq!(course.infectious_range(400 * HOUR_MS), Ok((242 * HOUR_MS, 400 * HOUR_MS)));
         course.confirmed_at = Some(310 * HOUR_MS);
         course.isolated_at = Some(305 * HOUR_MS);

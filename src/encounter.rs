@@ -51,9 +51,17 @@ pub struct Encounter {
 }
 
 /// Adds every overlap of a person's stay with the cases' stays.
-pub fn overlaps(stay: &Stay, own: Option<u32>, index: &CaseIndex, rule: &EncounterRule, found: &mut Vec<Encounter>) {
+pub fn overlaps(
+    stay: &Stay,
+    own: Option<u32>,
+    index: &CaseIndex,
+    rule: &EncounterRule,
+    found: &mut Vec<Encounter>,
+) {
     index.neighbours(stay, own, &mut |by, neighbour| {
-        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &neighbour.stay, rule) else { return };
+        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &neighbour.stay, rule) else {
+            return;
+        };
         let CaseStay { case, stay: theirs } = neighbour;
         let mut add = |kind, start: Millis, end: Millis| {
             if start < end {
@@ -101,7 +109,11 @@ fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meet
                 return Some(Meeting { place: PlaceKey::Near, distance_m, within: (start, end) });
             }
             let distance_m = haversine_m(mine.lat, mine.lon, theirs.lat, theirs.lon);
-            (distance_m <= distance_m_max).then_some(Meeting { place: PlaceKey::Near, distance_m, within: both })
+            (distance_m <= distance_m_max).then_some(Meeting {
+                place: PlaceKey::Near,
+                distance_m,
+                within: both,
+            })
         }
         (By::Position, place) => Some(Meeting {
             place: PlaceKey::of_position(&place, mine.lat, mine.lon),
@@ -131,7 +143,8 @@ fn together(
     let mean_lat = (lat + mine.position_at(end).0 + case_lat + theirs.position_at(end).0) / 4.0;
     let metres_of_lon = METRES_PER_DEGREE * mean_lat.to_radians().cos();
     let (x, y) = (metres_of_lon * wrap_degrees(lon - case_lon), METRES_PER_DEGREE * (lat - case_lat));
-    let (vx, vy) = (metres_of_lon * (speed_lon - case_speed_lon), METRES_PER_DEGREE * (speed_lat - case_speed_lat));
+    let (vx, vy) =
+        (metres_of_lon * (speed_lon - case_speed_lon), METRES_PER_DEGREE * (speed_lat - case_speed_lat));
     let (a, b, c) = (vx * vx + vy * vy, x * vx + y * vy, x * x + y * y - distance_m_max * distance_m_max);
     let nearest = if a > 0.0 { (-b / a).clamp(0.0, length) } else { 0.0 };
     let distance_m = (x + vx * nearest).hypot(y + vy * nearest);
@@ -186,7 +199,8 @@ fn without_direct(mut found: Vec<Encounter>) -> Vec<Encounter> {
     found.sort_unstable_by_key(|e| e.case);
     let mut kept = Vec::with_capacity(found.len());
     for pair in found.chunk_by(|a, b| a.case == b.case) {
-        let direct = union(pair.iter().filter(|e| e.kind == Kind::Direct).map(|e| (e.start, e.end)).collect());
+        let direct =
+            union(pair.iter().filter(|e| e.kind == Kind::Direct).map(|e| (e.start, e.end)).collect());
         for overlap in pair {
             if overlap.kind == Kind::Direct {
                 kept.push(*overlap);

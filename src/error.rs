@@ -23,12 +23,7 @@ impl Problem {
         found: impl Into<String>,
         cure: impl Into<String>,
     ) -> Self {
-        Problem {
-            place: place.into(),
-            expected: expected.into(),
-            found: found.into(),
-            cure: cure.into(),
-        }
+        Problem { place: place.into(), expected: expected.into(), found: found.into(), cure: cure.into() }
     }
 }
 

@@ -45,7 +45,12 @@ pub fn exposures(
     pairs.map(|(overlaps, encounters)| exposure(overlaps, encounters, person_is_case, rule)).collect()
 }
 
-fn exposure(overlaps: &[Encounter], encounters: &[Encounter], person_is_case: bool, rule: &ExposureRule) -> Exposure {
+fn exposure(
+    overlaps: &[Encounter],
+    encounters: &[Encounter],
+    person_is_case: bool,
+    rule: &ExposureRule,
+) -> Exposure {
     let union_of = |wanted: &dyn Fn(&Encounter) -> bool| {
         union(overlaps.iter().filter(|e| wanted(e)).map(|e| (e.start, e.end)).collect())
     };
@@ -110,7 +115,8 @@ pub fn peak_ms(union: &[(Millis, Millis)], stretch_ms: Millis) -> Millis {
     let (mut behind, mut inside) = (union.len(), 0);
     for &(start, end) in union.iter().rev() {
         let stop = end - stretch_ms;
-        while let Some(&(from, to)) = behind.checked_sub(1).and_then(|i| union.get(i)).filter(|r| r.0 >= stop) {
+        while let Some(&(from, to)) = behind.checked_sub(1).and_then(|i| union.get(i)).filter(|r| r.0 >= stop)
+        {
             inside += to - from;
             behind -= 1;
         }

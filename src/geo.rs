@@ -20,11 +20,7 @@ pub fn haversine_m(lat1: f64, lon1: f64, lat2: f64, lon2: f64) -> f64 {
 /// A difference of longitudes, the short way round: in [-180, 180).
 #[inline]
 pub fn wrap_degrees(dlon: f64) -> f64 {
-    if (-180.0..180.0).contains(&dlon) {
-        dlon
-    } else {
-        (dlon + 180.0).rem_euclid(360.0) - 180.0
-    }
+    if (-180.0..180.0).contains(&dlon) { dlon } else { (dlon + 180.0).rem_euclid(360.0) - 180.0 }
 }
 
 /// A box in degrees; `lon_max` may exceed 180 (it crosses the antimeridian then), never `lon_min + 360`.
@@ -106,7 +102,9 @@ mod tests {
 
     #[test]
     fn grown_boxes_hold_the_circle() {
-        for (lat, lon, d) in [(0.0, 0.0, 50.0), (60.0, 179.9999, 500.0), (89.9999, 10.0, 50.0), (-45.0, -180.0, 5_000.0)] {
+        for (lat, lon, d) in
+            [(0.0, 0.0, 50.0), (60.0, 179.9999, 500.0), (89.9999, 10.0, 50.0), (-45.0, -180.0, 5_000.0)]
+        {
             let around = LatLonBox::of_path(lat, lon, 0.0, 0.0).grown(d);
             for step in 0..360 {
                 let bearing = f64::from(step).to_radians();

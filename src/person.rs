@@ -53,9 +53,10 @@ impl PersonType {
     pub fn of(column: &DataType) -> Option<Self> {
         Some(match column {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => PersonType::Text,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-                PersonType::Binary
-            }
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => PersonType::Binary,
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => PersonType::Int64,
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => PersonType::UInt64,
             DataType::Dictionary(_, value) => return PersonType::of(value),
@@ -329,7 +330,8 @@ mod tests {
 
     #[test]
     fn dictionaries_are_text_and_the_empty_text_is_nobody() {
-        let column: ArrayRef = Arc::new(vec![Some("a"), None, Some("")].into_iter().collect::<DictionaryArray<Int32Type>>());
+        let column: ArrayRef =
+            Arc::new(vec![Some("a"), None, Some("")].into_iter().collect::<DictionaryArray<Int32Type>>());
         assert_eq!(PersonType::of(column.data_type()), Some(PersonType::Text));
         let inner = PersonType::Text.adopt(&column).expect("a text column");
         assert_eq!((inner.is_null(0), inner.is_null(1), inner.is_null(2)), (false, true, true));

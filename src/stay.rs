@@ -170,7 +170,9 @@ fn stay(ping: &Ping, later: &[Ping], rule: &StayRule, place: &PlaceRule) -> Opti
 fn same_place(a: &Ping, b: &Ping, source: Source, place: &PlaceRule) -> bool {
     match (source, *place) {
         (Source::Venue, _) => a.place == b.place && a.place != NO_PLACE,
-        (_, PlaceRule::Distance { distance_m_max }) => haversine_m(a.lat, a.lon, b.lat, b.lon) <= distance_m_max,
+        (_, PlaceRule::Distance { distance_m_max }) => {
+            haversine_m(a.lat, a.lon, b.lat, b.lon) <= distance_m_max
+        }
         (_, rule) => PlaceKey::of_position(&rule, a.lat, a.lon) == PlaceKey::of_position(&rule, b.lat, b.lon),
     }
 }

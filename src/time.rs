@@ -50,9 +50,7 @@ pub fn local_to_utc(local_ms: Millis, zone: Tz) -> Option<Millis> {
 }
 
 fn naive_to_utc(local: NaiveDateTime, zone: Tz) -> Option<Millis> {
-    zone.from_local_datetime(&local)
-        .earliest()
-        .map(|t| t.timestamp_millis())
+    zone.from_local_datetime(&local).earliest().map(|t| t.timestamp_millis())
 }
 
 /// The first instant of a day in a zone; where the clock skips midnight, the first instant after.
@@ -117,7 +115,9 @@ pub fn parse(text: &str) -> Option<Written> {
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(Written::Date(date));
     }
-    for format in ["%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z", "%Y-%m-%d %H:%M%:z"] {
+    for format in
+        ["%Y-%m-%dT%H:%M:%S%.f%:z", "%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%dT%H:%M%:z", "%Y-%m-%d %H:%M%:z"]
+    {
         let zulu = text.strip_suffix(['Z', 'z']).map(|t| format!("{t}+00:00"));
         if let Ok(t) = DateTime::parse_from_str(zulu.as_deref().unwrap_or(text), format) {
             return readable(t.timestamp_millis()).map(Written::Instant);
@@ -208,8 +208,10 @@ mod tests {
     #[test]
     fn an_ambiguous_time_is_the_earlier_and_a_skipped_one_is_none() {
         let berlin: Tz = "Europe/Berlin".parse().expect("a zone");
-        let twice = NaiveDate::from_ymd_opt(2021, 10, 31).and_then(|d| d.and_hms_opt(2, 30, 0)).expect("a time");
-        let never = NaiveDate::from_ymd_opt(2021, 3, 28).and_then(|d| d.and_hms_opt(2, 30, 0)).expect("a time");
+        let twice =
+            NaiveDate::from_ymd_opt(2021, 10, 31).and_then(|d| d.and_hms_opt(2, 30, 0)).expect("a time");
+        let never =
+            NaiveDate::from_ymd_opt(2021, 3, 28).and_then(|d| d.and_hms_opt(2, 30, 0)).expect("a time");
         assert_eq!(naive_to_utc(twice, berlin).map(utc_text), Some("2021-10-31T00:30:00.000Z".into()));
         assert_eq!(naive_to_utc(never, berlin), None);
     }

@@ -23,9 +23,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub fn new() -> Self {
-        Self {
-            dir: TempDir::new().expect("a temporary folder can be made"),
-        }
+        Self { dir: TempDir::new().expect("a temporary folder can be made") }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -44,8 +42,7 @@ impl Sandbox {
         let path = self.path_with_folders(name);
         let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
         let file = File::create(&path).expect("the sandbox can be written");
-        let mut writer =
-            ArrowWriter::try_new(file, batch.schema(), None).expect("a schema Parquet can hold");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a schema Parquet can hold");
         writer.write(&batch).expect("rows can be written");
         writer.close().expect("the footer can be written");
         path
@@ -67,8 +64,7 @@ impl Sandbox {
 
     fn path_with_folders(&self, name: &str) -> PathBuf {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a sandbox path has a parent"))
-            .expect("folders can be made");
+        fs::create_dir_all(path.parent().expect("a sandbox path has a parent")).expect("folders can be made");
         path
     }
 }
@@ -95,32 +91,19 @@ impl Run {
 
     #[track_caller]
     pub fn stdout_has(self, text: &str) -> Self {
-        assert!(
-            self.stdout.contains(text),
-            "standard output lacks {text:?}:\n{}",
-            self.stdout
-        );
+        assert!(self.stdout.contains(text), "standard output lacks {text:?}:\n{}", self.stdout);
         self
     }
 
     #[track_caller]
     pub fn stderr_has(self, text: &str) -> Self {
-        assert!(
-            self.stderr.contains(text),
-            "standard error lacks {text:?}:\n{}",
-            self.stderr
-        );
+        assert!(self.stderr.contains(text), "standard error lacks {text:?}:\n{}", self.stderr);
         self
     }
 
     #[track_caller]
     fn ends_with(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "exit code; standard error:\n{}",
-            self.stderr
-        );
+        assert_eq!(self.code, Some(code), "exit code; standard error:\n{}", self.stderr);
         self
     }
 }
@@ -134,9 +117,8 @@ pub fn read(path: impl AsRef<Path>) -> RecordBatch {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let schema = builder.schema().clone();
     let reader = builder.build().expect("a reader over a good footer");
-    let batches: Vec<RecordBatch> = reader
-        .collect::<Result<_, _>>()
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let batches: Vec<RecordBatch> =
+        reader.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     concat_batches(&schema, &batches).expect("batches of one schema")
 }
 
@@ -145,11 +127,7 @@ pub fn read(path: impl AsRef<Path>) -> RecordBatch {
 pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     batch.column_by_name(name).unwrap_or_else(|| {
         let schema = batch.schema();
-        let names: Vec<&str> = schema
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str())
-            .collect();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         panic!("no column {name}; there are {}", names.join(", "))
     })
 }
@@ -160,26 +138,15 @@ pub fn text(batch: &RecordBatch, name: &str) -> Vec<String> {
     let found = full(batch, name);
     let layouts = ["Utf8", "LargeUtf8", "Utf8View", "Dictionary"];
     let layout = found.data_type().to_string();
-    assert!(
-        layouts.iter().any(|known| layout.starts_with(known)),
-        "column {name} is {layout}, not text"
-    );
+    assert!(layouts.iter().any(|known| layout.starts_with(known)), "column {name} is {layout}, not text");
     let strings = cast(found, &DataType::Utf8).expect("text casts to text");
-    strings
-        .as_string::<i32>()
-        .iter()
-        .flatten()
-        .map(str::to_owned)
-        .collect()
+    strings.as_string::<i32>().iter().flatten().map(str::to_owned).collect()
 }
 
 #[track_caller]
 pub fn i64s(batch: &RecordBatch, name: &str) -> Vec<i64> {
     typed(batch, name, &DataType::Int64);
-    full(batch, name)
-        .as_primitive::<Int64Type>()
-        .values()
-        .to_vec()
+    full(batch, name).as_primitive::<Int64Type>().values().to_vec()
 }
 
 #[track_caller]
@@ -190,24 +157,14 @@ pub fn bools(batch: &RecordBatch, name: &str) -> Vec<bool> {
 
 #[track_caller]
 pub fn opt_f64s(batch: &RecordBatch, name: &str) -> Vec<Option<f64>> {
-    typed(batch, name, &DataType::Float64)
-        .as_primitive::<Float64Type>()
-        .iter()
-        .collect()
+    typed(batch, name, &DataType::Float64).as_primitive::<Float64Type>().iter().collect()
 }
 
 /// UTC timestamps, as milliseconds since 1970.
 #[track_caller]
 pub fn times(batch: &RecordBatch, name: &str) -> Vec<i64> {
-    typed(
-        batch,
-        name,
-        &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
-    );
-    full(batch, name)
-        .as_primitive::<TimestampMillisecondType>()
-        .values()
-        .to_vec()
+    typed(batch, name, &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));
+    full(batch, name).as_primitive::<TimestampMillisecondType>().values().to_vec()
 }
 
 /// A column of text.

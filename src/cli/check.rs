@@ -23,7 +23,10 @@ impl Check {
         println!("{}: {}", config.name, config.purpose);
         println!("  rule       {}", config.rule);
         println!("  lookback   {} to {}", utc_text(config.lookback_start()), utc_text(config.as_of));
-        println!("  time zone  {}", config.time_zone.map_or("none: times without an offset are refused", |z| z.name()));
+        println!(
+            "  time zone  {}",
+            config.time_zone.map_or("none: times without an offset are refused", |z| z.name())
+        );
         for feed in 0..inputs.feeds.len() {
             print_feed(&inputs, feed);
         }
@@ -49,8 +52,16 @@ fn print_feed(inputs: &Inputs, number: usize) {
     let rows: u64 = groups().map(|g| g.rows).sum();
     let skipped = groups().filter(|g| !inputs.decoder.wants(g)).count();
     println!("{} ({} feed): {}", feed.config.label, feed.config.stay.source, feed.config.path);
-    println!("  files      {}, {} rows in {} row groups", feed.files.len(), thousands(rows), groups().count());
-    println!("  to read    {} rows; {skipped} row groups lie outside the lookback", thousands(inputs.rows_to_read(number)));
+    println!(
+        "  files      {}, {} rows in {} row groups",
+        feed.files.len(),
+        thousands(rows),
+        groups().count()
+    );
+    println!(
+        "  to read    {} rows; {skipped} row groups lie outside the lookback",
+        thousands(inputs.rows_to_read(number))
+    );
     let range = groups().filter_map(|g| g.time_range).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
     match range {
         Some((from, to)) => println!("  times      {} to {} (by statistics)", utc_text(from), utc_text(to)),

@@ -70,7 +70,12 @@ impl Explain {
     fn manifest(&self) -> Result<Value> {
         let path = self.out.join("manifest.json");
         let problem = |found: String| {
-            Error::Input(Problem::new(path.display().to_string(), "the manifest of a run", found, "give the folder that a run wrote"))
+            Error::Input(Problem::new(
+                path.display().to_string(),
+                "the manifest of a run",
+                found,
+                "give the folder that a run wrote",
+            ))
         };
         let text = std::fs::read_to_string(&path).map_err(|e| problem(e.to_string()))?;
         serde_json::from_str(&text).map_err(|e| problem(e.to_string()))
@@ -189,7 +194,11 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
                 word(&m["case_source"]),
                 m["place"].as_str().map_or(String::new(), |p| format!(" at {p}")),
                 m["distance_m"].as_f64().map_or(String::new(), |d| format!(", {d:.1} m apart")),
-                if m["bracketed"] == json!(true) { "confirmed by the pings around it" } else { "resting on the last ping" }
+                if m["bracketed"] == json!(true) {
+                    "confirmed by the pings around it"
+                } else {
+                    "resting on the last ping"
+                }
             ));
         }
     }

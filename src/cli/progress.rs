@@ -83,7 +83,10 @@ fn show(style: Style, watch: &Watch, done: &AtomicBool) {
             } else if rows > 0 {
                 eprintln!(
                     "{}: {} of {} rows, {} rows/s, {remaining_s:.0} s to go",
-                    stage.name(), thousands(rows), thousands(total), thousands(rate as u64)
+                    stage.name(),
+                    thousands(rows),
+                    thousands(total),
+                    thousands(rate as u64)
                 );
             } else if total > 0 {
                 eprintln!("{}: {} rows", stage.name(), thousands(total));

@@ -11,7 +11,10 @@ pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &
     let counts = &answer.counts;
     let rejected_cases = inputs.cases.rejections.len();
     if rejected_cases > 0 {
-        println!("{rejected_cases} of {} cases rejected: see rejections.parquet", rejected_cases + answer.cases.len());
+        println!(
+            "{rejected_cases} of {} cases rejected: see rejections.parquet",
+            rejected_cases + answer.cases.len()
+        );
     }
     println!("{}: rule {}, as of {}", config.name, config.rule, crate::time::utc_text(config.as_of));
     let with_pings = answer.cases.iter().filter(|c| c.has_pings).count();
@@ -28,7 +31,11 @@ pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &
     line("persons", format!("about {}", thousands(counts.persons)));
     line(
         "cases",
-        format!("{}: {with_pings} with pings, {} without", answer.cases.len(), answer.cases.len() - with_pings),
+        format!(
+            "{}: {with_pings} with pings, {} without",
+            answer.cases.len(),
+            answer.cases.len() - with_pings
+        ),
     );
     line("encounters", thousands(counts.encounters));
     line("exposures", thousands(counts.exposures));

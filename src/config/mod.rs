@@ -154,12 +154,23 @@ pub const VENUE_COLUMNS: [&str; 8] =
 
 impl Config {
     /// Reads a job from its text. `machine_bytes` is the machine's memory, if known; `cores` its cores.
-    pub fn new(path: &Path, text: &str, overrides: &Overrides, machine_bytes: u64, cores: usize) -> Result<Self> {
+    pub fn new(
+        path: &Path,
+        text: &str,
+        overrides: &Overrides,
+        machine_bytes: u64,
+        cores: usize,
+    ) -> Result<Self> {
         let job = Job::new(path, text.to_string());
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
             let place = line.map_or(job.name.clone(), |line| format!("{}, line {line}", job.name));
-            Error::Job(Problem::new(place, "a job file in TOML", e.message().to_string(), "mend the line; https://toml.io explains the format"))
+            Error::Job(Problem::new(
+                place,
+                "a job file in TOML",
+                e.message().to_string(),
+                "mend the line; https://toml.io explains the format",
+            ))
         })?;
         for set in &overrides.set {
             apply_set(&mut table, set)?;
@@ -179,16 +190,28 @@ impl Config {
         let stem = path.file_stem().map_or("job".into(), |s| s.to_string_lossy().into_owned());
         let name = job.text("name")?.map_or(stem, str::to_string);
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
-            return Err(job.problem("name", "a name that can be a folder's", format!("\"{name}\""), "use letters, digits and dashes"));
+            return Err(job.problem(
+                "name",
+                "a name that can be a folder's",
+                format!("\"{name}\""),
+                "use letters, digits and dashes",
+            ));
         }
-        let purpose = job.required("purpose", "what this run is for: it is printed on every output")?.to_string();
+        let purpose =
+            job.required("purpose", "what this run is for: it is printed on every output")?.to_string();
         let time_zone = time_zone(&job)?;
         let as_of = as_of(&job, overrides, time_zone)?;
         let share = job.number("rejected_share_max", "shares, 0 to 1")?.unwrap_or(0.01);
         if share > 1.0 {
-            return Err(job.problem("rejected_share_max", "a share, 0 to 1", share.to_string(), "1% is 0.01"));
+            return Err(job.problem(
+                "rejected_share_max",
+                "a share, 0 to 1",
+                share.to_string(),
+                "1% is 0.01",
+            ));
         }
-        let exposures = scope(&job, "exposures", &overrides.exposures, &["all", "candidates"])?.unwrap_or(Scope::All);
+        let exposures =
+            scope(&job, "exposures", &overrides.exposures, &["all", "candidates"])?.unwrap_or(Scope::All);
         let encounters = scope(&job, "encounters", &overrides.encounters, &["all", "candidates", "none"])?
             .unwrap_or(Scope::Candidates);
         job.refuse("area", None)?;
@@ -199,7 +222,8 @@ impl Config {
         let cases = cases(root)?;
         let rule = rules::rule(root, as_of, time_zone)?;
         rules::check_motion(root, &feeds, &rule)?;
-        let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        let base =
+            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
         let out = overrides.out.clone().unwrap_or_else(|| base.join("out").join(&name));
         Ok(Config {
             name,
@@ -270,21 +294,28 @@ fn as_of(job: &Section<'_>, overrides: &Overrides, zone: Option<Tz>) -> Result<M
         return wrong("nothing".into(), format!("add as_of = \"{EXAMPLE}\" to [job], or give --as-of"));
     };
     match parse(&text) {
-        Some(written @ (Written::Instant(_) | Written::Local(_))) => match written.instant(Edge::Start, zone) {
+        Some(written @ (Written::Instant(_) | Written::Local(_))) => match written.instant(Edge::Start, zone)
+        {
             Ok(at) => Ok(at),
             Err(_) => wrong(
                 format!("\"{text}\""),
                 format!("give its offset as in \"{EXAMPLE}\", or a time_zone in whose clock it exists"),
             ),
         },
-        Some(Written::Date(_)) => {
-            wrong(format!("the day \"{text}\", which may mean its start or its end"), format!("write the instant, as in \"{EXAMPLE}\""))
-        }
+        Some(Written::Date(_)) => wrong(
+            format!("the day \"{text}\", which may mean its start or its end"),
+            format!("write the instant, as in \"{EXAMPLE}\""),
+        ),
         None => wrong(format!("\"{text}\", which is no time"), format!("write it as in \"{EXAMPLE}\"")),
     }
 }
 
-fn scope(job: &Section<'_>, key: &'static str, flag: &Option<String>, allowed: &[&str]) -> Result<Option<Scope>> {
+fn scope(
+    job: &Section<'_>,
+    key: &'static str,
+    flag: &Option<String>,
+    allowed: &[&str],
+) -> Result<Option<Scope>> {
     let all = [("all", Scope::All), ("candidates", Scope::Candidates), ("none", Scope::None)];
     let choices: Vec<(&str, Scope)> = all.into_iter().filter(|(word, _)| allowed.contains(word)).collect();
     let in_job = job.choice(key, &choices)?;
@@ -304,7 +335,12 @@ fn feeds(root: &Section<'_>) -> Result<Vec<FeedConfig>> {
         }
     };
     if tables.len() > usize::from(u16::MAX) {
-        return Err(root.problem("[[feeds]]", "at most 65,535 feeds", tables.len().to_string(), "join files into folders"));
+        return Err(root.problem(
+            "[[feeds]]",
+            "at most 65,535 feeds",
+            tables.len().to_string(),
+            "join files into folders",
+        ));
     }
     tables.iter().enumerate().map(|(i, value)| feed(root, i, value)).collect()
 }
@@ -312,7 +348,12 @@ fn feeds(root: &Section<'_>) -> Result<Vec<FeedConfig>> {
 fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> {
     let label = format!("feeds[{number}]");
     let Value::Table(table) = value else {
-        return Err(root.problem("[[feeds]]", "tables", value.type_str(), "write [[feeds]] on a line of its own"));
+        return Err(root.problem(
+            "[[feeds]]",
+            "tables",
+            value.type_str(),
+            "write [[feeds]] on a line of its own",
+        ));
     };
     let section = root.sibling(&label, Some(table));
     const SOURCES: [(&str, Option<Source>); 4] = [
@@ -350,8 +391,7 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
         stay.pingpong_ms = millis(&section, "pingpong_s_max", pingpong_s)?;
         only_for(&section, "pingpong_s_max", source, Source::Tower, pingpong_s != 0.0)?;
     }
-    let units =
-        [("s", TimeUnit::S), ("ms", TimeUnit::Ms), ("us", TimeUnit::Us), ("ns", TimeUnit::Ns)];
+    let units = [("s", TimeUnit::S), ("ms", TimeUnit::Ms), ("us", TimeUnit::Us), ("ns", TimeUnit::Ns)];
     let time_unit = section.choice("time_unit", &units)?;
     let datum = datum(&section)?;
     let places = match source {
@@ -388,7 +428,12 @@ fn only_for(section: &Section<'_>, key: &str, source: Source, wanted: Source, on
     if source == wanted || !on {
         return Ok(());
     }
-    Err(section.problem(key, format!("this key on {wanted} feeds only"), format!("a {source} feed"), "remove the key"))
+    Err(section.problem(
+        key,
+        format!("this key on {wanted} feeds only"),
+        format!("a {source} feed"),
+        "remove the key",
+    ))
 }
 
 fn places(section: &Section<'_>, key: &'static str, names: &[&'static str]) -> Result<Option<TableConfig>> {
@@ -456,7 +501,8 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
     let problem = |found: &str, cure: &str| {
         Error::Job(Problem::new(format!("--set {set}"), "table.key=value", found, cure))
     };
-    let (path, text) = set.split_once('=').ok_or_else(|| problem("no =", "write it as rule.candidate.direct_s_min=900"))?;
+    let (path, text) =
+        set.split_once('=').ok_or_else(|| problem("no =", "write it as rule.candidate.direct_s_min=900"))?;
     let value = format!("v = {text}")
         .parse::<Table>()
         .ok()
@@ -464,7 +510,8 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
         .unwrap_or_else(|| Value::String(text.to_string()));
     let path = path.trim().replace('[', ".").replace(']', "");
     let mut keys: Vec<&str> = path.split('.').collect();
-    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| problem("no key", "name the key before the ="))?;
+    let last =
+        keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| problem("no key", "name the key before the ="))?;
     let mut here = table;
     let mut keys = keys.into_iter().peekable();
     while let Some(key) = keys.next() {
@@ -473,10 +520,9 @@ fn apply_set(table: &mut Table, set: &str) -> Result<()> {
             Value::Table(inner) => inner,
             Value::Array(items) => {
                 let number = keys.next().and_then(|n| n.parse::<usize>().ok());
-                number
-                    .and_then(|n| items.get_mut(n))
-                    .and_then(Value::as_table_mut)
-                    .ok_or_else(|| problem("no such feed", "count feeds from 0, as in feeds[0].hold_s_max=600"))?
+                number.and_then(|n| items.get_mut(n)).and_then(Value::as_table_mut).ok_or_else(|| {
+                    problem("no such feed", "count feeds from 0, as in feeds[0].hold_s_max=600")
+                })?
             }
             _ => return Err(problem("a path through a value", "name a key of a table")),
         };

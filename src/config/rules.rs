@@ -17,7 +17,12 @@ pub fn rule(root: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<Rule>
     };
     let text = preset_text(&own, preset)?;
     let base: Table = text.parse().map_err(|e: toml::de::Error| {
-        Error::Job(Problem::new(format!("preset {preset}"), "a rule file", e.message().to_string(), "reinstall copresence"))
+        Error::Job(Problem::new(
+            format!("preset {preset}"),
+            "a rule file",
+            e.message().to_string(),
+            "reinstall copresence",
+        ))
     })?;
     let mut merged = match base.get("rule") {
         Some(Value::Table(rule)) => rule.clone(),
@@ -40,7 +45,8 @@ fn preset_text(section: &Section<'_>, preset: &str) -> Result<&'static str> {
     let names = PRESETS.map(|(name, _)| name);
     let expected = format!("one of {}", names.join(", "));
     if let Some((_, needs)) = LATER.iter().find(|(name, _)| *name == preset) {
-        let cure = format!("write the rule out: copresence {} does not know {needs} yet", env!("CARGO_PKG_VERSION"));
+        let cure =
+            format!("write the rule out: copresence {} does not know {needs} yet", env!("CARGO_PKG_VERSION"));
         return Err(section.problem("preset", expected, format!("\"{preset}\""), cure));
     }
     let cure = match crate::error::nearest(preset, names) {
@@ -72,10 +78,15 @@ fn same_value(a: &Value, b: &Value) -> bool {
 
 fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<String>) -> Result<Rule> {
     section.get("preset");
-    let name = section.required("name", "a preset, or a name and a version for this rule: every output says by which rule it came")?;
+    let name = section.required(
+        "name",
+        "a preset, or a name and a version for this rule: every output says by which rule it came",
+    )?;
     let version = match section.get("version") {
         Some(Value::Integer(version)) => version.to_string(),
-        _ => section.required("version", "the rule's version, so that results of two versions can be told apart")?.to_string(),
+        _ => section
+            .required("version", "the rule's version, so that results of two versions can be told apart")?
+            .to_string(),
     };
     let days = |key, default: f64| -> Result<Millis> {
         Ok((section.number(key, "days")?.unwrap_or(default).min(1e6) * DAY_MS as f64).round() as Millis)
@@ -115,9 +126,10 @@ fn in_force(section: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<()
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
-        let at = parse(&text).and_then(|w| w.instant(edge, zone.or(Some(Tz::UTC))).ok()).ok_or_else(|| {
-            section.problem(key, "a day such as \"2022-03-22\"", format!("\"{text}\""), "write the day")
-        })?;
+        let at =
+            parse(&text).and_then(|w| w.instant(edge, zone.or(Some(Tz::UTC))).ok()).ok_or_else(|| {
+                section.problem(key, "a day such as \"2022-03-22\"", format!("\"{text}\""), "write the day")
+            })?;
         let refused = if edge == Edge::Start { as_of < at } else { as_of > at };
         if refused {
             return Err(section.problem(
@@ -139,11 +151,23 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
     let place = match place {
         "grid" if (1.0..=1e6).contains(&square_m) => PlaceRule::Grid { square_m },
         "grid" => {
-            return Err(section.problem("square_m", "a side of 1 to 1,000,000 metres", square_m.to_string(), "800 is the published rule's"));
+            return Err(section.problem(
+                "square_m",
+                "a side of 1 to 1,000,000 metres",
+                square_m.to_string(),
+                "800 is the published rule's",
+            ));
         }
-        "cell" if resolution <= 15.0 && resolution.fract() == 0.0 => PlaceRule::Cell { resolution: resolution as u8 },
+        "cell" if resolution <= 15.0 && resolution.fract() == 0.0 => {
+            PlaceRule::Cell { resolution: resolution as u8 }
+        }
         "cell" => {
-            return Err(section.problem("resolution", "a whole H3 resolution, 0 to 15", resolution.to_string(), "8 is about 500 m, 10 about 70 m"));
+            return Err(section.problem(
+                "resolution",
+                "a whole H3 resolution, 0 to 15",
+                resolution.to_string(),
+                "8 is about 500 m, 10 about 70 m",
+            ));
         }
         "distance" => PlaceRule::Distance { distance_m_max },
         "probability" => {
@@ -151,7 +175,10 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
                 "place",
                 "one of grid, cell, distance",
                 "\"probability\"",
-                format!("take distance: copresence {} does not weigh uncertainty yet", env!("CARGO_PKG_VERSION")),
+                format!(
+                    "take distance: copresence {} does not weigh uncertainty yet",
+                    env!("CARGO_PKG_VERSION")
+                ),
             ));
         }
         _ => {

@@ -56,7 +56,8 @@ impl Job {
                 }
                 continue;
             }
-            let starts = |key: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            let starts =
+                |key: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
             // A table written inline stands on the line of its own key.
             let inline = section.strip_prefix(&format!("{here}.")).is_some_and(starts);
             if !key.is_empty() && ((here == section && starts(key)) || inline) {
@@ -106,7 +107,13 @@ impl<'a> Section<'a> {
     }
 
     /// An error at a key.
-    pub fn problem(&self, key: &str, expected: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Error {
+    pub fn problem(
+        &self,
+        key: &str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Error {
         Error::Job(Problem::new(self.place(key), expected, found, cure))
     }
 
@@ -143,8 +150,10 @@ impl<'a> Section<'a> {
             Some((_, value)) => Ok(Some(*value)),
             None => {
                 let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-                let hint = nearest(text, words.iter().copied())
-                    .map_or_else(|| "write one of these".to_string(), |word| format!("did you mean \"{word}\"?"));
+                let hint = nearest(text, words.iter().copied()).map_or_else(
+                    || "write one of these".to_string(),
+                    |word| format!("did you mean \"{word}\"?"),
+                );
                 Err(self.problem(key, format!("one of {}", words.join(", ")), format!("\"{text}\""), hint))
             }
         }
@@ -224,7 +233,12 @@ impl<'a> Section<'a> {
                     Some(word) => format!("did you mean {word}?"),
                     None => "remove it".to_string(),
                 };
-                return Err(self.problem(key, format!("one of {}", known.join(", ")), format!("unknown key {key}"), cure));
+                return Err(self.problem(
+                    key,
+                    format!("one of {}", known.join(", ")),
+                    format!("unknown key {key}"),
+                    cure,
+                ));
             }
         }
         Ok(())

@@ -48,7 +48,8 @@ pub struct Sieve {
 impl Sieve {
     /// A sieve that lets through what may meet one of these stays.
     pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule]) -> Self {
-        let slot_ms = feeds.iter().map(|f| f.hold_ms).min().unwrap_or(SLOT_MS_MAX).clamp(SLOT_MS_MIN, SLOT_MS_MAX);
+        let slot_ms =
+            feeds.iter().map(|f| f.hold_ms).min().unwrap_or(SLOT_MS_MAX).clamp(SLOT_MS_MIN, SLOT_MS_MAX);
         let row_m = match rule.place {
             PlaceRule::Grid { square_m } => square_m / 2.0,
             PlaceRule::Cell { resolution } => cell_radius_m(resolution),
@@ -119,20 +120,31 @@ impl Sieve {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a ping and a stay name the same seven facts differently")]
-    fn test(&self, source: Source, lat: f64, lon: f64, place: u32, moves: bool, start: Millis, end: Millis) -> bool {
+    fn test(
+        &self,
+        source: Source,
+        lat: f64,
+        lon: f64,
+        place: u32,
+        moves: bool,
+        start: Millis,
+        end: Millis,
+    ) -> bool {
         let by_id = source == Source::Venue && place != NO_PLACE;
         let by_position = !lat.is_nan() && (source != Source::Venue || self.cross_source);
         let class = self.class(source);
         let spot = if by_position && !moves { self.spot(class, lat, lon) } else { 0 };
         let venue = spot_of_venue(place);
         let first = (start.div_euclid(self.slot_ms) - self.slot_first).max(0);
-        let last = ((end - 1).div_euclid(self.slot_ms) - self.slot_first).min(self.somewhere.len() as i64 - 1);
+        let last =
+            ((end - 1).div_euclid(self.slot_ms) - self.slot_first).min(self.somewhere.len() as i64 - 1);
         for slot in first..=last {
             if by_id && self.has(spot_at(venue, slot)) {
                 return true;
             }
             if by_position {
-                let everywhere = if moves { self.somewhere[slot as usize] } else { self.everywhere[slot as usize] };
+                let everywhere =
+                    if moves { self.somewhere[slot as usize] } else { self.everywhere[slot as usize] };
                 if everywhere >> class & 1 == 1 || (!moves && self.has(spot_at(spot, slot))) {
                     return true;
                 }
@@ -228,11 +240,8 @@ fn reach(stay: &Stay, place: &PlaceRule) -> LatLonBox {
             let at = square(stay.lat, stay.lon, square_m);
             let (side, cos) = (square_m / METRES_PER_DEGREE, row_cos(at.row as f64, square_m));
             let lat = at.row as f64 * side;
-            let (lon, dlon) = if cos * 360.0 > side {
-                (at.col as f64 * side / cos, side / cos)
-            } else {
-                (-180.0, 360.0)
-            };
+            let (lon, dlon) =
+                if cos * 360.0 > side { (at.col as f64 * side / cos, side / cos) } else { (-180.0, 360.0) };
             LatLonBox::of_path(lat.clamp(-90.0, 90.0), lon, side, dlon).grown(0.0)
         }
         PlaceRule::Cell { resolution } => {

@@ -70,7 +70,10 @@ fn read_file(
     ];
     for row in 0..file.rows() {
         let filled = |column: &arrow::array::StringArray| {
-            (!column.is_null(row)).then(|| column.value(row).trim()).filter(|t| !t.is_empty()).map(str::to_string)
+            (!column.is_null(row))
+                .then(|| column.value(row).trim())
+                .filter(|t| !t.is_empty())
+                .map(str::to_string)
         };
         let case_id = filled(&case_ids);
         let read = || -> std::result::Result<Case, Fault> {
@@ -87,7 +90,8 @@ fn read_file(
                 };
             }
             let [onset_at, sampled_at, confirmed_at, isolated_at, infectious_from, infectious_to] = instants;
-            let course = Course { onset_at, sampled_at, confirmed_at, isolated_at, infectious_from, infectious_to };
+            let course =
+                Course { onset_at, sampled_at, confirmed_at, isolated_at, infectious_from, infectious_to };
             let (infectious_from, infectious_to) = course.infectious_range(config.as_of).map_err(no_range)?;
             Ok(Case { case_id, person, infectious_from, infectious_to })
         };
@@ -174,8 +178,14 @@ fn persons(file: &Table, person: PersonType) -> Result<Vec<Option<PersonId>>> {
         return Ok(ids);
     }
     let name = &file.input.name;
-    let kind = PersonType::of(column.data_type())
-        .ok_or_else(|| wrong_type(name, "person_id", Role::Person.accepts(column.data_type()).err().unwrap_or("an id"), column.data_type()))?;
+    let kind = PersonType::of(column.data_type()).ok_or_else(|| {
+        wrong_type(
+            name,
+            "person_id",
+            Role::Person.accepts(column.data_type()).err().unwrap_or("an id"),
+            column.data_type(),
+        )
+    })?;
     if kind.kind() != person.kind() {
         return Err(other_kind(name, person.kind(), &format!("{} ({})", kind.kind(), column.data_type())));
     }
@@ -214,7 +224,11 @@ fn refuse_duplicates(
         return Ok(());
     }
     let Some((case, first, ..)) = rows.iter().find(|(case, ..)| twice(case)) else { return Ok(()) };
-    let second = rows.iter().filter(|(other, ..)| other.case_id == case.case_id).nth(1).map_or("", |(_, place, ..)| place);
+    let second = rows
+        .iter()
+        .filter(|(other, ..)| other.case_id == case.case_id)
+        .nth(1)
+        .map_or("", |(_, place, ..)| place);
     Err(Error::Input(Problem::new(
         format!("{second}, column case_id"),
         "case_ids that differ",

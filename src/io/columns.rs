@@ -24,7 +24,9 @@ impl Role {
     /// Whether a column of this type can serve, and what would.
     pub fn accepts(self, kind: &DataType) -> std::result::Result<(), &'static str> {
         let (good, expected) = match self {
-            Role::Person => (crate::person::PersonType::of(kind).is_some(), "a string, a binary or an integer column"),
+            Role::Person => {
+                (crate::person::PersonType::of(kind).is_some(), "a string, a binary or an integer column")
+            }
             Role::Time => (
                 matches!(kind, DataType::Timestamp(..)) || kind.is_integer(),
                 "a timestamp, or an integer with time_unit in the job file",
@@ -115,12 +117,7 @@ pub fn clock(
                 "add time_unit = \"s\", \"ms\", \"us\" or \"ns\"",
             ))),
         },
-        other => Err(wrong_type(
-            file,
-            name,
-            Role::Time.accepts(other).err().unwrap_or("a timestamp"),
-            other,
-        )),
+        other => Err(wrong_type(file, name, Role::Time.accepts(other).err().unwrap_or("a timestamp"), other)),
     }
 }
 

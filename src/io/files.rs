@@ -32,7 +32,10 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
         return Err(problem(
             "a file, a folder or a glob",
             "the address of an object store".into(),
-            format!("copy the files to a disk: copresence {} reads no object stores yet", env!("CARGO_PKG_VERSION")),
+            format!(
+                "copy the files to a disk: copresence {} reads no object stores yet",
+                env!("CARGO_PKG_VERSION")
+            ),
         ));
     }
     let full = base.join(path);
@@ -40,7 +43,8 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
     if full.is_file() {
         paths.push(full);
     } else if full.is_dir() {
-        paths = below(&full).map_err(|e| problem("a folder that can be read", e, "check its permissions".into()))?;
+        paths = below(&full)
+            .map_err(|e| problem("a folder that can be read", e, "check its permissions".into()))?;
         if paths.is_empty() {
             return Err(problem(
                 "a folder with files that end in .parquet, .parq or .pq",
@@ -50,9 +54,12 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
         }
     } else if path.contains(['*', '?', '[']) {
         let pattern = full.to_string_lossy().into_owned();
-        let matches = glob::glob(&pattern).map_err(|e| problem("a glob", e.to_string(), "mend the pattern".into()))?;
+        let matches =
+            glob::glob(&pattern).map_err(|e| problem("a glob", e.to_string(), "mend the pattern".into()))?;
         for entry in matches {
-            let entry = entry.map_err(|e| problem("folders that can be read", e.to_string(), "check permissions".into()))?;
+            let entry = entry.map_err(|e| {
+                problem("folders that can be read", e.to_string(), "check permissions".into())
+            })?;
             if entry.is_file() {
                 paths.push(entry);
             }
@@ -117,7 +124,12 @@ fn input(base: &Path, path: PathBuf) -> Result<Input> {
 
 /// A file that the system will not let us read.
 pub fn unreadable(name: &str, error: &std::io::Error) -> Error {
-    Error::Input(Problem::new(name, "a file that can be read", error.to_string(), "check the file and its permissions"))
+    Error::Input(Problem::new(
+        name,
+        "a file that can be read",
+        error.to_string(),
+        "check the file and its permissions",
+    ))
 }
 
 /// Opens a Parquet file and reads its footer.
@@ -134,9 +146,13 @@ pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
             "check the path; convert other formats to Parquet first",
         );
     }
-    let tail = file.seek(SeekFrom::End(-4)).is_ok() && file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
+    let tail =
+        file.seek(SeekFrom::End(-4)).is_ok() && file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
     if !tail || input.bytes < 12 {
-        return problem("a Parquet file that stops before its footer", "copy or write the file again: it was cut off");
+        return problem(
+            "a Parquet file that stops before its footer",
+            "copy or write the file again: it was cut off",
+        );
     }
     let loaded = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
     match loaded {

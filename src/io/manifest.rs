@@ -80,7 +80,9 @@ pub fn rule(rule: &Rule) -> Value {
     let mut encounter = match rule.encounter.place {
         PlaceRule::Grid { square_m } => json!({ "place": "grid", "square_m": square_m }),
         PlaceRule::Cell { resolution } => json!({ "place": "cell", "resolution": resolution }),
-        PlaceRule::Distance { distance_m_max } => json!({ "place": "distance", "distance_m_max": distance_m_max }),
+        PlaceRule::Distance { distance_m_max } => {
+            json!({ "place": "distance", "distance_m_max": distance_m_max })
+        }
     };
     encounter["cross_source"] = json!(rule.encounter.cross_source);
     encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);

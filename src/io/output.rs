@@ -40,17 +40,32 @@ impl Staging {
             let ours = target.join("manifest.json").is_file();
             let (expected, cure) = match (force, ours) {
                 (true, true) => ("", ""),
-                (true, false) => ("an earlier output to replace", "remove it yourself if nobody needs it, or give another --out"),
-                (false, _) => ("a folder that does not exist yet", "give another --out, or --force to replace an earlier output"),
+                (true, false) => (
+                    "an earlier output to replace",
+                    "remove it yourself if nobody needs it, or give another --out",
+                ),
+                (false, _) => (
+                    "a folder that does not exist yet",
+                    "give another --out, or --force to replace an earlier output",
+                ),
             };
             if !expected.is_empty() {
-                let found = if ours { "an earlier output" } else { "something that is no output of copresence" };
-                return Err(Error::Output(Problem::new(format!("--out {}", target.display()), expected, found, cure)));
+                let found =
+                    if ours { "an earlier output" } else { "something that is no output of copresence" };
+                return Err(Error::Output(Problem::new(
+                    format!("--out {}", target.display()),
+                    expected,
+                    found,
+                    cure,
+                )));
             }
         }
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let made: Vec<PathBuf> =
-            parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_path_buf).collect();
+        let made: Vec<PathBuf> = parent
+            .ancestors()
+            .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
+            .map(Path::to_path_buf)
+            .collect();
         fs::create_dir_all(parent).map_err(|e| cannot_write(parent, &e))?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let folder = parent.join(format!(".{name}.partial-{}", std::process::id()));

@@ -11,7 +11,8 @@ use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
 use crate::time::{DAY_MS, Millis, TimeUnit, Tz};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array, UInt32Array,
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array,
+    UInt32Array,
 };
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -136,7 +137,9 @@ impl PingFile {
     pub fn mapping(&self) -> Vec<(&'static str, String, String)> {
         let schema = self.metadata.schema();
         let describe = |origin: &Origin| match origin {
-            Origin::Column(at) => (schema.field(*at).name().clone(), schema.field(*at).data_type().to_string()),
+            Origin::Column(at) => {
+                (schema.field(*at).name().clone(), schema.field(*at).data_type().to_string())
+            }
             Origin::Folder(value) => (format!("folder ={value}"), DataType::Utf8.to_string()),
         };
         self.columns
@@ -163,8 +166,9 @@ impl PingFile {
     fn row_groups(&self) -> Vec<Group> {
         let schema = self.metadata.parquet_schema();
         let roots = self.roots();
-        let leaves: Vec<usize> =
-            (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf))).collect();
+        let leaves: Vec<usize> = (0..schema.num_columns())
+            .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
+            .collect();
         let time = self.columns.iter().find_map(|(name, origin)| match origin {
             Origin::Column(at) if *name == "time" => Some(*at),
             _ => None,
@@ -181,7 +185,10 @@ impl PingFile {
                 Group {
                     first_row: start,
                     rows,
-                    bytes: leaves.iter().map(|leaf| group.column(*leaf).compressed_size().max(0) as u64).sum(),
+                    bytes: leaves
+                        .iter()
+                        .map(|leaf| group.column(*leaf).compressed_size().max(0) as u64)
+                        .sum(),
                     time_range: time_leaf.and_then(|leaf| self.time_range(group.column(leaf))),
                 }
             })
@@ -306,7 +313,8 @@ impl Decoder {
                 Ok(Some(Err(e))) => return Err(broken(e.to_string())),
                 Err(()) => return Err(broken("bytes that are no column".into())),
             };
-            let decoded = self.decode(feed, file, &batch, first_row, visitors).map_err(|e| broken(e.to_string()))?;
+            let decoded =
+                self.decode(feed, file, &batch, first_row, visitors).map_err(|e| broken(e.to_string()))?;
             first_row += batch.num_rows() as u64;
             each(decoded)?;
         }
@@ -336,11 +344,15 @@ impl Decoder {
                         out.push(&ping);
                         kept = true;
                     }
-                    Err((reason, column)) => faults.push(Fault { row: first_row + row as u64, reason, column }),
+                    Err((reason, column)) => {
+                        faults.push(Fault { row: first_row + row as u64, reason, column })
+                    }
                 },
             }
             if let Ok(time) = raw.times.at(row) {
-                span = Some(span.map_or((time, time), |(min, max): (Millis, Millis)| (min.min(time), max.max(time))));
+                span = Some(
+                    span.map_or((time, time), |(min, max): (Millis, Millis)| (min.min(time), max.max(time))),
+                );
             }
             keep.push(kept);
         }
@@ -394,9 +406,10 @@ impl Raw {
             let (_, origin) = file.columns.iter().find(|(column, _)| *column == name)?;
             match origin {
                 Origin::Column(at) => batch.column_by_name(schema.field(*at).name()).cloned(),
-                Origin::Folder(value) => {
-                    Some(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, batch.num_rows()))))
-                }
+                Origin::Folder(value) => Some(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                    value,
+                    batch.num_rows(),
+                )))),
             }
         };
         let needed = |name: &str| {
@@ -412,7 +425,8 @@ impl Raw {
         Ok(Raw {
             persons: Persons::of(&person_column),
             person_column,
-            times: instants("time")?.ok_or_else(|| ArrowError::SchemaError("no column time in the row group".into()))?,
+            times: instants("time")?
+                .ok_or_else(|| ArrowError::SchemaError("no column time in the row group".into()))?,
             lats: column("lat").as_ref().map(numbers).transpose()?,
             lons: column("lon").as_ref().map(numbers).transpose()?,
             accuracies_m: column("accuracy_m").as_ref().map(numbers).transpose()?,
@@ -537,7 +551,12 @@ impl Columns {
         self.floors.push(ping.floor);
     }
 
-    fn finish(self, persons: ArrayRef, feed: u16, schema: &SchemaRef) -> std::result::Result<RecordBatch, ArrowError> {
+    fn finish(
+        self,
+        persons: ArrayRef,
+        feed: u16,
+        schema: &SchemaRef,
+    ) -> std::result::Result<RecordBatch, ArrowError> {
         let rows = self.times.len();
         let mut columns: Vec<ArrayRef> = vec![
             persons,

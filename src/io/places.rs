@@ -62,7 +62,8 @@ pub fn read(config: &Config) -> Result<AllPlaces> {
         if let Some(table) = &feed.places {
             let kind = feed.stay.source;
             for file in table::read(&config.base, &table.path, &table.label, &table.columns)? {
-                numeric &= read_file(&file, table, kind, &mut places, &mut all.rejections)? || kind != Source::Tower;
+                numeric &=
+                    read_file(&file, table, kind, &mut places, &mut all.rejections)? || kind != Source::Tower;
                 all.inputs.push((table.label.clone(), file.input));
             }
         }
@@ -159,7 +160,8 @@ fn read_file(
         }
         places.insert(id, standing);
     }
-    Ok(id_column.data_type().is_integer() || (file.is_text_file() && ids.iter().flatten().all(|id| id.parse::<i64>().is_ok())))
+    Ok(id_column.data_type().is_integer()
+        || (file.is_text_file() && ids.iter().flatten().all(|id| id.parse::<i64>().is_ok())))
 }
 
 /// A reported position in WGS84, longitude 180 as -180, or the reason and column why it is none.

@@ -8,7 +8,8 @@ use crate::person::PersonType;
 use crate::pipeline::{Answer, sorted::Sorted};
 use crate::rule::Source;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
@@ -27,20 +28,26 @@ pub const SCHEMA_VERSION: &str = "1";
 /// Rows that are turned into their final columns at once; the same for every run, as the bytes depend on it.
 const CHUNK_ROWS: usize = 65_536;
 /// The sources that columns speak of, in their order; trips are not read by this version.
-const COLUMN_SOURCES: [(&str, Option<Source>); 4] =
-    [("gps", Some(Source::Gps)), ("tower", Some(Source::Tower)), ("venue", Some(Source::Venue)), ("trip", None)];
+const COLUMN_SOURCES: [(&str, Option<Source>); 4] = [
+    ("gps", Some(Source::Gps)),
+    ("tower", Some(Source::Tower)),
+    ("venue", Some(Source::Venue)),
+    ("trip", None),
+];
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
 /// Writes all tables of an answer.
 pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> {
-    let tables = Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
+    let tables =
+        Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
     let schema = |name: &str, probe: &dyn Fn() -> std::result::Result<RecordBatch, ArrowError>| {
         let batch = probe().map_err(|e| internal(name, &e))?;
         Ok::<SchemaRef, Error>(with_metadata(&batch.schema(), config))
     };
     let sorted = |name: &'static str, rows: &Sorted, make: Maker| -> Result<()> {
-        let empty = || rows.chunks(0).next().map_or_else(|| rows.whole(), |chunk| chunk).map(|b| b.slice(0, 0));
+        let empty =
+            || rows.chunks(0).next().map_or_else(|| rows.whole(), |chunk| chunk).map(|b| b.slice(0, 0));
         let shape = schema(name, &|| tables.make(make, &empty()?))?;
         let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
         write_parquet(staging, &format!("{name}.parquet"), shape.clone(), chunks)?;
@@ -54,7 +61,12 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> 
     sorted("exposures", &answer.exposures, Maker::Exposures)?;
     sorted("encounters", &answer.encounters, Maker::Encounters)?;
     let cases = tables.cases().map_err(|e| internal("cases", &e))?;
-    write_parquet(staging, "cases.parquet", with_metadata(&cases.schema(), config), std::iter::once(Ok(cases)))?;
+    write_parquet(
+        staging,
+        "cases.parquet",
+        with_metadata(&cases.schema(), config),
+        std::iter::once(Ok(cases)),
+    )?;
     let rejections = rejections(&answer.survey.rejections).map_err(|e| internal("rejections", &e))?;
     let shape = with_metadata(&rejections.schema(), config);
     write_parquet(staging, "rejections.parquet", shape, std::iter::once(Ok(rejections)))
@@ -68,7 +80,12 @@ enum Maker {
 }
 
 fn internal(name: &str, error: &ArrowError) -> Error {
-    Error::Output(Problem::new(name, "columns of equal length", error.to_string(), "report this: it is a fault of copresence"))
+    Error::Output(Problem::new(
+        name,
+        "columns of equal length",
+        error.to_string(),
+        "report this: it is a fault of copresence",
+    ))
 }
 
 /// What every file says of itself.
@@ -91,10 +108,12 @@ fn write_parquet(
     chunks: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
 ) -> Result<()> {
     let failed = |e: ParquetError| match e {
-        ParquetError::External(source) if source.is::<std::io::Error>() => match source.downcast::<std::io::Error>() {
-            Ok(io) => staging.failed(name, &io),
-            Err(other) => staging.failed(name, &std::io::Error::other(other.to_string())),
-        },
+        ParquetError::External(source) if source.is::<std::io::Error>() => {
+            match source.downcast::<std::io::Error>() {
+                Ok(io) => staging.failed(name, &io),
+                Err(other) => staging.failed(name, &std::io::Error::other(other.to_string())),
+            }
+        }
         other => staging.failed(name, &std::io::Error::other(other.to_string())),
     };
     let metadata = schema
@@ -111,7 +130,8 @@ fn write_parquet(
     // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut writer = ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
+    let mut writer =
+        ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
     for chunk in chunks {
         let chunk = chunk.and_then(|c| RecordBatch::try_new(plain.clone(), c.columns().to_vec()));
         writer.write(&chunk.map_err(|e| internal(name, &e))?).map_err(failed)?;
@@ -153,7 +173,10 @@ fn batch(columns: Columns, nullable: &[&str]) -> std::result::Result<RecordBatch
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), nullable.contains(name)))
         .collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, column)| column).collect())
+    RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns.into_iter().map(|(_, column)| column).collect(),
+    )
 }
 
 fn stamps(values: impl Iterator<Item = i64>) -> ArrayRef {
@@ -314,7 +337,9 @@ impl Tables<'_> {
         for ((_, source), (stays, observed)) in COLUMN_SOURCES.iter().zip(NAMES) {
             let fed = source.filter(|s| self.config.sources() & s.bit() != 0);
             let of = |value: &dyn Fn(&crate::index::Observed) -> i64| -> ArrayRef {
-                Arc::new(rows.iter().map(|c| fed.map(|s| value(&c.observed[s as usize]))).collect::<Int64Array>())
+                Arc::new(
+                    rows.iter().map(|c| fed.map(|s| value(&c.observed[s as usize]))).collect::<Int64Array>(),
+                )
             };
             columns.push((stays, of(&|o| o.stays as i64)));
             columns.push((observed, of(&|o| o.observed_ms.div_euclid(1_000))));
@@ -349,7 +374,12 @@ fn rejections(rows: &[Rejection]) -> std::result::Result<RecordBatch, ArrowError
 pub fn read_table(folder: &std::path::Path, name: &str) -> Result<Vec<RecordBatch>> {
     let path = folder.join(name);
     let problem = |found: String| {
-        Error::Input(Problem::new(path.display().to_string(), "a table of an output folder of copresence", found, "give the folder that a run wrote"))
+        Error::Input(Problem::new(
+            path.display().to_string(),
+            "a table of an output folder of copresence",
+            found,
+            "give the folder that a run wrote",
+        ))
     };
     let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
     let read = super::files::guarded(|| {
@@ -371,12 +401,14 @@ pub fn rows_of(batches: &[RecordBatch], person: &crate::person::PersonId) -> Res
     let mut found = Vec::new();
     for batch in batches {
         let column = batch.column_by_name("person_id");
-        let Some((column, kind)) = column.and_then(|c| PersonType::of(c.data_type()).map(|kind| (c, kind))) else {
+        let Some((column, kind)) = column.and_then(|c| PersonType::of(c.data_type()).map(|kind| (c, kind)))
+        else {
             continue;
         };
         let failed = |e: ArrowError| internal("person_id", &e);
         let persons = crate::person::Persons::of(&kind.adopt(column).map_err(failed)?);
-        let wanted: BooleanArray = (0..persons.len()).map(|row| Some(persons.at(row) == person.as_ref())).collect();
+        let wanted: BooleanArray =
+            (0..persons.len()).map(|row| Some(persons.at(row) == person.as_ref())).collect();
         let rows = arrow::compute::filter_record_batch(batch, &wanted).map_err(failed)?;
         if rows.num_rows() > 0 {
             found.push(rows);
@@ -389,14 +421,22 @@ pub fn rows_of(batches: &[RecordBatch], person: &crate::person::PersonId) -> Res
 pub fn person_type(folder: &std::path::Path, name: &str) -> Result<Option<PersonType>> {
     let path = folder.join(name);
     let problem = |found: String| {
-        Error::Input(Problem::new(path.display().to_string(), "a table of an output folder of copresence", found, "give the folder that a run wrote"))
+        Error::Input(Problem::new(
+            path.display().to_string(),
+            "a table of an output folder of copresence",
+            found,
+            "give the folder that a run wrote",
+        ))
     };
     let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
     let opened = super::files::guarded(|| {
-        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).map(|b| b.schema().clone())
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+            .map(|b| b.schema().clone())
     });
     match opened {
-        Ok(Ok(schema)) => Ok(schema.field_with_name("person_id").ok().and_then(|f| PersonType::of(f.data_type()))),
+        Ok(Ok(schema)) => {
+            Ok(schema.field_with_name("person_id").ok().and_then(|f| PersonType::of(f.data_type())))
+        }
         Ok(Err(e)) => Err(problem(e.to_string())),
         Err(()) => Err(problem("bytes that are no table".into())),
     }

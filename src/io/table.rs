@@ -40,7 +40,12 @@ pub fn read(base: &Path, path: &str, label: &str, columns: &BTreeMap<String, Str
 fn read_parquet(input: &Input) -> Result<RecordBatch> {
     let metadata = open_parquet(input)?;
     let broken = |why: String| {
-        Error::Input(Problem::new(&*input.name, "a Parquet file that can be decoded", why, "write the file again"))
+        Error::Input(Problem::new(
+            &*input.name,
+            "a Parquet file that can be decoded",
+            why,
+            "write the file again",
+        ))
     };
     let file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
     let schema = metadata.schema().clone();
@@ -48,7 +53,8 @@ fn read_parquet(input: &Input) -> Result<RecordBatch> {
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .build()
             .map_err(|e| e.to_string())?;
-        let batches: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>().map_err(|e| e.to_string())?;
+        let batches: Vec<RecordBatch> =
+            reader.collect::<std::result::Result<_, _>>().map_err(|e| e.to_string())?;
         concat_batches(&schema, &batches).map_err(|e| e.to_string())
     });
     match decoded {
@@ -62,7 +68,12 @@ fn read_csv(input: &Input) -> Result<RecordBatch> {
     let bytes = std::fs::read(&input.path).map_err(|e| unreadable(&input.name, &e))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let problem = |place: String, found: String| {
-        Error::Input(Problem::new(place, "a CSV file in UTF-8 with a header and as many fields in each line", found, "mend the line"))
+        Error::Input(Problem::new(
+            place,
+            "a CSV file in UTF-8 with a header and as many fields in each line",
+            found,
+            "mend the line",
+        ))
     };
     let line = |e: &csv::Error| match e.position() {
         Some(at) => format!("{}, line {}", input.name, at.line()),
@@ -74,7 +85,9 @@ fn read_csv(input: &Input) -> Result<RecordBatch> {
     for record in reader.records() {
         let record = record.map_err(|e| {
             let found = match e.kind() {
-                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!("{len} fields, not {expected_len}"),
+                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                    format!("{len} fields, not {expected_len}")
+                }
                 csv::ErrorKind::Utf8 { .. } => "bytes that are no UTF-8".to_string(),
                 _ => "a line that cannot be read".to_string(),
             };
@@ -86,7 +99,8 @@ fn read_csv(input: &Input) -> Result<RecordBatch> {
     }
     let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let columns = cells.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| problem(input.name.clone(), e.to_string()))
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|e| problem(input.name.clone(), e.to_string()))
 }
 
 impl Table {
@@ -114,7 +128,8 @@ impl Table {
 
     /// The column that stands for `name`, which must be there.
     pub fn required(&self, name: &str) -> Result<&ArrayRef> {
-        self.optional(name)?.ok_or_else(|| missing(&self.input.name, name, self.batch.schema_ref(), &self.label))
+        self.optional(name)?
+            .ok_or_else(|| missing(&self.input.name, name, self.batch.schema_ref(), &self.label))
     }
 
     fn typed<T>(
@@ -143,7 +158,12 @@ impl Table {
     }
 
     /// Instants, by row: timestamps, days, or texts of either.
-    pub fn times(&self, name: &str, edge: Edge, zone: Option<Tz>) -> Result<Vec<std::result::Result<Millis, NoTime>>> {
+    pub fn times(
+        &self,
+        name: &str,
+        edge: Edge,
+        zone: Option<Tz>,
+    ) -> Result<Vec<std::result::Result<Millis, NoTime>>> {
         let Some(column) = self.optional(name)? else { return Ok(vec![Err(NoTime::Missing); self.rows()]) };
         let expected = "a timestamp, a date, or a text such as 2022-03-21 or 2022-03-21T10:00:00+08:00";
         let wrong = || wrong_type(&self.input.name, name, expected, column.data_type());
@@ -167,7 +187,10 @@ impl Table {
                 Ok(days.iter().map(|d| d.map_or(Err(NoTime::Missing), instant)).collect())
             }
             DataType::Timestamp(_, stamped) => {
-                let clock = match (super::columns::clock(&self.input.name, name, column.data_type(), None, zone, ""), stamped) {
+                let clock = match (
+                    super::columns::clock(&self.input.name, name, column.data_type(), None, zone, ""),
+                    stamped,
+                ) {
                     (Ok(clock), _) => clock,
                     (Err(_), None) => return Err(no_zone()),
                     (Err(e), Some(_)) => return Err(e),

@@ -64,7 +64,8 @@ pub fn gather(
                 }
             }
             for (part, rows) in rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-                let batch = take_record_batch(&decoded.pings, &UInt32Array::from(rows)).map_err(super::too_large)?;
+                let batch =
+                    take_record_batch(&decoded.pings, &UInt32Array::from(rows)).map_err(super::too_large)?;
                 pass.keep(part, batch)?;
             }
             Ok(())

@@ -73,13 +73,22 @@ pub fn open(config: &Config) -> Result<Inputs> {
 fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
     let mut files = feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)));
     let Some((_, first)) = files.next() else {
-        return Err(Error::Input(Problem::new("[[feeds]]", "at least one file", "none", "name a file that exists")));
+        return Err(Error::Input(Problem::new(
+            "[[feeds]]",
+            "at least one file",
+            "none",
+            "name a file that exists",
+        )));
     };
     for (feed, file) in files {
         if file.person.kind() != first.person.kind() {
             return Err(Error::Input(Problem::new(
                 format!("{} ({}), column person_id", file.input.name, feed.config.label),
-                format!("{}, as in {}: all feeds and cases of a job share one kind of person_id", first.person.kind(), first.input.name),
+                format!(
+                    "{}, as in {}: all feeds and cases of a job share one kind of person_id",
+                    first.person.kind(),
+                    first.input.name
+                ),
                 file.person.kind().to_string(),
                 "write person_id in one type everywhere; as text 7 and 07 are two people, as numbers one",
             )));

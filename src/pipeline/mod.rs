@@ -112,7 +112,12 @@ fn too_large(error: ArrowError) -> Error {
 /// Runs a job up to its answer.
 pub fn compute(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build().map_err(|e| {
-        Error::Memory(Problem::new("--threads", "threads that the system grants", e.to_string(), "ask for fewer"))
+        Error::Memory(Problem::new(
+            "--threads",
+            "threads that the system grants",
+            e.to_string(),
+            "ask for fewer",
+        ))
     })?;
     pool.install(|| compute_here(config, inputs, watch))
 }
@@ -125,7 +130,8 @@ fn compute_here(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answe
     watch.start(Stage::Index, survey.case_pings.num_rows() as u64);
     let feeds = config.stay_rules();
     let case_pings = group_by_person(&survey.case_pings).map_err(too_large)?;
-    let index = CaseIndex::build(&case_pings, &inputs.cases.cases, &config.rule.encounter, &feeds, config.as_of);
+    let index =
+        CaseIndex::build(&case_pings, &inputs.cases.cases, &config.rule.encounter, &feeds, config.as_of);
     watch.advance(0)?;
     clock.lap(Stage::Index);
 
@@ -197,7 +203,11 @@ fn mark(inputs: &Inputs, setting: &Setting<'_>, marks: &Marks, watch: &Watch) ->
 }
 
 /// Resolves each part on its own.
-fn resolve_parts(parts: Vec<Vec<RecordBatch>>, setting: &Setting<'_>, watch: &Watch) -> Result<Vec<Resolved>> {
+fn resolve_parts(
+    parts: Vec<Vec<RecordBatch>>,
+    setting: &Setting<'_>,
+    watch: &Watch,
+) -> Result<Vec<Resolved>> {
     let results = Mutex::new(Vec::new());
     parts.into_par_iter().try_for_each(|batches| {
         let Some(first) = batches.first() else { return Ok(()) };
@@ -210,7 +220,8 @@ fn resolve_parts(parts: Vec<Vec<RecordBatch>>, setting: &Setting<'_>, watch: &Wa
         for (i, group) in groups.iter().enumerate() {
             let last = i + 1 == groups.len();
             if last || group.end - start >= RESOLVE_ROWS {
-                let resolved = resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
+                let resolved =
+                    resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
                 watch.advance((group.end - start) as u64)?;
                 results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(resolved);
                 start = group.end;
@@ -248,7 +259,8 @@ fn collect(
         exposures.push(part.exposures);
         candidates.push(part.candidates);
     }
-    let full = |batches: Vec<RecordBatch>| batches.into_iter().filter(|b| b.num_rows() > 0).collect::<Vec<_>>();
+    let full =
+        |batches: Vec<RecordBatch>| batches.into_iter().filter(|b| b.num_rows() > 0).collect::<Vec<_>>();
     let view = Pings::of(case_pings);
     let seen: crate::person::PersonSet =
         view.groups().into_iter().map(|group| view.persons.at(group.start).to_id()).collect();

@@ -1,10 +1,10 @@
 //! Rows of many batches in one total order, without copying them together.
 
+use crate::person::Persons;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
-use crate::person::Persons;
 use std::cmp::Ordering;
 
 /// Batches of one table, and the order of their rows.
@@ -26,7 +26,11 @@ impl Sorted {
     pub fn by_person(schema: SchemaRef, batches: Vec<RecordBatch>, columns: &[&str]) -> Self {
         Self::sort(schema, batches, |a, i, b, j| {
             a.persons.at(i).cmp(&b.persons.at(j)).then_with(|| {
-                columns.iter().map(|c| compare(a.batch, i, b.batch, j, c)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+                columns
+                    .iter()
+                    .map(|c| compare(a.batch, i, b.batch, j, c))
+                    .find(|o| o.is_ne())
+                    .unwrap_or(Ordering::Equal)
             })
         })
     }
@@ -89,7 +93,9 @@ impl Sorted {
 }
 
 fn compare(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize, column: &str) -> Ordering {
-    let (Some(a), Some(b)) = (a.column_by_name(column), b.column_by_name(column)) else { return Ordering::Equal };
+    let (Some(a), Some(b)) = (a.column_by_name(column), b.column_by_name(column)) else {
+        return Ordering::Equal;
+    };
     match (a.is_null(i), b.is_null(j)) {
         (true, true) => return Ordering::Equal,
         (true, false) => return Ordering::Less,
@@ -98,11 +104,19 @@ fn compare(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize, column: &str) -
     }
     use arrow::datatypes::DataType;
     match a.data_type() {
-        DataType::UInt32 => a.as_primitive::<UInt32Type>().value(i).cmp(&b.as_primitive::<UInt32Type>().value(j)),
-        DataType::UInt8 => a.as_primitive::<UInt8Type>().value(i).cmp(&b.as_primitive::<UInt8Type>().value(j)),
-        DataType::Int64 => a.as_primitive::<Int64Type>().value(i).cmp(&b.as_primitive::<Int64Type>().value(j)),
+        DataType::UInt32 => {
+            a.as_primitive::<UInt32Type>().value(i).cmp(&b.as_primitive::<UInt32Type>().value(j))
+        }
+        DataType::UInt8 => {
+            a.as_primitive::<UInt8Type>().value(i).cmp(&b.as_primitive::<UInt8Type>().value(j))
+        }
+        DataType::Int64 => {
+            a.as_primitive::<Int64Type>().value(i).cmp(&b.as_primitive::<Int64Type>().value(j))
+        }
         DataType::Boolean => a.as_boolean().value(i).cmp(&b.as_boolean().value(j)),
-        DataType::Float64 => a.as_primitive::<Float64Type>().value(i).total_cmp(&b.as_primitive::<Float64Type>().value(j)),
+        DataType::Float64 => {
+            a.as_primitive::<Float64Type>().value(i).total_cmp(&b.as_primitive::<Float64Type>().value(j))
+        }
         DataType::Utf8 => a.as_string::<i32>().value(i).cmp(b.as_string::<i32>().value(j)),
         _ => Ordering::Equal,
     }

@@ -82,7 +82,12 @@ struct Part {
 impl Part {
     fn new(feeds: usize, days: usize) -> Self {
         let feed = FeedSurvey { by_day: vec![0; days], ..FeedSurvey::default() };
-        Part { feeds: vec![feed; feeds], persons: PersonsSeen::default(), case_pings: Vec::new(), faults: Vec::new() }
+        Part {
+            feeds: vec![feed; feeds],
+            persons: PersonsSeen::default(),
+            case_pings: Vec::new(),
+            faults: Vec::new(),
+        }
     }
 
     fn merge(mut self, mut other: Part) -> Part {
@@ -110,14 +115,20 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
         .par_iter()
         .try_fold(new_part, |mut part, task| {
             let feed = &inputs.feeds[task.feed];
-            inputs.decoder.read(feed, &feed.files[task.file], task.group, Some(&case_persons), &mut |decoded| {
-                watch.advance(decoded.rows)?;
-                take_in(&mut part, *task, &decoded, &days, &case_persons)?;
-                if part.feeds[task.feed].rejected_rows() > limits[task.feed] {
-                    return Err(too_many_rejected(config, inputs, task.feed, &part, limits[task.feed]));
-                }
-                Ok(())
-            })?;
+            inputs.decoder.read(
+                feed,
+                &feed.files[task.file],
+                task.group,
+                Some(&case_persons),
+                &mut |decoded| {
+                    watch.advance(decoded.rows)?;
+                    take_in(&mut part, *task, &decoded, &days, &case_persons)?;
+                    if part.feeds[task.feed].rejected_rows() > limits[task.feed] {
+                        return Err(too_many_rejected(config, inputs, task.feed, &part, limits[task.feed]));
+                    }
+                    Ok(())
+                },
+            )?;
             Ok(part)
         })
         .try_reduce(new_part, |a, b| Ok(a.merge(b)))?;
@@ -185,7 +196,8 @@ fn take_in(
         wanted.push(case_persons.contains(&person));
     }
     if wanted.contains(&true) {
-        let rows = filter_record_batch(&decoded.pings, &BooleanArray::from(wanted)).map_err(super::too_large)?;
+        let rows =
+            filter_record_batch(&decoded.pings, &BooleanArray::from(wanted)).map_err(super::too_large)?;
         part.case_pings.push(rows);
     }
     Ok(())
@@ -198,10 +210,14 @@ fn too_many_rejected(config: &Config, inputs: &Inputs, feed: usize, part: &Part,
         .filter(|(task, _)| task.feed == feed)
         .map(|(task, fault)| rejection(inputs, *task, *fault))
         .min();
-    let example = first.map_or(String::new(), |r| format!("; the first: {}, row {}: {}", r.file, r.row, r.reason));
+    let example =
+        first.map_or(String::new(), |r| format!("; the first: {}, row {}: {}", r.file, r.row, r.reason));
     Error::Input(Problem::new(
         format!("{} ({} feed)", inputs.feeds[feed].config.label, inputs.feeds[feed].config.stay.source),
-        format!("at most {:.4}% of its rows unreadable (rejected_share_max)", config.rejected_share_max * 100.0),
+        format!(
+            "at most {:.4}% of its rows unreadable (rejected_share_max)",
+            config.rejected_share_max * 100.0
+        ),
         format!("more than {limit} of {} rows{example}", inputs.rows_to_read(feed)),
         "mend the feed or its mapping (columns, time_unit, datum); raise rejected_share_max only if the loss is understood",
     ))
@@ -214,7 +230,8 @@ fn refuse_all_outside(config: &Config, inputs: &Inputs, feeds: &[FeedSurvey]) ->
     if rows == 0 || feeds.iter().any(|f| f.rows_kept > 0) {
         return Ok(());
     }
-    let skipped = inputs.feeds.iter().flat_map(|f| &f.files).flat_map(|f| &f.groups).filter_map(|g| g.time_range);
+    let skipped =
+        inputs.feeds.iter().flat_map(|f| &f.files).flat_map(|f| &f.groups).filter_map(|g| g.time_range);
     let spans = feeds.iter().filter_map(|f| f.span).chain(skipped);
     let Some((from, to)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
     Err(Error::Input(Problem::new(

@@ -34,7 +34,11 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
     }
     let outside = without(&|c| c.has_pings && c.observed.iter().all(|o| o.stays == 0));
     if !outside.is_empty() {
-        warnings.push(format!("{} without a ping inside the infectious range: {}", cases(outside.len()), named(&outside)));
+        warnings.push(format!(
+            "{} without a ping inside the infectious range: {}",
+            cases(outside.len()),
+            named(&outside)
+        ));
     }
     if answer.counts.candidates == 0 {
         warnings.push(format!("no candidates: {}", likely_cause(config, inputs, answer)));
@@ -67,7 +71,8 @@ fn likely_cause(config: &Config, inputs: &Inputs, answer: &Answer) -> String {
         return "no case's person occurs in the feeds; is person_id written alike (prefix, leading zeros, the same pseudonyms)?".into();
     }
     if counts.case_stays == 0 {
-        let range = answer.cases.iter().map(|c| (c.case.infectious_from, c.case.infectious_to)).reduce(widest);
+        let range =
+            answer.cases.iter().map(|c| (c.case.infectious_from, c.case.infectious_to)).reduce(widest);
         let span = answer.survey.feeds.iter().filter_map(|f| f.span).reduce(widest);
         return format!(
             "the cases' pings lie outside their infectious ranges ({}; pings: {}); are the dates, the time zone and time_unit right?",

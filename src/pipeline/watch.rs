@@ -24,15 +24,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 7] = [
-        Stage::Open,
-        Stage::Survey,
-        Stage::Index,
-        Stage::Sieve,
-        Stage::Gather,
-        Stage::Resolve,
-        Stage::Write,
-    ];
+    const ALL: [Stage; 7] =
+        [Stage::Open, Stage::Survey, Stage::Index, Stage::Sieve, Stage::Gather, Stage::Resolve, Stage::Write];
 
     /// Its name.
     pub fn name(self) -> &'static str {

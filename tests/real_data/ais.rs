@@ -55,8 +55,7 @@ fn vessels_within(distance_m: f64) {
             "{pair:?}: {found_s} s together at {distance_m} m, expected {least_s} to {most_s} s"
         );
         let known = intervals.get(pair).map_or(&[][..], Vec::as_slice);
-        let apart_s =
-            (total_ms(found) + total_ms(known) - 2 * shared_ms(found, known)) as f64 / 1000.0;
+        let apart_s = (total_ms(found) + total_ms(known) - 2 * shared_ms(found, known)) as f64 / 1000.0;
         assert!(
             apart_s <= most_s - least_s + ROUNDING_S,
             "{pair:?}: {apart_s} s away from the known intervals"
@@ -76,34 +75,18 @@ fn vessels_within(distance_m: f64) {
 fn exposures_add_up(sandbox: &Sandbox, distance_m: f64, together: &Ranges) {
     let exposures = read(sandbox.path("out/exposures.parquet"));
     let found_pairs = pairs(&exposures, "person_id", "case_id");
-    assert!(
-        found_pairs.iter().eq(together.keys()),
-        "an exposure for each pair with an encounter, sorted"
-    );
-    let (direct, confirmed) = (
-        i64s(&exposures, "direct_s"),
-        i64s(&exposures, "confirmed_s"),
-    );
+    assert!(found_pairs.iter().eq(together.keys()), "an exposure for each pair with an encounter, sorted");
+    let (direct, confirmed) = (i64s(&exposures, "direct_s"), i64s(&exposures, "confirmed_s"));
     let nearest = opt_f64s(&exposures, "distance_m_min");
     for (row, pair) in found_pairs.iter().enumerate() {
         assert_eq!(direct[row], total_ms(&together[pair]) / 1000, "{pair:?}");
-        assert_eq!(
-            confirmed[row], direct[row],
-            "{pair:?}: a moving stay is bracketed"
-        );
+        assert_eq!(confirmed[row], direct[row], "{pair:?}: a moving stay is bracketed");
         let nearest_m = nearest[row].expect("positions have a distance");
-        assert!(
-            (0.0..=distance_m + 1e-6).contains(&nearest_m),
-            "{pair:?}: {nearest_m} m"
-        );
+        assert!((0.0..=distance_m + 1e-6).contains(&nearest_m), "{pair:?}: {nearest_m} m");
     }
 
     let encounters = read(sandbox.path("out/encounters.parquet"));
-    assert!(
-        bools(&encounters, "bracketed")
-            .into_iter()
-            .all(|bracketed| bracketed)
-    );
+    assert!(bools(&encounters, "bracketed").into_iter().all(|bracketed| bracketed));
     assert_eq!(
         column(&encounters, "place").null_count(),
         encounters.num_rows(),
@@ -116,17 +99,10 @@ fn run(distance_m: f64) -> Sandbox {
     let pings = first_of_each_instant(&read(data("ais_ny_hour/pings.parquet")));
     sandbox.write_parquet(
         "pings.parquet",
-        ["device_id", "ts_ms", "lat", "lon"]
-            .map(|name| (name, column(&pings, name).clone()))
-            .to_vec(),
+        ["device_id", "ts_ms", "lat", "lon"].map(|name| (name, column(&pings, name).clone())).to_vec(),
     );
     let vessels: BTreeSet<String> = text(&pings, "device_id").into_iter().collect();
-    write_cases(
-        &sandbox,
-        &vessels,
-        "2020-06-30T00:00:00Z",
-        "2020-06-30T01:00:00Z",
-    );
+    write_cases(&sandbox, &vessels, "2020-06-30T00:00:00Z", "2020-06-30T01:00:00Z");
     sandbox.write(
         "job.toml",
         &format!(
@@ -162,18 +138,14 @@ distance_m_max = {distance_m}
 "#
         ),
     );
-    sandbox
-        .copresence(&["run", "job.toml", "--out", "out"])
-        .succeeds();
+    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
     sandbox
 }
 
 /// The set's own rule for two positions of a device at one instant: the first row stays.
 fn first_of_each_instant(pings: &RecordBatch) -> RecordBatch {
     let mut seen = HashSet::new();
-    let rows = text(pings, "device_id")
-        .into_iter()
-        .zip(i64s(pings, "ts_ms"));
+    let rows = text(pings, "device_id").into_iter().zip(i64s(pings, "ts_ms"));
     let keep: BooleanArray = rows.map(|row| Some(seen.insert(row))).collect();
     filter_record_batch(pings, &keep).expect("a flag for each row")
 }
@@ -181,41 +153,25 @@ fn first_of_each_instant(pings: &RecordBatch) -> RecordBatch {
 /// MEOS's intervals by pair, in order of time. Those of no length are left out: a touch is no time
 /// together.
 fn known_intervals(distance_m: f64) -> Ranges {
-    let batch = at_distance(
-        &read(data("ais_ny_hour/expected_intervals.parquet")),
-        distance_m,
-    );
+    let batch = at_distance(&read(data("ais_ny_hour/expected_intervals.parquet")), distance_m);
     let (starts, ends) = (i64s(&batch, "start_ms"), i64s(&batch, "end_ms"));
     let mut ranges = Ranges::new();
-    for (row, pair) in pairs(&batch, "device_a", "device_b")
-        .into_iter()
-        .enumerate()
-    {
+    for (row, pair) in pairs(&batch, "device_a", "device_b").into_iter().enumerate() {
         if starts[row] < ends[row] {
-            ranges
-                .entry(pair)
-                .or_default()
-                .push((starts[row], ends[row]));
+            ranges.entry(pair).or_default().push((starts[row], ends[row]));
         }
     }
-    ranges
-        .values_mut()
-        .for_each(|ranges| ranges.sort_unstable());
+    ranges.values_mut().for_each(|ranges| ranges.sort_unstable());
     ranges
 }
 
 /// Seconds together at 0.99 and at 1.01 of the distance, by pair.
 fn known_brackets(distance_m: f64) -> BTreeMap<Pair, (f64, f64)> {
-    let batch = at_distance(
-        &read(data("ais_ny_hour/expected_pairs.parquet")),
-        distance_m,
-    );
+    let batch = at_distance(&read(data("ais_ny_hour/expected_pairs.parquet")), distance_m);
     let least = opt_f64s(&batch, "seconds_at_0p99d").into_iter().flatten();
     let most = opt_f64s(&batch, "seconds_at_1p01d").into_iter().flatten();
-    let brackets: BTreeMap<_, _> = pairs(&batch, "device_a", "device_b")
-        .into_iter()
-        .zip(least.zip(most))
-        .collect();
+    let brackets: BTreeMap<_, _> =
+        pairs(&batch, "device_a", "device_b").into_iter().zip(least.zip(most)).collect();
     assert_eq!(brackets.len(), batch.num_rows(), "a bracket for each pair");
     brackets
 }
@@ -230,8 +186,6 @@ fn at_distance(batch: &RecordBatch, distance_m: f64) -> RecordBatch {
 
 /// Time in both, each being sorted and free of overlap.
 fn shared_ms(one: &[(i64, i64)], other: &[(i64, i64)]) -> i64 {
-    let overlaps = one
-        .iter()
-        .flat_map(|a| other.iter().map(move |b| a.1.min(b.1) - a.0.max(b.0)));
+    let overlaps = one.iter().flat_map(|a| other.iter().map(move |b| a.1.min(b.1) - a.0.max(b.0)));
     overlaps.filter(|&overlap| overlap > 0).sum()
 }

@@ -34,55 +34,31 @@ version = "1"
 /// venues of its own. A warning from one's own check-in makes the person the case.
 #[test]
 fn minutes_of_a_check_in_within_a_warning() {
-    let text = fs::read_to_string(data("cwa_vectors/checkin_vectors.json"))
-        .expect("the vectors can be read");
+    let text = fs::read_to_string(data("cwa_vectors/checkin_vectors.json")).expect("the vectors can be read");
     let vectors: Value = serde_json::from_str(&text).expect("the vectors are JSON");
     let vectors = vectors["overlap"].as_array().expect("a list of overlaps");
     assert_eq!(vectors.len(), 14);
 
     let (mut persons, mut venues, mut starts, mut ends) = (vec![], vec![], vec![], vec![]);
-    let mut cases =
-        String::from("case_id,person_id,infectious_from,infectious_to,report_id,authority\n");
+    let mut cases = String::from("case_id,person_id,infectious_from,infectious_to,report_id,authority\n");
     let mut expected = BTreeMap::new();
     for (number, vector) in vectors.iter().enumerate() {
         let (checkin, warning) = (&vector["checkin"], &vector["warning"]);
         let person = format!("person-{number}");
-        let own = vector["own_checkin"]
-            .as_bool()
-            .expect("own_checkin is a flag");
-        let case_person = if own {
-            person.clone()
-        } else {
-            format!("warner-{number}")
-        };
+        let own = vector["own_checkin"].as_bool().expect("own_checkin is a flag");
+        let case_person = if own { person.clone() } else { format!("warner-{number}") };
         cases.push_str(&format!(
             "case-{number},{case_person},2021-03-04T00:00:00Z,2021-03-05T00:00:00Z,\
              report-{number},test authority\n"
         ));
-        let warned_ms = warning["period_10min"]
-            .as_i64()
-            .expect("a number of periods")
-            * 600_000;
+        let warned_ms = warning["period_10min"].as_i64().expect("a number of periods") * 600_000;
         let warned_from = instant_ms(&warning["start"]);
         for (person, venue, start, end) in [
-            (
-                &person,
-                &checkin["venue"],
-                instant_ms(&checkin["start"]),
-                instant_ms(&checkin["end"]),
-            ),
-            (
-                &case_person,
-                &warning["venue"],
-                warned_from,
-                warned_from + warned_ms,
-            ),
+            (&person, &checkin["venue"], instant_ms(&checkin["start"]), instant_ms(&checkin["end"])),
+            (&case_person, &warning["venue"], warned_from, warned_from + warned_ms),
         ] {
             persons.push(person.clone());
-            venues.push(format!(
-                "{number}-{}",
-                venue.as_str().expect("a venue is text")
-            ));
+            venues.push(format!("{number}-{}", venue.as_str().expect("a venue is text")));
             starts.push(start);
             ends.push(end);
         }
@@ -103,18 +79,11 @@ fn minutes_of_a_check_in_within_a_warning() {
     );
     sandbox.write("cases.csv", &cases);
     sandbox.write("job.toml", JOB);
-    sandbox
-        .copresence(&["run", "job.toml", "--out", "out"])
-        .succeeds();
+    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
 
     let exposures = read(sandbox.path("out/exposures.parquet"));
-    let minutes = i64s(&exposures, "direct_s")
-        .into_iter()
-        .map(|seconds| (seconds + 30) / 60);
-    let found: BTreeMap<_, _> = pairs(&exposures, "person_id", "case_id")
-        .into_iter()
-        .zip(minutes)
-        .collect();
+    let minutes = i64s(&exposures, "direct_s").into_iter().map(|seconds| (seconds + 30) / 60);
+    let found: BTreeMap<_, _> = pairs(&exposures, "person_id", "case_id").into_iter().zip(minutes).collect();
     assert_eq!(found, expected);
 }
 

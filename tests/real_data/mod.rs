@@ -22,26 +22,15 @@ type Pair = (String, String);
 type Ranges = BTreeMap<Pair, Vec<(i64, i64)>>;
 
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// Makes each of the persons a case, infectious for the given range.
-fn write_cases(
-    sandbox: &Sandbox,
-    persons: &BTreeSet<String>,
-    infectious_from: &str,
-    infectious_to: &str,
-) {
-    let mut csv =
-        String::from("case_id,person_id,infectious_from,infectious_to,report_id,authority\n");
+fn write_cases(sandbox: &Sandbox, persons: &BTreeSet<String>, infectious_from: &str, infectious_to: &str) {
+    let mut csv = String::from("case_id,person_id,infectious_from,infectious_to,report_id,authority\n");
     for person in persons {
-        writeln!(
-            csv,
-            "{person},{person},{infectious_from},{infectious_to},report-{person},test authority"
-        )
-        .expect("a string can be written");
+        writeln!(csv, "{person},{person},{infectious_from},{infectious_to},report-{person},test authority")
+            .expect("a string can be written");
     }
     sandbox.write("cases.csv", &csv);
 }
@@ -50,28 +39,16 @@ fn write_cases(
 fn encounters(sandbox: &Sandbox) -> Ranges {
     let batch = read(sandbox.path("out/encounters.parquet"));
     let (starts, ends) = (times(&batch, "start"), times(&batch, "end"));
-    assert!(
-        text(&batch, "kind").iter().all(|kind| kind == "direct"),
-        "no lag was asked for"
-    );
+    assert!(text(&batch, "kind").iter().all(|kind| kind == "direct"), "no lag was asked for");
     let mut ranges = Ranges::new();
-    for (row, pair) in pairs(&batch, "person_id", "case_id")
-        .into_iter()
-        .enumerate()
-    {
-        ranges
-            .entry(pair)
-            .or_default()
-            .push((starts[row], ends[row]));
+    for (row, pair) in pairs(&batch, "person_id", "case_id").into_iter().enumerate() {
+        ranges.entry(pair).or_default().push((starts[row], ends[row]));
     }
     ranges
 }
 
 fn pairs(batch: &arrow::array::RecordBatch, first: &str, second: &str) -> Vec<Pair> {
-    text(batch, first)
-        .into_iter()
-        .zip(text(batch, second))
-        .collect()
+    text(batch, first).into_iter().zip(text(batch, second)).collect()
 }
 
 fn turned((first, second): &Pair) -> Pair {

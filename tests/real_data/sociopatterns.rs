@@ -70,19 +70,11 @@ fn conference_names_the_candidates_of_three_cases() {
 
 /// Every person is a case, so each contact must show in both directions.
 fn every_contact_comes_back(set: &str) {
-    let sandbox = run(
-        set,
-        &text(&table(set, "venue_checkins"), "device_id")
-            .into_iter()
-            .collect(),
-    );
+    let sandbox = run(set, &text(&table(set, "venue_checkins"), "device_id").into_iter().collect());
 
     let known = known_encounters(set);
     let found = encounters(&sandbox);
-    assert!(
-        found.keys().eq(known.keys()),
-        "{set}: other pairs than the known ones"
-    );
+    assert!(found.keys().eq(known.keys()), "{set}: other pairs than the known ones");
     for (pair, ranges) in &known {
         assert_eq!(found[pair], *ranges, "{set} {pair:?}");
     }
@@ -96,42 +88,18 @@ fn every_contact_comes_back(set: &str) {
 fn exposures_add_up(sandbox: &Sandbox, set: &str, known: &Ranges) {
     let exposures = read(sandbox.path("out/exposures.parquet"));
     let found_pairs = pairs(&exposures, "person_id", "case_id");
-    assert!(
-        found_pairs.iter().eq(known.keys()),
-        "{set}: other pairs than the known ones, or not sorted"
-    );
-    assert!(
-        bools(&exposures, "person_is_case")
-            .into_iter()
-            .all(|is_case| is_case)
-    );
-    assert!(
-        text(&exposures, "sources")
-            .iter()
-            .all(|sources| sources == "venue")
-    );
-    assert!(
-        i64s(&exposures, "indirect_s")
-            .into_iter()
-            .all(|indirect_s| indirect_s == 0)
-    );
+    assert!(found_pairs.iter().eq(known.keys()), "{set}: other pairs than the known ones, or not sorted");
+    assert!(bools(&exposures, "person_is_case").into_iter().all(|is_case| is_case));
+    assert!(text(&exposures, "sources").iter().all(|sources| sources == "venue"));
+    assert!(i64s(&exposures, "indirect_s").into_iter().all(|indirect_s| indirect_s == 0));
     for name in ["expected_s", "dose_h", "risk", "distance_m_min"] {
-        assert_eq!(
-            column(&exposures, name).null_count(),
-            exposures.num_rows(),
-            "{name} has no meaning here"
-        );
+        assert_eq!(column(&exposures, name).null_count(), exposures.num_rows(), "{name} has no meaning here");
     }
 
     let sums = known_sums(set);
-    let [count, direct, longest, confirmed, peak] = [
-        "encounter_count",
-        "direct_s",
-        "longest_s",
-        "confirmed_s",
-        "peak_24h_s",
-    ]
-    .map(|name| i64s(&exposures, name));
+    let [count, direct, longest, confirmed, peak] =
+        ["encounter_count", "direct_s", "longest_s", "confirmed_s", "peak_24h_s"]
+            .map(|name| i64s(&exposures, name));
     let [first, last] = ["first_at", "last_at"].map(|name| times(&exposures, name));
     for (row, pair) in found_pairs.iter().enumerate() {
         let found = Sums {
@@ -143,11 +111,7 @@ fn exposures_add_up(sandbox: &Sandbox, set: &str, known: &Ranges) {
         };
         assert_eq!(found, sums[pair], "{set} {pair:?}");
         assert_eq!(confirmed[row], direct[row], "{set} {pair:?}");
-        assert_eq!(
-            peak[row],
-            peak_24h_ms(&known[pair]) / 1000,
-            "{set} {pair:?}"
-        );
+        assert_eq!(peak[row], peak_24h_ms(&known[pair]) / 1000, "{set} {pair:?}");
     }
 }
 
@@ -169,11 +133,7 @@ fn days_add_up(set: &str, found: &Ranges) {
 
     let daily = table(set, "expected_daily");
     let (days, seconds) = (i64s(&daily, "day"), i64s(&daily, "seconds"));
-    assert_eq!(
-        by_day.len(),
-        2 * daily.num_rows(),
-        "{set}: pairs and days, in both directions"
-    );
+    assert_eq!(by_day.len(), 2 * daily.num_rows(), "{set}: pairs and days, in both directions");
     for (row, pair) in pairs(&daily, "person_a", "person_b").iter().enumerate() {
         for pair in [pair, &turned(pair)] {
             assert_eq!(
@@ -186,18 +146,11 @@ fn days_add_up(set: &str, found: &Ranges) {
     }
 
     let contacts = table(set, "expected_candidates");
-    let (most, close) = (
-        i64s(&contacts, "max_day_seconds"),
-        bools(&contacts, "close_contact_15min_day"),
-    );
+    let (most, close) = (i64s(&contacts, "max_day_seconds"), bools(&contacts, "close_contact_15min_day"));
     for (row, pair) in pairs(&contacts, "contact", "index_case").iter().enumerate() {
         let days = by_day.range((pair, i64::MIN)..=(pair, i64::MAX));
         let most_s = days.map(|(_, ms)| ms / 1000).max().unwrap_or(0);
-        assert_eq!(
-            (most_s, most_s >= 900),
-            (most[row], close[row]),
-            "{set} {pair:?}"
-        );
+        assert_eq!((most_s, most_s >= 900), (most[row], close[row]), "{set} {pair:?}");
     }
 }
 
@@ -231,45 +184,23 @@ fn three_cases_find_their_candidates(set: &str) {
                 direct_s: strongest.1.direct_s,
                 case_count: exposures.len() as i64,
                 evidence_count: exposures.iter().map(|(_, sums)| sums.encounter_count).sum(),
-                first_at: exposures
-                    .iter()
-                    .map(|(_, sums)| sums.first_at)
-                    .min()
-                    .expect("an exposure"),
-                last_at: exposures
-                    .iter()
-                    .map(|(_, sums)| sums.last_at)
-                    .max()
-                    .expect("an exposure"),
+                first_at: exposures.iter().map(|(_, sums)| sums.first_at).min().expect("an exposure"),
+                last_at: exposures.iter().map(|(_, sums)| sums.last_at).max().expect("an exposure"),
             }
         })
         .collect();
     expected.sort_by(|one, other| {
-        other
-            .direct_s
-            .cmp(&one.direct_s)
-            .then_with(|| one.person_id.cmp(&other.person_id))
+        other.direct_s.cmp(&one.direct_s).then_with(|| one.person_id.cmp(&other.person_id))
     });
     assert!(!expected.is_empty());
 
     let found = read(sandbox.path("out/candidates.parquet"));
     assert_eq!(candidates(&found), expected, "{set}");
-    assert_eq!(
-        i64s(&found, "confirmed_s"),
-        i64s(&found, "direct_s"),
-        "{set}"
-    );
+    assert_eq!(i64s(&found, "confirmed_s"), i64s(&found, "direct_s"), "{set}");
     assert!(text(&found, "code").iter().all(|code| code == "yellow"));
-    assert!(
-        text(&found, "status")
-            .iter()
-            .all(|status| status == "pending_review")
-    );
+    assert!(text(&found, "status").iter().all(|status| status == "pending_review"));
     // A notice runs out a week after the last encounter unless the rule says otherwise.
-    let week_later: Vec<i64> = times(&found, "last_at")
-        .iter()
-        .map(|at| at + 7 * DAY_MS)
-        .collect();
+    let week_later: Vec<i64> = times(&found, "last_at").iter().map(|at| at + 7 * DAY_MS).collect();
     assert_eq!(times(&found, "expires_at"), week_later, "{set}");
 }
 
@@ -309,16 +240,9 @@ fn run(set: &str, cases: &BTreeSet<String>) -> Sandbox {
             ("until", at("out_ms")),
         ],
     );
-    write_cases(
-        &sandbox,
-        cases,
-        "2013-06-24T00:00:00Z",
-        "2013-07-06T00:00:00Z",
-    );
+    write_cases(&sandbox, cases, "2013-06-24T00:00:00Z", "2013-07-06T00:00:00Z");
     sandbox.write("job.toml", JOB);
-    sandbox
-        .copresence(&["run", "job.toml", "--out", "out"])
-        .succeeds();
+    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
     sandbox
 }
 
@@ -331,36 +255,23 @@ fn known_encounters(set: &str) -> Ranges {
     let batch = table(set, "encounters");
     let (starts, ends) = (i64s(&batch, "start_ms"), i64s(&batch, "end_ms"));
     let mut ranges = Ranges::new();
-    for (row, pair) in pairs(&batch, "person_a", "person_b")
-        .into_iter()
-        .enumerate()
-    {
+    for (row, pair) in pairs(&batch, "person_a", "person_b").into_iter().enumerate() {
         let range = (starts[row] + ZERO_MS, ends[row] + ZERO_MS);
         ranges.entry(turned(&pair)).or_default().push(range);
         ranges.entry(pair).or_default().push(range);
     }
-    ranges
-        .values_mut()
-        .for_each(|ranges| ranges.sort_unstable());
+    ranges.values_mut().for_each(|ranges| ranges.sort_unstable());
     ranges
 }
 
 /// The set's sums for each pair, in both directions.
 fn known_sums(set: &str) -> BTreeMap<Pair, Sums> {
     let batch = table(set, "expected_pairs");
-    let [count, total, longest, first, last] = [
-        "n_encounters",
-        "total_seconds",
-        "longest_seconds",
-        "first_ms",
-        "last_ms",
-    ]
-    .map(|name| i64s(&batch, name));
+    let [count, total, longest, first, last] =
+        ["n_encounters", "total_seconds", "longest_seconds", "first_ms", "last_ms"]
+            .map(|name| i64s(&batch, name));
     let mut all = BTreeMap::new();
-    for (row, pair) in pairs(&batch, "person_a", "person_b")
-        .into_iter()
-        .enumerate()
-    {
+    for (row, pair) in pairs(&batch, "person_a", "person_b").into_iter().enumerate() {
         let sums = Sums {
             encounter_count: count[row],
             direct_s: total[row],
@@ -379,15 +290,10 @@ fn peak_24h_ms(ranges: &[(i64, i64)]) -> i64 {
     let starts = ranges.iter().map(|&(start, _)| start);
     let starts = starts.chain(ranges.iter().map(|&(_, end)| end - DAY_MS));
     let within = |from: i64| -> Vec<(i64, i64)> {
-        let cut = ranges
-            .iter()
-            .map(|&(start, end)| (start.max(from), end.min(from + DAY_MS)));
+        let cut = ranges.iter().map(|&(start, end)| (start.max(from), end.min(from + DAY_MS)));
         cut.filter(|(start, end)| start < end).collect()
     };
-    starts
-        .map(|from| total_ms(&within(from)))
-        .max()
-        .unwrap_or(0)
+    starts.map(|from| total_ms(&within(from))).max().unwrap_or(0)
 }
 
 fn candidates(batch: &RecordBatch) -> Vec<Candidate> {

@@ -1,0 +1,80 @@
+//! The engine agrees with the oracle to the millisecond, whatever the layout.
+
+use crate::oracle::{self, Answer, World};
+use crate::worlds::{Layout, engine, layouts, worlds};
+use copresence::error::Error;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// An answer with its metres rounded to a micrometre, so that two formulas for one distance agree.
+fn rounded(mut answer: Answer) -> Answer {
+    let round = |m: &mut Option<f64>| *m = m.map(|m| (m * 1e6).round() / 1e6 + 0.0);
+    answer.encounters.iter_mut().for_each(|e| round(&mut e.distance_m));
+    answer.exposures.iter_mut().for_each(|e| round(&mut e.distance_m_min));
+    answer
+}
+
+/// All pings outside the lookback: the engine refuses, the oracle has nothing to say.
+fn refused(world: &World, error: &Error) -> bool {
+    let from = world.rule.as_of - world.rule.lookback_ms;
+    let mut pings = world.feeds.iter().flat_map(|f| &f.pings);
+    matches!(error, Error::Input(p) if p.place.starts_with("all feeds"))
+        && pings.all(|p| p.t < from || p.t >= world.rule.as_of)
+}
+
+fn agrees(world: &World, layout: &Layout) -> Result<(), TestCaseError> {
+    let expected = rounded(oracle::answer(world));
+    let found = match engine(world, layout) {
+        Ok(found) => rounded(found),
+        Err(error) if refused(world, &error) => return Ok(()),
+        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+    };
+    prop_assert_eq!(found.encounters, expected.encounters);
+    prop_assert_eq!(found.exposures, expected.exposures);
+    prop_assert_eq!(found.candidates, expected.candidates);
+    let observed = |a: Vec<oracle::Observed>| -> Vec<_> {
+        a.into_iter().map(|o| (o.case_id, o.source, o.stays, o.observed_ms)).collect()
+    };
+    prop_assert_eq!(observed(found.observed), observed(expected.observed));
+    Ok(())
+}
+
+/// Two formulas for the roots of one quadratic may round to neighbouring milliseconds, and so differ in
+/// whether a graze counts: each pair's direct time agrees to 2 ms an encounter.
+fn agrees_to_2_ms(world: &World, layout: &Layout) -> Result<(), TestCaseError> {
+    let expected = oracle::answer(world);
+    let found = match engine(world, layout) {
+        Ok(found) => found,
+        Err(error) if refused(world, &error) => return Ok(()),
+        Err(error) => return Err(TestCaseError::fail(error.to_string())),
+    };
+    let pairs = |answer: &Answer| -> BTreeMap<(String, String), (i64, u64, Option<f64>)> {
+        let row = |e: &oracle::Exposure| (e.direct_ms, e.encounter_count, e.distance_m_min);
+        answer.exposures.iter().map(|e| ((e.person.clone(), e.case_id.clone()), row(e))).collect()
+    };
+    let (expected, found) = (pairs(&expected), pairs(&found));
+    for pair in expected.keys().chain(found.keys()) {
+        let absent = (0, 0, None);
+        let (a, b) = (expected.get(pair).unwrap_or(&absent), found.get(pair).unwrap_or(&absent));
+        let slack = 2 * a.1.max(b.1) as i64;
+        prop_assert!((a.0 - b.0).abs() <= slack, "{:?}: {:?} and {:?}", pair, a, b);
+        if let (Some(a), Some(b)) = (a.2, b.2) {
+            prop_assert!((a - b).abs() < 1e-3, "{:?}: {} m and {} m", pair, a, b);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn holding_still(world in worlds(false), layout in layouts()) {
+        agrees(&world, &layout)?;
+    }
+
+    #[test]
+    fn moving_evenly(world in worlds(true), layout in layouts()) {
+        agrees_to_2_ms(&world, &layout)?;
+    }
+}

@@ -1,0 +1,576 @@
+//! Small random worlds, written as Parquet, run through the engine, and compared with the oracle.
+
+use crate::oracle::{self, Case, Feed, Motion, Ms, Ping, Place, Rule, Source, World};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
+};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type};
+use copresence::config::{Config, Overrides};
+use copresence::pipeline::{self, Answer, inputs, watch::Watch};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use proptest::prelude::*;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Start of all worlds: 2022-03-20T15:00:00Z, an hour before midnight in Shanghai.
+const T0: Ms = 1_647_788_400_000;
+const METRES_PER_DEGREE: f64 = 111_195.08;
+
+/// How a world is laid out in files and run; none of it may change the answer.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub threads: usize,
+    pub batch_rows: usize,
+    pub files: usize,
+    pub row_group_rows: usize,
+    /// Rows are sorted by these shuffled numbers; 0 leaves them as they are.
+    pub shuffle: u64,
+    pub person: PersonAs,
+    pub time: TimeAs,
+    pub memory_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PersonAs {
+    Text,
+    Binary,
+    Integer,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum TimeAs {
+    Millis,
+    Micros,
+    Integer,
+    /// On the clock of Shanghai, which has no summer time.
+    Local,
+}
+
+pub const PLAIN: Layout = Layout {
+    threads: 1,
+    batch_rows: 65_536,
+    files: 1,
+    row_group_rows: 1_000,
+    shuffle: 0,
+    person: PersonAs::Text,
+    time: TimeAs::Millis,
+    memory_bytes: 1 << 30,
+};
+
+pub fn layouts() -> impl Strategy<Value = Layout> {
+    (
+        prop::sample::select(vec![1, 2, 7]),
+        prop::sample::select(vec![1, 100, 65_536]),
+        1..4usize,
+        prop::sample::select(vec![3, 50, 1_000]),
+        any::<u64>(),
+        prop::sample::select(vec![PersonAs::Text, PersonAs::Binary, PersonAs::Integer]),
+        prop::sample::select(vec![TimeAs::Millis, TimeAs::Micros, TimeAs::Integer, TimeAs::Local]),
+    )
+        .prop_map(|(threads, batch_rows, files, row_group_rows, shuffle, person, time)| Layout {
+            threads,
+            batch_rows,
+            files,
+            row_group_rows,
+            shuffle,
+            person,
+            time,
+            ..PLAIN
+        })
+}
+
+// ------------------------------------------------------------------------------------------ worlds
+
+const ANCHORS: [(f64, f64); 8] = [
+    (34.75, 113.68),
+    (0.0, 0.0),
+    (0.000_01, -179.999_9),
+    (52.52, 179.999_5),
+    (69.65, 18.96),
+    (-54.8, -68.3),
+    (85.0, 179.99),
+    (-89.5, 10.0),
+];
+
+/// A person by number, as every kind of id sorts alike.
+pub fn person(number: usize) -> String {
+    format!("{}", 10 + number)
+}
+
+fn at(anchor: (f64, f64), east_m: f64, north_m: f64) -> (f64, f64) {
+    let lat = (anchor.0 + north_m / METRES_PER_DEGREE).clamp(-90.0, 90.0);
+    let lon = anchor.1 + east_m / (METRES_PER_DEGREE * anchor.0.to_radians().cos());
+    (lat, (lon + 180.0).rem_euclid(360.0) - 180.0)
+}
+
+/// Offsets in metres: round numbers that lie on squares' lines, pairs just inside and outside 50 m.
+fn offset() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        3 => prop::sample::select(vec![0.0, 10.0, 49.9, 50.1, -30.0, 100.0, 400.0, -400.0, 799.9, 800.1]),
+        1 => -1_000.0..1_000.0f64,
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct Shape {
+    anchor: (f64, f64),
+    unit_ms: Ms,
+    spots: Vec<(f64, f64)>,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    (
+        prop::sample::select(ANCHORS.to_vec()),
+        prop::sample::select(vec![1, 999, 10_000, 60_000, 600_000, 5_400_000]),
+        prop::collection::vec((offset(), offset()), 1..6),
+    )
+        .prop_map(|(anchor, unit_ms, spots)| Shape { anchor, unit_ms, spots })
+}
+
+/// Who, when, where, how exactly, until, on which floor: as small numbers.
+type Row = (usize, Ms, usize, Option<u8>, Option<Ms>, Option<u8>);
+
+fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    prop::collection::vec(
+        (
+            0..5usize,
+            0..60i64,
+            0..6usize,
+            prop::option::weighted(0.3, 0..3u8),
+            prop::option::weighted(0.3, 0..20i64),
+            prop::option::weighted(0.3, 0..2u8),
+        ),
+        0..most,
+    )
+}
+
+fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
+    let &(who, when, spot, accuracy, until, floor) = row;
+    let number = spot % shape.spots.len();
+    let (east_m, north_m) = shape.spots[number];
+    let (lat, lon) = at(shape.anchor, east_m, north_m);
+    // Every third venue has no coordinates.
+    let placed = source != Source::Venue || number % 3 != 2;
+    Ping {
+        person: person(who),
+        t: T0 + when * shape.unit_ms,
+        lat: placed.then_some(lat),
+        lon: placed.then_some(lon),
+        accuracy_m: accuracy.filter(|_| source == Source::Gps).map(|a| f64::from(a) * 20.0),
+        place_id: (source != Source::Gps).then(|| format!("{}{number}", if source == Source::Tower { 't' } else { 'v' })),
+        until: until.filter(|_| source == Source::Venue).map(|u| T0 + (when + u) * shape.unit_ms),
+        floor: floor.filter(|_| source == Source::Venue).map(|f| format!("f{f}")),
+    }
+}
+
+fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<> {
+    let shape = shape.clone();
+    let sources = prop_oneof![
+        4 => Just(Source::Gps),
+        2 => Just(Source::Tower),
+        2 => Just(Source::Venue),
+    ];
+    let one = (
+        sources,
+        rows(70),
+        0..30i64,
+        prop::sample::select(vec![0, 5, 60]),
+        prop::sample::select(vec![0.0, 0.001, 1.0, 50.0]),
+        any::<bool>(),
+    );
+    prop::collection::vec(one, 1..4).prop_map(move |feeds| {
+        feeds
+            .into_iter()
+            .map(|(source, rows, hold, pingpong, speed, moves)| Feed {
+                source,
+                hold_ms: hold * shape.unit_ms,
+                motion: if linear && moves && source == Source::Gps { Motion::Linear } else { Motion::Hold },
+                accuracy_m: 20.0,
+                pingpong_ms: if source == Source::Tower { pingpong * shape.unit_ms } else { 0 },
+                speed_m_per_s_max: if source == Source::Gps { speed } else { 0.0 },
+                pings: rows.iter().map(|row| ping(&shape, source, row)).collect(),
+            })
+            .collect()
+    })
+}
+
+fn cases(unit_ms: Ms) -> impl Strategy<Value = Vec<Case>> {
+    prop::collection::vec((0..5usize, -5..60i64, 1..80i64), 1..4).prop_map(move |cases| {
+        let rows = cases.into_iter().enumerate();
+        rows.map(|(number, (who, from, dwell))| Case {
+            case_id: format!("c{number}"),
+            person: person(who),
+            from: T0 + from * unit_ms,
+            to: T0 + (from + dwell) * unit_ms,
+        })
+        .collect()
+    })
+}
+
+fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
+    let distances = prop::sample::select(vec![0.0, 10.0, 50.0, 60.0, 450.0, 2_000.0]);
+    let distance = distances.prop_map(|m_max| Place::Distance { m_max });
+    let place = if linear {
+        distance.boxed()
+    } else {
+        prop_oneof![
+            prop::sample::select(vec![50.0, 400.0, 800.0]).prop_map(|square_m| Place::Grid { square_m }),
+            prop::sample::select(vec![3u8, 7, 8, 9, 11, 13]).prop_map(|resolution| Place::Cell { resolution }),
+            distance,
+        ]
+        .boxed()
+    };
+    let lag = if linear { Just(0).boxed() } else { prop::sample::select(vec![0, 0, 1, 7, 40]).boxed() };
+    let threshold = || prop::option::weighted(0.3, 0..20i64);
+    let lookback = prop::sample::select(vec![40i64, 70]);
+    (place, any::<bool>(), lag, 0..4i64, 0..10i64, threshold(), threshold(), threshold(), lookback, 40..70i64).prop_map(
+        move |(place, cross_source, lag, gap, direct, confirmed, longest, peak, lookback, as_of)| {
+            // Thresholds and lengths are whole milliseconds in the job file too.
+            Rule {
+                as_of: T0 + as_of * unit_ms,
+                lookback_ms: lookback * unit_ms,
+                place,
+                cross_source,
+                lag_ms: lag * unit_ms,
+                merge_gap_ms: gap * unit_ms,
+                notice_ms: 7 * 86_400_000,
+                direct_ms_min: direct * unit_ms,
+                confirmed_ms_min: confirmed.map(|n| n * unit_ms),
+                longest_ms_min: longest.map(|n| n * unit_ms),
+                peak_24h_ms_min: peak.map(|n| n * unit_ms),
+            }
+        },
+    )
+}
+
+pub fn worlds(linear: bool) -> impl Strategy<Value = World> {
+    shapes().prop_flat_map(move |shape| {
+        (feeds(&shape, linear), cases(shape.unit_ms), rules(shape.unit_ms, linear))
+            .prop_map(|(feeds, cases, rule)| World { feeds, cases, rule })
+    })
+}
+
+// --------------------------------------------------------------------------------- files and a job
+
+/// Writes a world in a layout; returns the text of its job file.
+pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
+    let rule = &world.rule;
+    let mut job = format!(
+        "[job]\nname = \"world\"\npurpose = \"test\"\nas_of = \"{}\"\ntime_zone = \"Asia/Shanghai\"\nrejected_share_max = 0\nencounters = \"all\"\n",
+        copresence::time::utc_text(rule.as_of)
+    );
+    for (number, feed) in world.feeds.iter().enumerate() {
+        write_feed(number, feed, layout, dir, &mut job);
+    }
+    write_cases(&world.cases, layout, dir);
+    let seconds = |ms: Ms| ms as f64 / 1_000.0;
+    let place = match rule.place {
+        Place::Grid { square_m } => format!("place = \"grid\"\nsquare_m = {square_m}"),
+        Place::Cell { resolution } => format!("place = \"cell\"\nresolution = {resolution}"),
+        Place::Distance { m_max } => format!("place = \"distance\"\ndistance_m_max = {m_max}"),
+    };
+    let lookback_days = rule.lookback_ms as f64 / 86_400_000.0;
+    write!(
+        job,
+        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n[rule.exposure]\nmerge_gap_s_max = {}\n[rule.candidate]\ndirect_s_min = {}\n",
+        rule.cross_source,
+        seconds(rule.lag_ms),
+        seconds(rule.merge_gap_ms),
+        seconds(rule.direct_ms_min)
+    )
+    .expect("a string");
+    for (key, value) in [
+        ("confirmed_s_min", rule.confirmed_ms_min),
+        ("longest_s_min", rule.longest_ms_min),
+        ("peak_24h_s_min", rule.peak_24h_ms_min),
+    ] {
+        if let Some(ms) = value {
+            writeln!(job, "{key} = {}", seconds(ms)).expect("a string");
+        }
+    }
+    job
+}
+
+fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut String) {
+    let seconds = |ms: Ms| ms as f64 / 1_000.0;
+    let source = match feed.source {
+        Source::Gps => "gps",
+        Source::Tower => "tower",
+        Source::Venue => "venue",
+    };
+    write!(
+        job,
+        "[[feeds]]\nsource = \"{source}\"\npath = \"feed{number}/*.parquet\"\nhold_s_max = {}\naccuracy_m = {}\n",
+        seconds(feed.hold_ms),
+        feed.accuracy_m
+    )
+    .expect("a string");
+    match feed.source {
+        Source::Gps => {
+            let motion = if feed.motion == Motion::Linear { "linear" } else { "hold" };
+            let speed = feed.speed_m_per_s_max;
+            write!(job, "datum = \"wgs84\"\nmotion = \"{motion}\"\nspeed_m_per_s_max = {speed}\n")
+        }
+        Source::Tower => write!(
+            job,
+            "pingpong_s_max = {}\ntowers = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}\n",
+            seconds(feed.pingpong_ms)
+        ),
+        Source::Venue => {
+            write!(job, "venues = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}\n")
+        }
+    }
+    .expect("a string");
+    if matches!(layout.time, TimeAs::Integer) {
+        job.push_str("time_unit = \"ms\"\n");
+    }
+    let mut places: Vec<(String, Option<f64>, Option<f64>)> =
+        feed.pings.iter().filter_map(|p| p.place_id.clone().map(|id| (id, p.lat, p.lon))).collect();
+    places.sort_by(|a, b| a.0.cmp(&b.0));
+    places.dedup_by(|a, b| a.0 == b.0);
+    let id = if feed.source == Source::Tower { "tower_id" } else { "venue_id" };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (id, Arc::new(StringArray::from_iter_values(places.iter().map(|p| &p.0)))),
+        ("lat", Arc::new(places.iter().map(|p| p.1).collect::<Float64Array>())),
+        ("lon", Arc::new(places.iter().map(|p| p.2).collect::<Float64Array>())),
+        ("range_m", Arc::new(Float64Array::from(vec![500.0; places.len()]))),
+    ];
+    let table = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    save(&dir.join(format!("places{number}.parquet")), &table, 1_000);
+    let batch = ping_batch(feed, layout);
+    let folder = dir.join(format!("feed{number}"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let order = shuffled(batch.num_rows(), layout.shuffle);
+    let batch = take_record_batch(&batch, &arrow::array::UInt32Array::from(order)).expect("rows");
+    let step = batch.num_rows().div_ceil(layout.files).max(1);
+    for part in 0..layout.files {
+        let start = (part * step).min(batch.num_rows());
+        let rows = batch.slice(start, step.min(batch.num_rows() - start));
+        // Names run against the order of rows, so that the order of files is shuffled too.
+        save(&folder.join(format!("part-{}.parquet", layout.files - part)), &rows, layout.row_group_rows);
+    }
+}
+
+fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..rows as u32).collect();
+    if seed != 0 {
+        let mix = |i: u32| (u64::from(i) + 1).wrapping_mul(seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        order.sort_by_key(|i| mix(*i));
+    }
+    order
+}
+
+fn save(path: &Path, batch: &RecordBatch, row_group_rows: usize) {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
+    let file = File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+    writer.write(batch).expect("rows");
+    writer.close().expect("a footer");
+}
+
+fn persons<'a>(persons: impl Iterator<Item = &'a String>, layout: &Layout) -> ArrayRef {
+    match layout.person {
+        PersonAs::Text => Arc::new(StringArray::from_iter_values(persons)),
+        PersonAs::Binary => Arc::new(BinaryArray::from_iter_values(persons)),
+        PersonAs::Integer => {
+            Arc::new(Int64Array::from_iter_values(persons.map(|p| p.parse::<i64>().expect("a number"))))
+        }
+    }
+}
+
+fn times(values: impl Iterator<Item = Option<Ms>>, layout: &Layout) -> ArrayRef {
+    const SHANGHAI_MS: Ms = 8 * 3_600_000;
+    match layout.time {
+        TimeAs::Millis => Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC")),
+        TimeAs::Micros => Arc::new(
+            values.map(|v| v.map(|v| v * 1_000 + 999)).collect::<TimestampMicrosecondArray>().with_timezone("+08:00"),
+        ),
+        TimeAs::Integer => Arc::new(values.collect::<Int64Array>()),
+        TimeAs::Local => {
+            Arc::new(values.map(|v| v.map(|v| v + SHANGHAI_MS)).collect::<TimestampMillisecondArray>())
+        }
+    }
+}
+
+fn ping_batch(feed: &Feed, layout: &Layout) -> RecordBatch {
+    let pings = &feed.pings;
+    let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("person_id", persons(pings.iter().map(|p| &p.person), layout), false),
+        ("time", times(pings.iter().map(|p| Some(p.t)), layout), false),
+    ];
+    let ids = || Arc::new(pings.iter().map(|p| p.place_id.clone()).collect::<StringArray>()) as ArrayRef;
+    match feed.source {
+        Source::Gps => {
+            columns.push(("lat", Arc::new(pings.iter().map(|p| p.lat).collect::<Float64Array>()), false));
+            columns.push(("lon", Arc::new(pings.iter().map(|p| p.lon).collect::<Float64Array>()), false));
+            columns.push((
+                "accuracy_m",
+                Arc::new(pings.iter().map(|p| p.accuracy_m).collect::<Float64Array>()),
+                true,
+            ));
+        }
+        Source::Tower => columns.push(("tower_id", ids(), false)),
+        Source::Venue => {
+            columns.push(("venue_id", ids(), false));
+            columns.push(("until", times(pings.iter().map(|p| p.until), layout), true));
+            columns.push((
+                "floor",
+                Arc::new(pings.iter().map(|p| p.floor.clone()).collect::<StringArray>()),
+                true,
+            ));
+        }
+    }
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
+    let text = |value: &dyn Fn(&Case) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(cases.iter().map(value)))
+    };
+    let stamps = |value: &dyn Fn(&Case) -> Ms| -> ArrayRef {
+        let values: TimestampMillisecondArray = cases.iter().map(|c| Some(value(c))).collect();
+        Arc::new(values.with_timezone("UTC"))
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("case_id", text(&|c| c.case_id.clone())),
+        ("person_id", persons(cases.iter().map(|c| &c.person), layout)),
+        ("infectious_from", stamps(&|c| c.from)),
+        ("infectious_to", stamps(&|c| c.to)),
+        ("report_id", text(&|c| format!("r-{}", c.case_id))),
+        ("authority", text(&|_| "test".into())),
+    ];
+    save(&dir.join("cases.parquet"), &RecordBatch::try_from_iter(columns).expect("columns"), 1_000);
+}
+
+// ------------------------------------------------------------------------------ the engine's answer
+
+/// The engine's answer in the oracle's words.
+pub fn engine(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+    let dir = TempDir::new().expect("a temporary folder");
+    let job = write(world, layout, dir.path());
+    let overrides =
+        Overrides { threads: Some(layout.threads), batch_rows: Some(layout.batch_rows), ..Overrides::default() };
+    let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
+    config.memory_bytes = layout.memory_bytes;
+    let inputs = inputs::open(&config)?;
+    let answer = pipeline::compute(&config, &inputs, &Watch::default())?;
+    Ok(in_the_oracles_words(&answer, world.rule.notice_ms))
+}
+
+struct Reader {
+    batch: RecordBatch,
+}
+
+impl Reader {
+    fn i64(&self, name: &str, row: usize) -> i64 {
+        self.batch.column_by_name(name).expect(name).as_primitive::<Int64Type>().value(row)
+    }
+
+    fn flag(&self, name: &str, row: usize) -> bool {
+        self.batch.column_by_name(name).expect(name).as_boolean().value(row)
+    }
+
+    fn metres(&self, name: &str, row: usize) -> Option<f64> {
+        let column = self.batch.column_by_name(name).expect(name).as_primitive::<Float64Type>();
+        (!column.is_null(row)).then(|| column.value(row))
+    }
+
+    fn code(&self, name: &str, row: usize) -> u8 {
+        self.batch.column_by_name(name).expect(name).as_primitive::<UInt8Type>().value(row)
+    }
+
+    fn case(&self, row: usize, answer: &Answer) -> String {
+        let number = self.batch.column_by_name("case").expect("case").as_primitive::<UInt32Type>().value(row);
+        answer.cases[number as usize].case.case_id.clone()
+    }
+}
+
+const SOURCES: [Source; 3] = [Source::Gps, Source::Tower, Source::Venue];
+const NAMES: [&str; 3] = ["gps", "tower", "venue"];
+
+fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
+    let person_at = |reader: &Reader, row: usize| -> String {
+        let column = answer.person.restore(reader.batch.column(0)).expect("persons");
+        match column.data_type() {
+            arrow::datatypes::DataType::Utf8 => column.as_string::<i32>().value(row).to_string(),
+            arrow::datatypes::DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+            _ => String::from_utf8(column.as_binary::<i32>().value(row).to_vec()).expect("our own ids"),
+        }
+    };
+    let met = Reader { batch: answer.encounters.whole().expect("encounters") };
+    let encounters = (0..met.batch.num_rows()).map(|row| {
+        let place = met.batch.column_by_name("place").expect("place").as_string::<i32>();
+        oracle::Encounter {
+            person: person_at(&met, row),
+            case_id: met.case(row, answer),
+            start: met.i64("start", row),
+            end: met.i64("end", row),
+            kind: if met.flag("indirect", row) { "indirect" } else { "direct" },
+            source: SOURCES[usize::from(met.code("source", row))],
+            case_source: SOURCES[usize::from(met.code("case_source", row))],
+            place: (!place.is_null(row)).then(|| place.value(row).to_string()),
+            distance_m: met.metres("distance_m", row),
+            bracketed: met.flag("bracketed", row),
+        }
+    });
+    let exposed = Reader { batch: answer.exposures.whole().expect("exposures") };
+    let exposures = (0..exposed.batch.num_rows()).map(|row| {
+        let bits = exposed.code("sources", row);
+        let sources: Vec<&str> = (0..3).filter(|s| bits >> s & 1 == 1).map(|s| NAMES[s]).collect();
+        oracle::Exposure {
+            person: person_at(&exposed, row),
+            case_id: exposed.case(row, answer),
+            person_is_case: exposed.flag("person_is_case", row),
+            direct_ms: exposed.i64("direct_ms", row),
+            indirect_ms: exposed.i64("indirect_ms", row),
+            confirmed_ms: exposed.i64("confirmed_ms", row),
+            longest_ms: exposed.i64("longest_ms", row),
+            peak_24h_ms: exposed.i64("peak_24h_ms", row),
+            encounter_count: exposed.i64("encounter_count", row) as u64,
+            distance_m_min: exposed.metres("distance_m_min", row),
+            first_at: exposed.i64("first_at", row),
+            last_at: exposed.i64("last_at", row),
+            sources: sources.join(","),
+        }
+    });
+    let chosen = Reader { batch: answer.candidates.whole().expect("candidates") };
+    let candidates = (0..chosen.batch.num_rows()).map(|row| oracle::Candidate {
+        person: person_at(&chosen, row),
+        case_count: chosen.i64("case_count", row) as u64,
+        case_id: chosen.case(row, answer),
+        direct_ms: chosen.i64("direct_ms", row),
+        confirmed_ms: chosen.i64("confirmed_ms", row),
+        first_at: chosen.i64("first_at", row),
+        last_at: chosen.i64("last_at", row),
+        expires_at: chosen.i64("last_at", row) + notice_ms,
+        evidence_count: chosen.i64("evidence_count", row) as u64,
+    });
+    let observed = answer.cases.iter().flat_map(|case| {
+        SOURCES.iter().map(|source| {
+            let seen = case.observed[*source as usize];
+            oracle::Observed {
+                case_id: case.case.case_id.clone(),
+                source: *source,
+                stays: seen.stays,
+                observed_ms: seen.observed_ms,
+            }
+        })
+    });
+    oracle::Answer {
+        encounters: encounters.collect(),
+        exposures: exposures.collect(),
+        candidates: candidates.collect(),
+        observed: observed.collect(),
+    }
+}
+
+/// Every file of a set of batches as one; for tests that read tables.
+pub fn joined(batches: &[RecordBatch]) -> RecordBatch {
+    concat_batches(&batches[0].schema(), batches).expect("batches of one schema")
+}
