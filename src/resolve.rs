@@ -151,7 +151,7 @@ pub fn resolve(pings: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         for source in Source::ALL {
             let place = &setting.rule.encounter.place;
             let stays = tracks.stays(&view, group.clone(), source, setting.feeds, place, setting.as_of);
-            join_runs(stays, place);
+            join_runs(stays, place, setting.feeds);
             for stay in stays.iter() {
                 overlaps(stay, own, setting.index, &setting.rule.encounter, &mut found);
             }

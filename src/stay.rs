@@ -189,7 +189,11 @@ pub fn key_of(stay: &Stay, place: &PlaceRule) -> PlaceKey {
 /// or venue and floor (under a distance: the very same position), bracketed alike. What the joined
 /// stays meet adds up to the same encounters, with far fewer pairs to test. Stays come in the order of
 /// their starts.
-pub fn join_runs(stays: &mut Vec<Stay>, place: &PlaceRule) {
+///
+/// Where some feed moves evenly, positions are not joined: the plane in which a moving stay is compared
+/// depends on where its overlap with each single stay ends.
+pub fn join_runs(stays: &mut Vec<Stay>, place: &PlaceRule, feeds: &[StayRule]) {
+    let linear = feeds.iter().any(|f| f.motion == Motion::Linear);
     let mut last: Option<(usize, PlaceKey)> = None;
     let mut kept = 0;
     for i in 0..stays.len() {
@@ -198,7 +202,7 @@ pub fn join_runs(stays: &mut Vec<Stay>, place: &PlaceRule) {
         if let Some((at, run_key)) = last {
             let run = &mut stays[at];
             let same_spot = match key {
-                PlaceKey::Near => same_position(run, &stay) && run.leg.is_none() && stay.leg.is_none(),
+                PlaceKey::Near => !linear && same_position(run, &stay),
                 PlaceKey::Venue(_) => run.floor == stay.floor && same_position(run, &stay),
                 PlaceKey::Square(_) | PlaceKey::Cell(_) => true,
             };

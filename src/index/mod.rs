@@ -104,7 +104,7 @@ impl CaseIndex {
                         .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
                         .collect();
                     observed[case as usize][source as usize] = observe(&clipped);
-                    join_runs(&mut clipped, &rule.place);
+                    join_runs(&mut clipped, &rule.place, feeds);
                     case_stays.extend(clipped.into_iter().map(|stay| CaseStay { case, stay }));
                 }
             }
