@@ -2,7 +2,6 @@
 
 use crate::oracle::{self, Answer, World};
 use crate::worlds::{Layout, engine, layouts, worlds};
-use copresence::error::Error;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -14,21 +13,9 @@ fn rounded(mut answer: Answer) -> Answer {
     answer
 }
 
-/// All pings outside the lookback: the engine refuses, the oracle has nothing to say.
-fn refused(world: &World, error: &Error) -> bool {
-    let from = world.rule.as_of - world.rule.lookback_ms;
-    let mut pings = world.feeds.iter().flat_map(|f| &f.pings);
-    matches!(error, Error::Input(p) if p.place.starts_with("all feeds"))
-        && pings.all(|p| p.t < from || p.t >= world.rule.as_of)
-}
-
 fn agrees(world: &World, layout: &Layout) -> Result<(), TestCaseError> {
     let expected = rounded(oracle::answer(world));
-    let found = match engine(world, layout) {
-        Ok(found) => rounded(found),
-        Err(error) if refused(world, &error) => return Ok(()),
-        Err(error) => return Err(TestCaseError::fail(error.to_string())),
-    };
+    let found = rounded(engine(world, layout).map_err(|e| TestCaseError::fail(e.to_string()))?);
     prop_assert_eq!(found.encounters, expected.encounters);
     prop_assert_eq!(found.exposures, expected.exposures);
     prop_assert_eq!(found.candidates, expected.candidates);
@@ -43,11 +30,7 @@ fn agrees(world: &World, layout: &Layout) -> Result<(), TestCaseError> {
 /// whether a graze counts: each pair's direct time agrees to 2 ms an encounter.
 fn agrees_to_2_ms(world: &World, layout: &Layout) -> Result<(), TestCaseError> {
     let expected = oracle::answer(world);
-    let found = match engine(world, layout) {
-        Ok(found) => found,
-        Err(error) if refused(world, &error) => return Ok(()),
-        Err(error) => return Err(TestCaseError::fail(error.to_string())),
-    };
+    let found = engine(world, layout).map_err(|e| TestCaseError::fail(e.to_string()))?;
     let pairs = |answer: &Answer| -> BTreeMap<(String, String), (i64, u64, Option<f64>)> {
         let row = |e: &oracle::Exposure| (e.direct_ms, e.encounter_count, e.distance_m_min);
         answer.exposures.iter().map(|e| ((e.person.clone(), e.case_id.clone()), row(e))).collect()

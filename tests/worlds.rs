@@ -5,9 +5,10 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampMillisecondArray,
 };
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type};
 use copresence::config::{Config, Overrides};
+use copresence::error::Error;
 use copresence::pipeline::{self, Answer, inputs, watch::Watch};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -452,8 +453,8 @@ fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
 
 // ------------------------------------------------------------------------------ the engine's answer
 
-/// The engine's answer in the oracle's words.
-pub fn engine(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+/// Writes a world and runs it, up to the answer in memory.
+pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> {
     let dir = TempDir::new().expect("a temporary folder");
     let job = write(world, layout, dir.path());
     let overrides =
@@ -461,8 +462,24 @@ pub fn engine(world: &World, layout: &Layout) -> copresence::error::Result<oracl
     let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
     let inputs = inputs::open(&config)?;
-    let answer = pipeline::compute(&config, &inputs, &Watch::default())?;
-    Ok(in_the_oracles_words(&answer, world.rule.notice_ms))
+    pipeline::compute(&config, &inputs, &Watch::default())
+}
+
+/// The engine's answer in the oracle's words. It refuses a job all of whose pings lie outside the
+/// lookback; the oracle finds nothing in one.
+pub fn engine(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+    match run(world, layout) {
+        Ok(answer) => Ok(in_the_oracles_words(&answer, world.rule.notice_ms)),
+        Err(error) if refused(world, &error) => Ok(oracle::answer(world)),
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(world: &World, error: &Error) -> bool {
+    let from = world.rule.as_of - world.rule.lookback_ms;
+    let mut pings = world.feeds.iter().flat_map(|f| &f.pings);
+    matches!(error, Error::Input(p) if p.place.starts_with("all feeds"))
+        && pings.all(|p| p.t < from || p.t >= world.rule.as_of)
 }
 
 struct Reader {
@@ -570,9 +587,4 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
         candidates: candidates.collect(),
         observed: observed.collect(),
     }
-}
-
-/// Every file of a set of batches as one; for tests that read tables.
-pub fn joined(batches: &[RecordBatch]) -> RecordBatch {
-    concat_batches(&batches[0].schema(), batches).expect("batches of one schema")
 }
