@@ -76,7 +76,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(word, k), k))
-        .filter(|(distance, k)| *distance <= 2 + k.len().min(word.len()) / 4)
+        .filter(|(distance, k)| *distance <= (k.len().min(word.len()) / 3).max(1))
         .min()
         .map(|(_, k)| k)
 }

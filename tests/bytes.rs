@@ -31,7 +31,8 @@ fn office(scans: &[RecordBatch]) -> Sandbox {
 }
 
 fn answer(sandbox: &Sandbox, flags: &[&str]) -> Vec<Vec<u8>> {
-    let mut args = vec!["run", "job.toml", "--out", "out", "--force", "--encounters", "all", "--progress", "none"];
+    let mut args =
+        vec!["run", "job.toml", "--out", "out", "--force", "--encounters", "all", "--progress", "none"];
     args.extend(flags);
     sandbox.copresence(&args).succeeds();
     ANSWERS.iter().map(|name| std::fs::read(sandbox.path("out").join(name)).expect(name)).collect()

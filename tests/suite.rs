@@ -2,8 +2,12 @@
 
 mod against_oracle;
 mod bytes;
+mod cli;
+mod errors;
+mod faults;
 mod oracle;
 mod properties;
 mod real_data;
 mod support;
+mod tidy;
 mod worlds;

@@ -164,7 +164,8 @@ fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
         lat: placed.then_some(lat),
         lon: placed.then_some(lon),
         accuracy_m: accuracy.filter(|_| source == Source::Gps).map(|a| f64::from(a) * 20.0),
-        place_id: (source != Source::Gps).then(|| format!("{}{number}", if source == Source::Tower { 't' } else { 'v' })),
+        place_id: (source != Source::Gps)
+            .then(|| format!("{}{number}", if source == Source::Tower { 't' } else { 'v' })),
         until: until.filter(|_| source == Source::Venue).map(|u| T0 + (when + u) * shape.unit_ms),
         floor: floor.filter(|_| source == Source::Venue).map(|f| format!("f{f}")),
     }
@@ -224,7 +225,8 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
     } else {
         prop_oneof![
             prop::sample::select(vec![50.0, 400.0, 800.0]).prop_map(|square_m| Place::Grid { square_m }),
-            prop::sample::select(vec![3u8, 7, 8, 9, 11, 13]).prop_map(|resolution| Place::Cell { resolution }),
+            prop::sample::select(vec![3u8, 7, 8, 9, 11, 13])
+                .prop_map(|resolution| Place::Cell { resolution }),
             distance,
         ]
         .boxed()
@@ -232,24 +234,25 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
     let lag = if linear { Just(0).boxed() } else { prop::sample::select(vec![0, 0, 1, 7, 40]).boxed() };
     let threshold = || prop::option::weighted(0.3, 0..20i64);
     let lookback = prop::sample::select(vec![40i64, 70]);
-    (place, any::<bool>(), lag, 0..4i64, 0..10i64, threshold(), threshold(), threshold(), lookback, 40..70i64).prop_map(
-        move |(place, cross_source, lag, gap, direct, confirmed, longest, peak, lookback, as_of)| {
-            // Thresholds and lengths are whole milliseconds in the job file too.
-            Rule {
-                as_of: T0 + as_of * unit_ms,
-                lookback_ms: lookback * unit_ms,
-                place,
-                cross_source,
-                lag_ms: lag * unit_ms,
-                merge_gap_ms: gap * unit_ms,
-                notice_ms: 7 * 86_400_000,
-                direct_ms_min: direct * unit_ms,
-                confirmed_ms_min: confirmed.map(|n| n * unit_ms),
-                longest_ms_min: longest.map(|n| n * unit_ms),
-                peak_24h_ms_min: peak.map(|n| n * unit_ms),
-            }
-        },
-    )
+    (place, any::<bool>(), lag, 0..4i64, 0..10i64, threshold(), threshold(), threshold(), lookback, 40..70i64)
+        .prop_map(
+            move |(place, cross_source, lag, gap, direct, confirmed, longest, peak, lookback, as_of)| {
+                // Thresholds and lengths are whole milliseconds in the job file too.
+                Rule {
+                    as_of: T0 + as_of * unit_ms,
+                    lookback_ms: lookback * unit_ms,
+                    place,
+                    cross_source,
+                    lag_ms: lag * unit_ms,
+                    merge_gap_ms: gap * unit_ms,
+                    notice_ms: 7 * 86_400_000,
+                    direct_ms_min: direct * unit_ms,
+                    confirmed_ms_min: confirmed.map(|n| n * unit_ms),
+                    longest_ms_min: longest.map(|n| n * unit_ms),
+                    peak_24h_ms_min: peak.map(|n| n * unit_ms),
+                }
+            },
+        )
 }
 
 pub fn worlds(linear: bool) -> impl Strategy<Value = World> {
@@ -363,7 +366,8 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
 fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..rows as u32).collect();
     if seed != 0 {
-        let mix = |i: u32| (u64::from(i) + 1).wrapping_mul(seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        let mix =
+            |i: u32| (u64::from(i) + 1).wrapping_mul(seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
         order.sort_by_key(|i| mix(*i));
     }
     order
@@ -392,7 +396,10 @@ fn times(values: impl Iterator<Item = Option<Ms>>, layout: &Layout) -> ArrayRef 
     match layout.time {
         TimeAs::Millis => Arc::new(values.collect::<TimestampMillisecondArray>().with_timezone("UTC")),
         TimeAs::Micros => Arc::new(
-            values.map(|v| v.map(|v| v * 1_000 + 999)).collect::<TimestampMicrosecondArray>().with_timezone("+08:00"),
+            values
+                .map(|v| v.map(|v| v * 1_000 + 999))
+                .collect::<TimestampMicrosecondArray>()
+                .with_timezone("+08:00"),
         ),
         TimeAs::Integer => Arc::new(values.collect::<Int64Array>()),
         TimeAs::Local => {
@@ -457,8 +464,11 @@ fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
 pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> {
     let dir = TempDir::new().expect("a temporary folder");
     let job = write(world, layout, dir.path());
-    let overrides =
-        Overrides { threads: Some(layout.threads), batch_rows: Some(layout.batch_rows), ..Overrides::default() };
+    let overrides = Overrides {
+        threads: Some(layout.threads),
+        batch_rows: Some(layout.batch_rows),
+        ..Overrides::default()
+    };
     let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
     let inputs = inputs::open(&config)?;

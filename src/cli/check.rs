@@ -39,7 +39,8 @@ impl Check {
         }
         print_rule(&config);
         if config.out.exists() {
-            tracing::warn!("{} exists: run will want --force or another --out", config.out.display());
+            let text = format!("{} exists: run will want --force or another --out", config.out.display());
+            super::warn(&text, self.job.log_format);
         }
         println!("ok");
         Ok(0)

@@ -170,6 +170,14 @@ pub fn start_log(format: LogFormat) {
     });
 }
 
+/// Writes a warning.
+fn warn(text: &str, format: LogFormat) {
+    match format {
+        LogFormat::Text => eprintln!("warning: {text}"),
+        LogFormat::Json => tracing::warn!("{text}"),
+    }
+}
+
 /// Writes the error that ended the program.
 pub fn show_error(error: &Error, format: LogFormat) {
     match (format, error) {

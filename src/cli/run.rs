@@ -69,7 +69,7 @@ impl Run {
         staging.commit()?;
         drop(progress);
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            super::warn(warning, self.job.log_format);
         }
         summary::print(&config, &inputs, &answer, &circumstances);
         Ok(if self.strict && !warnings.is_empty() { 4 } else { 0 })

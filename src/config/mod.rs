@@ -176,9 +176,12 @@ impl Config {
             apply_set(&mut table, set)?;
         }
         let root = Section::new(&job, "", Some(&table));
-        let mut config = Self::from_root(&root, path, overrides)?;
+        for key in ["job", "feeds", "cases", "rule"] {
+            root.get(key);
+        }
         root.refuse("risk_areas", None)?;
-        root.finish()?;
+        root.check()?;
+        let mut config = Self::from_root(&root, path, overrides)?;
         config.threads = overrides.threads.unwrap_or(cores).max(1);
         config.batch_rows = overrides.batch_rows.unwrap_or(BATCH_ROWS).max(1);
         config.memory_bytes = overrides.memory_bytes.unwrap_or(machine_bytes / 2).max(MEMORY_BYTES_MIN);
@@ -222,8 +225,7 @@ impl Config {
         let cases = cases(root)?;
         let rule = rules::rule(root, as_of, time_zone)?;
         rules::check_motion(root, &feeds, &rule)?;
-        let base =
-            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let out = overrides.out.clone().unwrap_or_else(|| base.join("out").join(&name));
         Ok(Config {
             name,

@@ -11,6 +11,7 @@ pub struct Section<'a> {
     path: String,
     table: Option<&'a Table>,
     known: RefCell<Vec<&'static str>>,
+    refused: RefCell<Vec<&'static str>>,
 }
 
 /// The job file as text, for line numbers.
@@ -51,7 +52,7 @@ impl Job {
                     here = format!("feeds[{feeds}]");
                     feeds += 1;
                 }
-                if key.is_empty() && here == section {
+                if (key.is_empty() && here == section) || (section.is_empty() && here == key) {
                     return Some(number + 1);
                 }
                 continue;
@@ -71,7 +72,7 @@ impl Job {
 impl<'a> Section<'a> {
     /// The table at `path` ("" is the file itself); a missing table has no keys.
     pub fn new(job: &'a Job, path: impl Into<String>, table: Option<&'a Table>) -> Self {
-        Section { job, path: path.into(), table, known: RefCell::default() }
+        Section { job, path: path.into(), table, known: RefCell::default(), refused: RefCell::default() }
     }
 
     /// A table inside this one.
@@ -138,7 +139,10 @@ impl<'a> Section<'a> {
                 key,
                 what,
                 if found.is_some() { "an empty text" } else { "nothing" },
-                format!("add {key} = \"...\" to [{}]", self.path),
+                match nearest(key, self.keys().map(String::as_str)).filter(|near| *near != key) {
+                    Some(near) => format!("write {key} for {near}"),
+                    None => format!("add {key} = \"...\" to [{}]", self.path),
+                },
             )),
         }
     }
@@ -190,7 +194,8 @@ impl<'a> Section<'a> {
 
     /// Refuses keys of the design that this version cannot honour, unless they say "off".
     pub fn refuse(&self, key: &'static str, off: Option<Value>) -> Result<()> {
-        match self.get(key) {
+        self.refused.borrow_mut().push(key);
+        match self.raw(key) {
             Some(found) if Some(found) != off.as_ref() => Err(self.problem(
                 key,
                 "a key that this version can honour",
@@ -226,9 +231,16 @@ impl<'a> Section<'a> {
 
     /// Stops at a key that nobody asked for.
     pub fn check(&self) -> Result<()> {
-        let known = self.known.borrow();
+        let mut known = self.known.borrow_mut();
+        let mut seen = Vec::new();
+        known.retain(|key| {
+            !seen.contains(key) && {
+                seen.push(*key);
+                true
+            }
+        });
         for key in self.keys() {
-            if !known.contains(&key.as_str()) {
+            if !known.contains(&key.as_str()) && !self.refused.borrow().contains(&key.as_str()) {
                 let cure = match nearest(key, known.iter().copied()) {
                     Some(word) => format!("did you mean {word}?"),
                     None => "remove it".to_string(),

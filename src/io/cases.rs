@@ -189,9 +189,9 @@ fn persons(file: &Table, person: PersonType) -> Result<Vec<Option<PersonId>>> {
     if kind.kind() != person.kind() {
         return Err(other_kind(name, person.kind(), &format!("{} ({})", kind.kind(), column.data_type())));
     }
-    let inner = person
-        .adopt(column)
-        .map_err(|_| missing(name, "person_id", &arrow::datatypes::Schema::empty(), "[cases]"))?;
+    let inner = person.adopt(column).map_err(|_| {
+        missing(name, "person_id", "person_id", &arrow::datatypes::Schema::empty(), "[cases]")
+    })?;
     let ids = Persons::of(&inner);
     Ok((0..ids.len()).map(|row| (!inner.is_null(row)).then(|| ids.at(row).to_id())).collect())
 }

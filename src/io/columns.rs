@@ -46,18 +46,23 @@ fn is_text(kind: &DataType) -> bool {
     }
 }
 
-/// A column that a table should have but has not, with the nearest name.
-pub fn missing(file: &str, name: &str, schema: &Schema, table: &str) -> Error {
+/// A column that a table should have but has not, with the nearest name. `name` is ours; `theirs` is
+/// what the job file calls it in the files.
+pub fn missing(file: &str, name: &str, theirs: &str, schema: &Schema, table: &str) -> Error {
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    let hint = match nearest(name, names.iter().copied()) {
+    let hint = match nearest(theirs, names.iter().copied()) {
         Some(near) => format!("did you mean {near}? "),
         None => String::new(),
     };
     Error::Input(Problem::new(
         file,
-        format!("a column {name}"),
+        if name == theirs {
+            format!("a column {name}")
+        } else {
+            format!("a column {theirs}, which stands for {name}")
+        },
         format!("columns {}", names.join(", ")),
-        format!("{hint}map it in the job file: {table} columns = {{ {name} = \"...\" }}"),
+        format!("{hint}map it in {table} of the job file: columns = {{ {name} = \"...\" }}"),
     ))
 }
 

@@ -68,7 +68,7 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
             return Err(problem(
                 "a glob that matches at least one file",
                 "no match".into(),
-                format!("check the pattern; relative paths start at {}", base.display()),
+                format!("check the pattern; relative paths start at the job file's folder, {}", folder(base)),
             ));
         }
     } else {
@@ -78,10 +78,15 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
     paths.into_iter().map(|path| input(base, path)).collect()
 }
 
+fn folder(base: &Path) -> std::path::Display<'_> {
+    if base.as_os_str().is_empty() { Path::new(".").display() } else { base.display() }
+}
+
 fn missing_cure(base: &Path, full: &Path) -> String {
     let wanted = full.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let there: Vec<String> = full
         .parent()
+        .map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
         .and_then(|p| std::fs::read_dir(p).ok())
         .into_iter()
         .flatten()
@@ -89,7 +94,7 @@ fn missing_cure(base: &Path, full: &Path) -> String {
         .collect();
     match nearest(&wanted, there.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("check the path; relative paths start at {}", base.display()),
+        None => format!("check the path; relative paths start at the job file's folder, {}", folder(base)),
     }
 }
 

@@ -44,7 +44,8 @@ impl Staging {
                     "an earlier output to replace",
                     "remove it yourself if nobody needs it, or give another --out",
                 ),
-                (false, _) => (
+                (false, false) => ("a folder that does not exist yet", "give another --out"),
+                (false, true) => (
                     "a folder that does not exist yet",
                     "give another --out, or --force to replace an earlier output",
                 ),

@@ -96,7 +96,6 @@ pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
 fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFile> {
     let metadata = open_parquet(&input)?;
     let schema = metadata.schema().clone();
-    let table = format!("[[{}]]", feed.label);
     let (mut columns, mut clocks, mut person) = (Vec::new(), Vec::new(), None);
     for name in columns_of(feed.stay.source) {
         let optional = name.ends_with('?');
@@ -107,7 +106,7 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
             None => match input.partitions.iter().find(|(key, _)| key == theirs) {
                 Some((_, value)) => (Origin::Folder(value.clone()), DataType::Utf8),
                 None if optional && !feed.columns.contains_key(name) => continue,
-                None => return Err(missing(&input.name, theirs, &schema, &table)),
+                None => return Err(missing(&input.name, name, theirs, &schema, &feed.label)),
             },
         };
         let accepted = role(name).accepts(&kind);
@@ -121,7 +120,8 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
         }
         columns.push((name, origin));
     }
-    let person = person.ok_or_else(|| missing(&input.name, "person_id", &schema, &table))?;
+    let person =
+        person.ok_or_else(|| missing(&input.name, "person_id", "person_id", &schema, &feed.label))?;
     let mut file = PingFile { input, groups: Vec::new(), person, metadata, columns, clocks };
     file.groups = file.row_groups();
     Ok(file)

@@ -19,6 +19,8 @@ pub struct Table {
     /// The file.
     pub input: Input,
     batch: RecordBatch,
+    /// The line of each row, for CSV.
+    lines: Vec<u64>,
     columns: BTreeMap<String, String>,
     /// `cases`, as messages name the table.
     label: String,
@@ -31,8 +33,8 @@ pub fn read(base: &Path, path: &str, label: &str, columns: &BTreeMap<String, Str
         .into_iter()
         .map(|input| {
             let csv = input.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
-            let batch = if csv { read_csv(&input)? } else { read_parquet(&input)? };
-            Ok(Table { input, batch, columns: columns.clone(), label: label.to_string() })
+            let (batch, lines) = if csv { read_csv(&input)? } else { (read_parquet(&input)?, Vec::new()) };
+            Ok(Table { input, batch, lines, columns: columns.clone(), label: label.to_string() })
         })
         .collect()
 }
@@ -64,7 +66,7 @@ fn read_parquet(input: &Input) -> Result<RecordBatch> {
     }
 }
 
-fn read_csv(input: &Input) -> Result<RecordBatch> {
+fn read_csv(input: &Input) -> Result<(RecordBatch, Vec<u64>)> {
     let bytes = std::fs::read(&input.path).map_err(|e| unreadable(&input.name, &e))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let problem = |place: String, found: String| {
@@ -82,6 +84,7 @@ fn read_csv(input: &Input) -> Result<RecordBatch> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let header = reader.headers().map_err(|e| problem(line(&e), e.to_string()))?.clone();
     let mut cells: Vec<Vec<Option<String>>> = vec![Vec::new(); header.len()];
+    let mut lines = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| {
             let found = match e.kind() {
@@ -93,14 +96,16 @@ fn read_csv(input: &Input) -> Result<RecordBatch> {
             };
             problem(line(&e), found)
         })?;
+        lines.push(record.position().map_or(0, csv::Position::line));
         for (column, cell) in cells.iter_mut().zip(&record) {
             column.push((!cell.is_empty()).then(|| cell.to_string()));
         }
     }
     let fields: Vec<Field> = header.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
     let columns = cells.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-        .map_err(|e| problem(input.name.clone(), e.to_string()))
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|e| problem(input.name.clone(), e.to_string()))?;
+    Ok((batch, lines))
 }
 
 impl Table {
@@ -109,9 +114,12 @@ impl Table {
         self.batch.num_rows()
     }
 
-    /// `cases.csv, row 3`: rows count from 0.
+    /// `cases.parquet, row 3`, rows counting from 0, or `cases.csv, line 5`.
     pub fn place(&self, row: usize) -> String {
-        format!("{}, row {row}", self.input.name)
+        match self.lines.get(row) {
+            Some(line) => format!("{}, line {line}", self.input.name),
+            None => format!("{}, row {row}", self.input.name),
+        }
     }
 
     /// The column that stands for `name`, if the file has it; a column that the job file names must be there.
@@ -120,7 +128,7 @@ impl Table {
         match self.batch.column_by_name(theirs) {
             Some(column) => Ok(Some(column)),
             None if self.columns.contains_key(name) => {
-                Err(missing(&self.input.name, theirs, self.batch.schema_ref(), &self.label))
+                Err(missing(&self.input.name, name, theirs, self.batch.schema_ref(), &self.label))
             }
             None => Ok(None),
         }
@@ -129,7 +137,7 @@ impl Table {
     /// The column that stands for `name`, which must be there.
     pub fn required(&self, name: &str) -> Result<&ArrayRef> {
         self.optional(name)?
-            .ok_or_else(|| missing(&self.input.name, name, self.batch.schema_ref(), &self.label))
+            .ok_or_else(|| missing(&self.input.name, name, name, self.batch.schema_ref(), &self.label))
     }
 
     fn typed<T>(
