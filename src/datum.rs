@@ -4,12 +4,10 @@
 //! `prcoords` projects; BD-09 as published by Baidu's map SDK. Both shift a position by 100 to 700 m,
 //! as much as the widest rule, so that every input with coordinates has to say which datum it uses.
 
-use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 /// The datum of a pair of coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datum {
     /// What GPS reports.
     Wgs84,

@@ -172,7 +172,7 @@ pub fn encounters(found: &mut Vec<Encounter>) -> Vec<Encounter> {
     if found.iter().any(|e| e.kind == Kind::Indirect) {
         *found = without_direct(std::mem::take(found));
     }
-    found.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+    found.sort_unstable_by_key(order);
     let mut encounters: Vec<Encounter> = Vec::new();
     for overlap in found.iter() {
         match encounters.last_mut() {

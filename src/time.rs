@@ -15,8 +15,7 @@ pub const DAY_MS: Millis = 24 * HOUR_MS;
 pub const INSTANT_MS_MAX: Millis = 6_400_000_000_000_000;
 
 /// The unit of an integer time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Seconds.
     S,

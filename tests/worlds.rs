@@ -329,7 +329,7 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
             seconds(feed.pingpong_ms)
         ),
         Source::Venue => {
-            write!(job, "venues = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}\n")
+            writeln!(job, "venues = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}")
         }
     }
     .expect("a string");

@@ -1,14 +1,13 @@
 //! `explain OUT --person ID`: the evidence about one person, as text or JSON.
 
 use crate::error::{Error, Problem, Result};
-use crate::io::{output, results};
+use crate::io::results;
 use crate::person::PersonId;
 use crate::time::{Tz, local_text};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Show the evidence about one person in an output folder.
@@ -40,7 +39,7 @@ impl Explain {
             Error::Job(Problem::new(
                 "--person",
                 match kind {
-                    Some(kind) => format!("a {} person_id, as in this output", kind.kind()),
+                    Some(kind) => format!("a person_id of kind {}, as in this output", kind.kind()),
                     None => "an output with person_id".to_string(),
                 },
                 "something else",
@@ -61,9 +60,7 @@ impl Explain {
             Format::Json => format!("{evidence:#}\n"),
             Format::Text => as_text(&evidence, &manifest),
         };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(|e| output::cannot_write(std::path::Path::new("standard output"), &e))?;
+        super::say(&text);
         Ok(0)
     }
 
@@ -126,11 +123,10 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
         other => other.to_string(),
     };
     let mut text = format!(
-        "{}: {}\nrule {} version {}, as of {} ({})\n",
+        "{}: {}\nrule {}, as of {} ({})\n",
         word(&evidence["job"]),
         word(&evidence["purpose"]),
-        word(&rule["name"]),
-        word(&rule["version"]),
+        word(&rule["rule"]),
         at(&evidence["as_of"]),
         zone.name()
     );
@@ -195,9 +191,9 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
                 m["place"].as_str().map_or(String::new(), |p| format!(" at {p}")),
                 m["distance_m"].as_f64().map_or(String::new(), |d| format!(", {d:.1} m apart")),
                 if m["bracketed"] == json!(true) {
-                    "confirmed by the pings around it"
+                    "confirmed throughout"
                 } else {
-                    "resting on the last ping"
+                    "not confirmed throughout"
                 }
             ));
         }

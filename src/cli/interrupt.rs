@@ -14,7 +14,7 @@ pub fn install(watch: &Arc<Watch>) {
         watch.stop();
         std::thread::sleep(GRACE);
         crate::io::output::abandon();
-        eprintln!("error: {}", crate::error::Error::Interrupted);
+        super::tell(&format!("error: {}", crate::error::Error::Interrupted));
         std::process::exit(130);
     };
     if let Err(error) = ctrlc::set_handler(handler) {

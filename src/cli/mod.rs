@@ -1,5 +1,10 @@
 //! The command line: one command a file, and the only place that prints.
 
+/// A line of results; like `println!`, but a reader who has seen enough (`| head`) is no failure.
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::cli::say(&format!("{}\n", format_args!($($arg)*))) };
+}
+
 mod check;
 mod explain;
 mod interrupt;
@@ -154,8 +159,8 @@ fn parse_size(text: &str) -> std::result::Result<u64, String> {
         _ => return Err("write a size as 4GiB, 500MB or a number of bytes".into()),
     };
     match number.parse::<f64>() {
-        Ok(n) if n * factor >= 1_048_576.0 => Ok((n * factor) as u64),
-        Ok(_) => Err("at least 1MiB".into()),
+        Ok(n) if n * factor >= crate::config::MEMORY_BYTES_MIN as f64 => Ok((n * factor) as u64),
+        Ok(_) => Err("at least 64MiB".into()),
         Err(_) => Err("write a size as 4GiB, 500MB or a number of bytes".into()),
     }
 }
@@ -170,10 +175,23 @@ pub fn start_log(format: LogFormat) {
     });
 }
 
+/// Writes results to standard output. A reader who has seen enough (`| head`) is no failure.
+fn say(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes a line to standard error, which may be closed.
+fn tell(text: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Writes a warning.
 fn warn(text: &str, format: LogFormat) {
     match format {
-        LogFormat::Text => eprintln!("warning: {text}"),
+        LogFormat::Text => tell(&format!("warning: {text}")),
         LogFormat::Json => tracing::warn!("{text}"),
     }
 }
@@ -181,7 +199,7 @@ fn warn(text: &str, format: LogFormat) {
 /// Writes the error that ended the program.
 pub fn show_error(error: &Error, format: LogFormat) {
     match (format, error) {
-        (LogFormat::Text, _) => eprintln!("error: {error}"),
+        (LogFormat::Text, _) => tell(&format!("error: {error}")),
         (LogFormat::Json, Error::Interrupted) => tracing::error!("{error}"),
         (LogFormat::Json, Error::Job(p) | Error::Input(p) | Error::Output(p) | Error::Memory(p)) => {
             tracing::error!(place = p.place, expected = p.expected, found = p.found, cure = p.cure, "failed");

@@ -79,19 +79,17 @@ fn show(style: Style, watch: &Watch, done: &AtomicBool) {
                     "stage": stage.name(), "rows": rows, "rows_total": total,
                     "rows_per_s": rate, "remaining_s": remaining_s,
                 });
-                eprintln!("{line}");
+                super::tell(&line.to_string());
             } else if rows > 0 {
-                eprintln!(
+                super::tell(&format!(
                     "{}: {} of {} rows, {} rows/s, {remaining_s:.0} s to go",
                     stage.name(),
                     thousands(rows),
                     thousands(total),
                     thousands(rate as u64)
-                );
+                ));
             } else if total > 0 {
-                eprintln!("{}: {} rows", stage.name(), thousands(total));
-            } else {
-                eprintln!("{}", stage.name());
+                super::tell(&format!("{}: {} rows", stage.name(), thousands(total)));
             }
         }
         std::thread::park_timeout(TICK);

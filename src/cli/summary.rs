@@ -11,14 +11,14 @@ pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &
     let counts = &answer.counts;
     let rejected_cases = inputs.cases.rejections.len();
     if rejected_cases > 0 {
-        println!(
+        out!(
             "{rejected_cases} of {} cases rejected: see rejections.parquet",
             rejected_cases + answer.cases.len()
         );
     }
-    println!("{}: rule {}, as of {}", config.name, config.rule, crate::time::utc_text(config.as_of));
+    out!("{}: rule {}, as of {}", config.name, config.rule, crate::time::utc_text(config.as_of));
     let with_pings = answer.cases.iter().filter(|c| c.has_pings).count();
-    let line = |name: &str, text: String| println!("  {name:<11}{text}");
+    let line = |name: &str, text: String| out!("  {name:<11}{text}");
     line(
         "rows",
         format!(

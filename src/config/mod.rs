@@ -15,7 +15,8 @@ use toml::{Table, Value};
 
 /// Default rows of a batch that is decoded at once.
 pub const BATCH_ROWS: usize = 65_536;
-const MEMORY_BYTES_MIN: u64 = 64 << 20;
+/// The smallest budget, bytes.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// What the command line says beside the job file.
 #[derive(Debug, Clone, Default)]
@@ -223,7 +224,7 @@ impl Config {
 
         let feeds = feeds(root)?;
         let cases = cases(root)?;
-        let rule = rules::rule(root, as_of, time_zone)?;
+        let rule = rules::rule(root, &overrides.set, as_of, time_zone)?;
         rules::check_motion(root, &feeds, &rule)?;
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let out = overrides.out.clone().unwrap_or_else(|| base.join("out").join(&name));
@@ -281,6 +282,7 @@ fn time_zone(job: &Section<'_>) -> Result<Option<Tz>> {
 }
 
 fn as_of(job: &Section<'_>, overrides: &Overrides, zone: Option<Tz>) -> Result<Millis> {
+    let expected = "the instant that this run looks back from";
     const EXAMPLE: &str = "2022-03-22T00:00:00+08:00";
     let in_job = match job.get("as_of") {
         None => None,
@@ -289,8 +291,9 @@ fn as_of(job: &Section<'_>, overrides: &Overrides, zone: Option<Tz>) -> Result<M
         Some(other) => Some(other.to_string()),
     };
     let text = overrides.as_of.clone().or(in_job);
-    let wrong = |found: String, cure: String| {
-        Err(job.problem("as_of", "the instant that this run looks back from", found, cure))
+    let wrong = |found: String, cure: String| match &overrides.as_of {
+        Some(_) => Err(Error::Job(Problem::new("--as-of", expected, found, cure))),
+        None => Err(job.problem("as_of", expected, found, cure)),
     };
     let Some(text) = text else {
         return wrong("nothing".into(), format!("add as_of = \"{EXAMPLE}\" to [job], or give --as-of"));

@@ -1,6 +1,6 @@
 //! `[rule]` and its tables, laid over a preset.
 
-use super::section::Section;
+use super::section::{Section, same_value};
 use super::{FeedConfig, millis};
 use crate::error::{Error, Problem, Result};
 use crate::place::PlaceRule;
@@ -10,10 +10,13 @@ use crate::time::{DAY_MS, Edge, Millis, Tz, parse, utc_text};
 use toml::{Table, Value};
 
 /// The rule in force: the job's keys over its preset's.
-pub fn rule(root: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<Rule> {
+///
+/// `set` names the keys that the command line changed: they count as changes of the job's own rule.
+pub fn rule(root: &Section<'_>, set: &[String], as_of: Millis, zone: Option<Tz>) -> Result<Rule> {
     let own = root.section("rule")?;
     let Some(preset) = own.text("preset")? else {
-        return read(&own, as_of, zone, Vec::new());
+        let changed = set.iter().filter_map(|s| s.split('=').next()?.trim().strip_prefix("rule."));
+        return read(&own, as_of, zone, changed.map(str::to_string).collect());
     };
     let text = preset_text(&own, preset)?;
     let base: Table = text.parse().map_err(|e: toml::de::Error| {
@@ -69,11 +72,6 @@ fn lay_over(base: &mut Table, key: &str, value: &Value, path: &str, changed: &mu
             changed.push(path.to_string());
         }
     }
-}
-
-fn same_value(a: &Value, b: &Value) -> bool {
-    let number = |v: &Value| v.as_float().or(v.as_integer().map(|i| i as f64));
-    a == b || (number(a).is_some() && number(a) == number(b))
 }
 
 fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<String>) -> Result<Rule> {
@@ -192,8 +190,7 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
         cross_source: section.boolean("cross_source")?.unwrap_or(false),
         lag_ms: millis(section, "lag_s_max", lag_s)?,
     };
-    // Without probability this one has nothing to act on.
-    section.get("probability_min");
+    section.refuse("probability_min", Some(Value::Float(0.01)))?;
     section.refuse("contradiction_m", None)?;
     section.check()?;
     Ok(rule)
@@ -202,9 +199,9 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
 fn exposure_rule(section: &Section<'_>) -> Result<ExposureRule> {
     let gap_s = section.number("merge_gap_s_max", "seconds")?.unwrap_or(0.0);
     let rule = ExposureRule { merge_gap_ms: millis(section, "merge_gap_s_max", gap_s)? };
-    // Dose and risk are null outside probability, whatever these say.
-    for key in ["risk_distance_m", "infectiousness", "setting_weights", "lag_half_life_s"] {
-        section.get(key);
+    section.refuse("risk_distance_m", Some(Value::Integer(2)))?;
+    for key in ["infectiousness", "setting_weights", "lag_half_life_s"] {
+        section.refuse(key, None)?;
     }
     section.check()?;
     Ok(rule)

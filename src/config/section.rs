@@ -69,6 +69,12 @@ impl Job {
     }
 }
 
+/// Whether two values are the same, 2 and 2.0 being one number.
+pub fn same_value(a: &Value, b: &Value) -> bool {
+    let number = |v: &Value| v.as_float().or(v.as_integer().map(|i| i as f64));
+    a == b || (number(a).is_some() && number(a) == number(b))
+}
+
 impl<'a> Section<'a> {
     /// The table at `path` ("" is the file itself); a missing table has no keys.
     pub fn new(job: &'a Job, path: impl Into<String>, table: Option<&'a Table>) -> Self {
@@ -196,7 +202,7 @@ impl<'a> Section<'a> {
     pub fn refuse(&self, key: &'static str, off: Option<Value>) -> Result<()> {
         self.refused.borrow_mut().push(key);
         match self.raw(key) {
-            Some(found) if Some(found) != off.as_ref() => Err(self.problem(
+            Some(found) if !off.is_some_and(|off| same_value(found, &off)) => Err(self.problem(
                 key,
                 "a key that this version can honour",
                 found.to_string(),

@@ -31,7 +31,7 @@ impl Role {
                 matches!(kind, DataType::Timestamp(..)) || kind.is_integer(),
                 "a timestamp, or an integer with time_unit in the job file",
             ),
-            Role::Number => (kind.is_floating() || kind.is_integer(), "a float32 or float64 column"),
+            Role::Number => (kind.is_numeric(), "a column of numbers (float32 or float64)"),
             Role::Text => (is_text(kind) || kind.is_integer(), "a string or an integer column"),
         };
         if good { Ok(()) } else { Err(expected) }

@@ -163,7 +163,7 @@ pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
     match loaded {
         Ok(Ok(metadata)) => Ok(metadata),
         Ok(Err(e)) => problem(&format!("a footer that cannot be read ({e})"), "write the file again"),
-        Err(()) => problem("a footer that cannot be read", "write the file again"),
+        Err(Panicked) => problem("a footer that cannot be read", "write the file again"),
     }
 }
 
@@ -176,10 +176,14 @@ pub fn in_guard() -> bool {
     GUARDED.get()
 }
 
+/// A decoder panicked, which says that its bytes are broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Panicked;
+
 /// Runs a decoder; a file broken in a way that makes it panic is an error like any other.
-pub fn guarded<T>(decode: impl FnOnce() -> T) -> std::result::Result<T, ()> {
+pub fn guarded<T>(decode: impl FnOnce() -> T) -> std::result::Result<T, Panicked> {
     let before = GUARDED.replace(true);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).map_err(|_| ());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).map_err(|_| Panicked);
     GUARDED.set(before);
     result
 }

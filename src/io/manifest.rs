@@ -5,9 +5,9 @@ use super::files::{Input, digest};
 use super::output::Staging;
 use crate::config::Config;
 use crate::error::Result;
+use crate::pipeline::Answer;
 use crate::pipeline::inputs::Inputs;
 use crate::pipeline::survey::FeedSurvey;
-use crate::pipeline::{Answer, Counts};
 use crate::place::PlaceRule;
 use crate::rule::{Motion, Rule};
 use crate::time::utc_text;
@@ -87,6 +87,7 @@ pub fn rule(rule: &Rule) -> Value {
     encounter["cross_source"] = json!(rule.encounter.cross_source);
     encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);
     json!({
+        "rule": rule.to_string(),
         "name": rule.name,
         "version": rule.version,
         "changed": rule.changed,
@@ -159,36 +160,8 @@ fn files<'a>(inputs: impl Iterator<Item = (&'a str, &'a Input)>) -> Result<Vec<V
 }
 
 fn counts(answer: &Answer) -> Value {
-    let Counts {
-        rows,
-        rows_read,
-        rows_kept,
-        rows_rejected,
-        persons,
-        case_stays,
-        rows_marked,
-        rows_gathered,
-        passes,
-        encounters,
-        exposures,
-        candidates,
-        direct_ms_max,
-    } = &answer.counts;
-    json!({
-        "rows": rows,
-        "rows_read": rows_read,
-        "rows_kept": rows_kept,
-        "rows_rejected": rows_rejected,
-        "persons_seen_estimate": persons,
-        "cases": answer.cases.len(),
-        "cases_with_pings": answer.cases.iter().filter(|c| c.has_pings).count(),
-        "case_stays": case_stays,
-        "rows_marked": rows_marked,
-        "rows_gathered": rows_gathered,
-        "gather_passes": passes,
-        "encounters": encounters,
-        "exposures": exposures,
-        "candidates": candidates,
-        "direct_s_max": direct_ms_max / 1_000,
-    })
+    let mut counts = json!(answer.counts);
+    counts["cases"] = json!(answer.cases.len());
+    counts["cases_with_pings"] = json!(answer.cases.iter().filter(|c| c.has_pings).count());
+    counts
 }

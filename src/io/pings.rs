@@ -60,8 +60,10 @@ pub struct Group {
     pub rows: u64,
     /// Compressed bytes of the columns that are read.
     pub bytes: u64,
-    /// From the earliest to the latest time, by the file's statistics; widened where times are local.
+    /// From the earliest to the latest time, by the file's statistics.
     pub time_range: Option<(Millis, Millis)>,
+    /// How far off that may be, as statistics of local times are read as if they were UTC.
+    pub slack_ms: Millis,
 }
 
 /// Where the values of a column come from.
@@ -109,6 +111,14 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
                 None => return Err(missing(&input.name, name, theirs, &schema, &feed.label)),
             },
         };
+        if role(name) == Role::Person && matches!(origin, Origin::Folder(_)) {
+            return Err(Error::Input(Problem::new(
+                format!("{}, column {theirs}", feed.label),
+                "a person_id in a column of the files",
+                "folders named after persons",
+                "write person_id as a column: names of files appear in messages and outputs, a person_id must not",
+            )));
+        }
         let accepted = role(name).accepts(&kind);
         accepted.map_err(|expected| wrong_type(&input.name, theirs, expected, &kind))?;
         match role(name) {
@@ -190,6 +200,7 @@ impl PingFile {
                         .map(|leaf| group.column(*leaf).compressed_size().max(0) as u64)
                         .sum(),
                     time_range: time_leaf.and_then(|leaf| self.time_range(group.column(leaf))),
+                    slack_ms: if matches!(self.clock("time"), Some(Clock::Local(..))) { DAY_MS } else { 0 },
                 }
             })
             .collect()
@@ -211,12 +222,10 @@ impl PingFile {
             }),
             _ => None,
         };
-        let (unit, slack) = match self.clock("time")? {
-            Clock::Utc(unit) => (stored.unwrap_or(unit), 0),
-            Clock::Local(unit, _) => (stored.unwrap_or(unit), DAY_MS),
-        };
+        let (Clock::Utc(unit) | Clock::Local(unit, _)) = self.clock("time")?;
+        let unit = stored.unwrap_or(unit);
         let (from, to) = (unit.millis(min)?, unit.millis(max)?);
-        (from <= to).then_some((from - slack, to + slack))
+        (from <= to).then_some((from, to))
     }
 }
 
@@ -270,7 +279,8 @@ pub struct Decoder {
 impl Decoder {
     /// Whether a row group can hold a ping of the lookback.
     pub fn wants(&self, group: &Group) -> bool {
-        group.time_range.is_none_or(|(min, max)| max >= self.from && min < self.to)
+        let slack = group.slack_ms;
+        group.time_range.is_none_or(|(min, max)| max + slack >= self.from && min - slack < self.to)
     }
 
     /// Reads one row group in batches. Venues that these persons visit are given numbers, others keep
@@ -303,7 +313,7 @@ impl Decoder {
         let mut reader = match opened {
             Ok(Ok(reader)) => reader,
             Ok(Err(e)) => return Err(broken(e.to_string())),
-            Err(()) => return Err(broken("bytes that are no column".into())),
+            Err(_) => return Err(broken("bytes that are no column".into())),
         };
         let mut first_row = file.groups[group].first_row;
         loop {
@@ -311,7 +321,7 @@ impl Decoder {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(batch))) => batch,
                 Ok(Some(Err(e))) => return Err(broken(e.to_string())),
-                Err(()) => return Err(broken("bytes that are no column".into())),
+                Err(_) => return Err(broken("bytes that are no column".into())),
             };
             let decoded =
                 self.decode(feed, file, &batch, first_row, visitors).map_err(|e| broken(e.to_string()))?;

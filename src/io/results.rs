@@ -46,8 +46,7 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> 
         Ok::<SchemaRef, Error>(with_metadata(&batch.schema(), config))
     };
     let sorted = |name: &'static str, rows: &Sorted, make: Maker| -> Result<()> {
-        let empty =
-            || rows.chunks(0).next().map_or_else(|| rows.whole(), |chunk| chunk).map(|b| b.slice(0, 0));
+        let empty = || rows.chunks(0).next().unwrap_or_else(|| rows.whole()).map(|b| b.slice(0, 0));
         let shape = schema(name, &|| tables.make(make, &empty()?))?;
         let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
         write_parquet(staging, &format!("{name}.parquet"), shape.clone(), chunks)?;
@@ -392,7 +391,7 @@ pub fn read_table(folder: &std::path::Path, name: &str) -> Result<Vec<RecordBatc
     match read {
         Ok(Ok(batches)) => Ok(batches),
         Ok(Err(why)) => Err(problem(why)),
-        Err(()) => Err(problem("bytes that are no table".into())),
+        Err(_) => Err(problem("bytes that are no table".into())),
     }
 }
 
@@ -438,7 +437,7 @@ pub fn person_type(folder: &std::path::Path, name: &str) -> Result<Option<Person
             Ok(schema.field_with_name("person_id").ok().and_then(|f| PersonType::of(f.data_type())))
         }
         Ok(Err(e)) => Err(problem(e.to_string())),
-        Err(()) => Err(problem("bytes that are no table".into())),
+        Err(_) => Err(problem("bytes that are no table".into())),
     }
 }
 

@@ -62,7 +62,7 @@ fn read_parquet(input: &Input) -> Result<RecordBatch> {
     match decoded {
         Ok(Ok(batch)) => Ok(batch),
         Ok(Err(why)) => Err(broken(why)),
-        Err(()) => Err(broken("bytes that are no column".to_string())),
+        Err(_) => Err(broken("bytes that are no column".to_string())),
     }
 }
 

@@ -102,7 +102,7 @@ impl Pass {
                 return Err(Error::Memory(Problem::new(
                     "--memory",
                     "room for a sixty-fourth of the persons at once",
-                    format!("a budget of {} MiB, which their pings exceed", self.budget * 3 >> 20),
+                    format!("a budget of {} MiB, which their pings exceed", (self.budget * 3) >> 20),
                     "give more memory, or look back fewer days",
                 )));
             }

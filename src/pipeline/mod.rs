@@ -48,7 +48,7 @@ pub struct CaseRow {
 }
 
 /// What a run counted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Counts {
     /// Rows of all feeds' files.
     pub rows: u64,
@@ -59,6 +59,7 @@ pub struct Counts {
     /// Rows left out as unreadable.
     pub rows_rejected: u64,
     /// Persons inside the lookback, about.
+    #[serde(rename = "persons_seen_estimate")]
     pub persons: u64,
     /// Cases' stays in the index.
     pub case_stays: u64,
@@ -67,6 +68,7 @@ pub struct Counts {
     /// Marked rows and closers that were brought together.
     pub rows_gathered: u64,
     /// Scans for that, more than one if the memory is short.
+    #[serde(rename = "gather_passes")]
     pub passes: u64,
     /// Encounters of everyone.
     pub encounters: u64,

@@ -132,9 +132,9 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
             Ok(part)
         })
         .try_reduce(new_part, |a, b| Ok(a.merge(b)))?;
-    for feed in 0..inputs.feeds.len() {
-        if part.feeds[feed].rejected_rows() > limits[feed] {
-            return Err(too_many_rejected(config, inputs, feed, &part, limits[feed]));
+    for (feed, limit) in limits.iter().enumerate() {
+        if part.feeds[feed].rejected_rows() > *limit {
+            return Err(too_many_rejected(config, inputs, feed, &part, *limit));
         }
     }
     refuse_all_outside(config, inputs, &part.feeds)?;

@@ -134,7 +134,7 @@ pub struct Rule {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Keys of a preset that the job changed; empty for a rule of the job's own.
+    /// Keys that differ from the preset, or that the command line set.
     pub changed: Vec<String>,
     /// Only pings in [as_of - lookback, as_of) exist.
     pub lookback_ms: Millis,
