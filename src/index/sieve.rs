@@ -15,6 +15,8 @@ use h3o::{CellIndex, LatLng};
 /// Time slots are as long as the shortest hold, within these bounds.
 const SLOT_MS_MIN: Millis = 60_000;
 const SLOT_MS_MAX: Millis = 3_600_000;
+/// Time slots of one sieve, about.
+const SLOTS_MAX: i64 = 65_536;
 /// Rows of latitude are at least this high, so that their table stays small.
 const ROW_M_MIN: f64 = 50.0;
 /// A stay that would fill more boxes than this marks its whole time slots instead.
@@ -50,6 +52,10 @@ impl Sieve {
     pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule]) -> Self {
         let slot_ms =
             feeds.iter().map(|f| f.hold_ms).min().unwrap_or(SLOT_MS_MAX).clamp(SLOT_MS_MIN, SLOT_MS_MAX);
+        // A lookback of years has longer slots, so that their number stays small.
+        let span_ms = stays.iter().map(|s| s.end + rule.lag_ms).max().unwrap_or(0)
+            - stays.iter().map(|s| s.start).min().unwrap_or(0);
+        let slot_ms = slot_ms.max(span_ms / SLOTS_MAX);
         let row_m = match rule.place {
             PlaceRule::Grid { square_m } => square_m / 2.0,
             PlaceRule::Cell { resolution } => cell_radius_m(resolution),
