@@ -1,5 +1,5 @@
 //! A brute-force oracle: what the engine has to answer, by slow loops over the definitions of
-//! DESIGN.md, section 1.
+//! docs/definitions.md.
 //!
 //! It shares no line with the engine. A comment in quotation marks is the sentence of the contract
 //! that the code below it implements. Scope: sources gps, tower and venue; places grid, cell and
