@@ -32,6 +32,7 @@
 //! - The answer is one total order of rows: the same for any threads, memory, batches and order of input.
 //! - No error, log or progress line holds a person_id.
 
+pub mod answer;
 pub mod candidate;
 pub mod case;
 pub mod cli;

@@ -2,7 +2,8 @@
 
 use crate::support::Sandbox;
 use copresence::config::{Config, Overrides};
-use copresence::pipeline::{self, inputs, watch::Watch};
+use copresence::io::inputs;
+use copresence::pipeline::{self, watch::Watch};
 use proptest::prelude::*;
 use std::path::Path;
 

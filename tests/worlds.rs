@@ -7,9 +7,11 @@ use arrow::array::{
 };
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type};
+use copresence::answer::Answer;
 use copresence::config::{Config, Overrides};
 use copresence::error::Error;
-use copresence::pipeline::{self, Answer, inputs, watch::Watch};
+use copresence::io::inputs;
+use copresence::pipeline::{self, watch::Watch};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;

@@ -4,8 +4,8 @@ use super::{JobArgs, thousands};
 use crate::config::{Config, Overrides};
 use crate::datum::Datum;
 use crate::error::Result;
+use crate::io::inputs::{self, Inputs};
 use crate::io::manifest;
-use crate::pipeline::inputs::{self, Inputs};
 use crate::time::{Millis, utc_text};
 use clap::Args;
 

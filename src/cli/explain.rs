@@ -1,7 +1,7 @@
 //! `explain OUT --person ID`: the evidence about one person, as text or JSON.
 
 use crate::error::{Error, Problem, Result};
-use crate::io::results;
+use crate::io::read_back;
 use crate::person::PersonId;
 use crate::time::{Tz, local_text};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -34,7 +34,7 @@ impl Explain {
     /// Reads the tables and says what they hold about the person.
     pub fn run(&self) -> Result<u8> {
         let manifest = self.manifest()?;
-        let kind = results::person_type(&self.out, "exposures.parquet")?;
+        let kind = read_back::person_type(&self.out, "exposures.parquet")?;
         let person = kind.and_then(|kind| kind.parse(&self.person)).ok_or_else(|| {
             Error::Job(Problem::new(
                 "--person",
@@ -79,8 +79,8 @@ impl Explain {
     }
 
     fn rows(&self, name: &str, person: &PersonId) -> Result<Vec<Value>> {
-        let batches = results::read_table(&self.out, name)?;
-        let rows = results::rows_of(&batches, person)?;
+        let batches = read_back::table(&self.out, name)?;
+        let rows = read_back::rows_of(&batches, person)?;
         Ok(rows.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| row_value(batch, row))).collect())
     }
 }
@@ -103,7 +103,7 @@ fn cell(column: &dyn Array, row: usize) -> Value {
         DataType::UInt64 => json!(column.as_primitive::<UInt64Type>().value(row)),
         DataType::Float64 => json!(column.as_primitive::<Float64Type>().value(row)),
         DataType::Boolean => json!(column.as_boolean().value(row)),
-        kind if *kind == results::stamp_type() => {
+        kind if *kind == read_back::stamp_type() => {
             json!(crate::time::utc_text(column.as_primitive::<TimestampMillisecondType>().value(row)))
         }
         _ => Value::Null,

@@ -1,10 +1,10 @@
 //! What `run` says at its end.
 
 use super::thousands;
+use crate::answer::Answer;
 use crate::config::Config;
+use crate::io::inputs::Inputs;
 use crate::io::manifest::Circumstances;
-use crate::pipeline::Answer;
-use crate::pipeline::inputs::Inputs;
 
 /// Prints the summary to standard output.
 pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &Circumstances) {

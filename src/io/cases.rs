@@ -2,8 +2,8 @@
 
 use super::columns::{NoTime, Role, missing, wrong_type};
 use super::files::Input;
-use super::places::Rejection;
 use super::table::{self, Table};
+use crate::answer::Rejection;
 use crate::case::{Case, Course, NoRange};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};

@@ -2,12 +2,11 @@
 //! repeat the run.
 
 use super::files::{Input, digest};
+use super::inputs::Inputs;
 use super::output::Staging;
+use crate::answer::{Answer, FeedSurvey};
 use crate::config::Config;
 use crate::error::Result;
-use crate::pipeline::Answer;
-use crate::pipeline::inputs::Inputs;
-use crate::pipeline::survey::FeedSurvey;
 use crate::place::PlaceRule;
 use crate::rule::{Motion, Rule};
 use crate::time::utc_text;

@@ -3,11 +3,13 @@
 pub mod cases;
 mod columns;
 pub mod files;
+pub mod inputs;
 pub mod machine;
 pub mod manifest;
 pub mod output;
 pub mod pings;
 pub mod places;
+pub mod read_back;
 pub mod results;
 pub mod table;
 

@@ -1,30 +1,16 @@
 //! Towers and venues: where each stands, in WGS84, and a number for each id.
 
+use super::files::Input;
 use super::table::{self, Table};
+use crate::answer::Rejection;
 use crate::config::{Config, TableConfig};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::geo::wrap_degrees;
-use crate::io::files::Input;
 use crate::rule::Source;
 use arrow::array::Array;
 use hashbrown::HashMap;
 use std::sync::{PoisonError, RwLock};
-
-/// One row that could not be used.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rejection {
-    /// `feeds[0]`, `feeds[0].towers` or `cases`.
-    pub feed: String,
-    /// The file, as seen from the job file.
-    pub file: String,
-    /// The row, from 0.
-    pub row: u64,
-    /// Why.
-    pub reason: &'static str,
-    /// The column at fault.
-    pub column: &'static str,
-}
 
 /// Where a place stands.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,18 +1,16 @@
 //! The answer as files: what each table's columns are called, and in which types.
 
 use super::output::Staging;
-use super::places::Rejection;
+use crate::answer::{Answer, Rejection, Sorted};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
-use crate::pipeline::{Answer, sorted::Sorted};
 use crate::rule::Source;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, UInt8Type, UInt32Type};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -367,81 +365,4 @@ fn rejections(rows: &[Rejection]) -> std::result::Result<RecordBatch, ArrowError
         ],
         &[],
     )
-}
-
-/// Reads a table of an output folder whole.
-pub fn read_table(folder: &std::path::Path, name: &str) -> Result<Vec<RecordBatch>> {
-    let path = folder.join(name);
-    let problem = |found: String| {
-        Error::Input(Problem::new(
-            path.display().to_string(),
-            "a table of an output folder of copresence",
-            found,
-            "give the folder that a run wrote",
-        ))
-    };
-    let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
-    let read = super::files::guarded(|| {
-        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
-            .and_then(|b| b.build())
-            .map_err(|e| e.to_string())?
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|e| e.to_string())
-    });
-    match read {
-        Ok(Ok(batches)) => Ok(batches),
-        Ok(Err(why)) => Err(problem(why)),
-        Err(_) => Err(problem("bytes that are no table".into())),
-    }
-}
-
-/// Rows of one person in a table of an output folder.
-pub fn rows_of(batches: &[RecordBatch], person: &crate::person::PersonId) -> Result<Vec<RecordBatch>> {
-    let mut found = Vec::new();
-    for batch in batches {
-        let column = batch.column_by_name("person_id");
-        let Some((column, kind)) = column.and_then(|c| PersonType::of(c.data_type()).map(|kind| (c, kind)))
-        else {
-            continue;
-        };
-        let failed = |e: ArrowError| internal("person_id", &e);
-        let persons = crate::person::Persons::of(&kind.adopt(column).map_err(failed)?);
-        let wanted: BooleanArray =
-            (0..persons.len()).map(|row| Some(persons.at(row) == person.as_ref())).collect();
-        let rows = arrow::compute::filter_record_batch(batch, &wanted).map_err(failed)?;
-        if rows.num_rows() > 0 {
-            found.push(rows);
-        }
-    }
-    Ok(found)
-}
-
-/// The type of person_id in a table of an output folder.
-pub fn person_type(folder: &std::path::Path, name: &str) -> Result<Option<PersonType>> {
-    let path = folder.join(name);
-    let problem = |found: String| {
-        Error::Input(Problem::new(
-            path.display().to_string(),
-            "a table of an output folder of copresence",
-            found,
-            "give the folder that a run wrote",
-        ))
-    };
-    let file = File::open(&path).map_err(|e| problem(e.to_string()))?;
-    let opened = super::files::guarded(|| {
-        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
-            .map(|b| b.schema().clone())
-    });
-    match opened {
-        Ok(Ok(schema)) => {
-            Ok(schema.field_with_name("person_id").ok().and_then(|f| PersonType::of(f.data_type())))
-        }
-        Ok(Err(e)) => Err(problem(e.to_string())),
-        Err(_) => Err(problem("bytes that are no table".into())),
-    }
-}
-
-/// The type of times in outputs.
-pub fn stamp_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }

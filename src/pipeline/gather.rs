@@ -1,10 +1,10 @@
 //! The marked rows and their closers, brought together by person, as many as the budget holds.
 
-use super::inputs::Inputs;
 use super::marks::Marks;
 use super::watch::{Stage, Watch};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
+use crate::io::inputs::Inputs;
 use crate::ping::Pings;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;

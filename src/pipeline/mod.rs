@@ -1,18 +1,16 @@
 //! The run: survey, index, sieve, gather, resolve. The only place that spreads work over threads.
 
 mod gather;
-pub mod inputs;
 mod marks;
-pub mod sorted;
-pub mod survey;
+mod survey;
 pub mod warnings;
 pub mod watch;
 
-use crate::case::Case;
+use crate::answer::{Answer, CaseRow, Counts, Sorted, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
-use crate::index::{CaseIndex, Observed};
-use crate::person::PersonType;
+use crate::index::CaseIndex;
+use crate::io::inputs::Inputs;
 use crate::ping::{Pings, group_by_person};
 use crate::resolve::{
     Resolved, Setting, Tally, candidate_schema, encounter_schema, exposure_schema, resolve,
@@ -22,84 +20,14 @@ use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 use gather::{PARTS, gather};
 use hashbrown::HashMap;
-use inputs::Inputs;
 use marks::Marks;
 use rayon::prelude::*;
-use sorted::Sorted;
 use std::sync::Mutex;
 use std::time::Instant;
-use survey::Survey;
 use watch::{Stage, Watch};
 
 /// Rows that one call of the resolve kernel gets, about; persons stay whole.
 const RESOLVE_ROWS: usize = 65_536;
-
-/// One case with what became of it.
-#[derive(Debug, Clone)]
-pub struct CaseRow {
-    /// The case.
-    pub case: Case,
-    /// Its stays by source.
-    pub observed: [Observed; 3],
-    /// Whether its person has any ping in the lookback.
-    pub has_pings: bool,
-    /// Persons exposed, and candidates among them.
-    pub tally: Tally,
-}
-
-/// What a run counted.
-#[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct Counts {
-    /// Rows of all feeds' files.
-    pub rows: u64,
-    /// Rows read, those skipped by statistics left out.
-    pub rows_read: u64,
-    /// Readable rows inside the lookback.
-    pub rows_kept: u64,
-    /// Rows left out as unreadable.
-    pub rows_rejected: u64,
-    /// Persons inside the lookback, about.
-    #[serde(rename = "persons_seen_estimate")]
-    pub persons: u64,
-    /// Cases' stays in the index.
-    pub case_stays: u64,
-    /// Rows that the sieve marked.
-    pub rows_marked: u64,
-    /// Marked rows and closers that were brought together.
-    pub rows_gathered: u64,
-    /// Scans for that, more than one if the memory is short.
-    #[serde(rename = "gather_passes")]
-    pub passes: u64,
-    /// Encounters of everyone.
-    pub encounters: u64,
-    /// Exposures of everyone.
-    pub exposures: u64,
-    /// Candidates.
-    pub candidates: u64,
-    /// The largest direct time of anyone who is no case, ms.
-    pub direct_ms_max: i64,
-}
-
-/// The answer of a run, still in memory.
-#[derive(Debug)]
-pub struct Answer {
-    /// The type of person_id.
-    pub person: PersonType,
-    /// By case.
-    pub cases: Vec<CaseRow>,
-    /// Encounters that are kept.
-    pub encounters: Sorted,
-    /// Exposures that are kept.
-    pub exposures: Sorted,
-    /// Candidates.
-    pub candidates: Sorted,
-    /// What the first scan found.
-    pub survey: Survey,
-    /// Counts.
-    pub counts: Counts,
-    /// Seconds by stage, in their order.
-    pub timings_s: Vec<(&'static str, f64)>,
-}
 
 /// A batch that Arrow cannot hold: 2^31 bytes of ids in one.
 fn too_large(error: ArrowError) -> Error {

@@ -1,76 +1,17 @@
 //! The first scan: what is there, day by day, what cannot be read, and the cases' own pings.
 
-use super::inputs::{Inputs, Task};
 use super::watch::{Stage, Watch};
+use crate::answer::{FeedSurvey, Rejection, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
+use crate::io::inputs::{Inputs, Task};
 use crate::io::pings::Decoded;
-use crate::io::places::Rejection;
 use crate::person::{PersonSet, Persons, PersonsSeen};
 use crate::time::{Millis, days_in, utc_text};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use chrono::NaiveDate;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
-
-/// What one feed holds.
-#[derive(Debug, Clone, Default)]
-pub struct FeedSurvey {
-    /// Rows read.
-    pub rows_read: u64,
-    /// Readable rows inside the lookback.
-    pub rows_kept: u64,
-    /// Rows left out as unreadable, by reason.
-    pub rejected: BTreeMap<&'static str, u64>,
-    /// Readable rows before the lookback.
-    pub before: u64,
-    /// Readable rows from as_of on.
-    pub after: u64,
-    /// Earliest and latest readable time.
-    pub span: Option<(Millis, Millis)>,
-    /// Rows kept, by day of the lookback.
-    pub by_day: Vec<u64>,
-}
-
-impl FeedSurvey {
-    /// Rows left out as unreadable.
-    pub fn rejected_rows(&self) -> u64 {
-        self.rejected.values().sum()
-    }
-
-    fn add(&mut self, other: &FeedSurvey) {
-        self.rows_read += other.rows_read;
-        self.rows_kept += other.rows_kept;
-        self.before += other.before;
-        self.after += other.after;
-        self.span = match (self.span, other.span) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        };
-        for (reason, rows) in &other.rejected {
-            *self.rejected.entry(reason).or_default() += rows;
-        }
-        for (mine, theirs) in self.by_day.iter_mut().zip(&other.by_day) {
-            *mine += theirs;
-        }
-    }
-}
-
-/// What the first scan found.
-#[derive(Debug, Clone)]
-pub struct Survey {
-    /// By feed.
-    pub feeds: Vec<FeedSurvey>,
-    /// The days of the lookback: first instant, date.
-    pub days: Vec<(Millis, NaiveDate)>,
-    /// Persons seen inside the lookback.
-    pub persons: PersonsSeen,
-    /// The pings of persons who are cases.
-    pub case_pings: RecordBatch,
-    /// Rows that could not be read.
-    pub rejections: Vec<Rejection>,
-}
 
 struct Part {
     feeds: Vec<FeedSurvey>,

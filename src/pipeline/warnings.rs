@@ -1,8 +1,8 @@
 //! What an operator should know of a run that went through: absent data, and why an answer is empty.
 
-use super::Answer;
-use super::inputs::Inputs;
+use crate::answer::{Answer, CaseRow};
 use crate::config::Config;
+use crate::io::inputs::Inputs;
 use crate::rule::Source;
 use crate::time::{Millis, utc_text};
 
@@ -21,7 +21,7 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
             warnings.push(format!("{label} has no ping inside the lookback"));
         }
     }
-    let without = |wanted: &dyn Fn(&super::CaseRow) -> bool| -> Vec<&str> {
+    let without = |wanted: &dyn Fn(&CaseRow) -> bool| -> Vec<&str> {
         answer.cases.iter().filter(|c| wanted(c)).map(|c| c.case.case_id.as_str()).collect()
     };
     let silent = without(&|c| !c.has_pings);

@@ -1,11 +1,12 @@
 //! Everything a job reads, opened and checked before any long work.
 
+use super::cases::{self, Cases};
+use super::files::Input;
+use super::pings::{self, Decoder, OpenFeed};
+use super::places::{self, Numbers};
+use crate::answer::Rejection;
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
-use crate::io::cases::{self, Cases};
-use crate::io::files::Input;
-use crate::io::pings::{self, Decoder, OpenFeed};
-use crate::io::places::{self, Numbers, Rejection};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
 use crate::rule::Source;

@@ -1,0 +1,155 @@
+//! What a run found, still in memory: the tables in their order, and what there was to find them in.
+
+mod sorted;
+
+pub use sorted::Sorted;
+
+use crate::case::Case;
+use crate::index::Observed;
+use crate::person::{PersonType, PersonsSeen};
+use crate::resolve::Tally;
+use crate::time::Millis;
+use arrow::array::RecordBatch;
+use chrono::NaiveDate;
+use std::collections::BTreeMap;
+
+/// One case with what became of it.
+#[derive(Debug, Clone)]
+pub struct CaseRow {
+    /// The case.
+    pub case: Case,
+    /// Its stays by source.
+    pub observed: [Observed; 3],
+    /// Whether its person has any ping in the lookback.
+    pub has_pings: bool,
+    /// Persons exposed, and candidates among them.
+    pub tally: Tally,
+}
+
+/// What a run counted.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Counts {
+    /// Rows of all feeds' files.
+    pub rows: u64,
+    /// Rows read, those skipped by statistics left out.
+    pub rows_read: u64,
+    /// Readable rows inside the lookback.
+    pub rows_kept: u64,
+    /// Rows left out as unreadable.
+    pub rows_rejected: u64,
+    /// Persons inside the lookback, about.
+    #[serde(rename = "persons_seen_estimate")]
+    pub persons: u64,
+    /// Cases' stays in the index.
+    pub case_stays: u64,
+    /// Rows that the sieve marked.
+    pub rows_marked: u64,
+    /// Marked rows and closers that were brought together.
+    pub rows_gathered: u64,
+    /// Scans for that, more than one if the memory is short.
+    #[serde(rename = "gather_passes")]
+    pub passes: u64,
+    /// Encounters of everyone.
+    pub encounters: u64,
+    /// Exposures of everyone.
+    pub exposures: u64,
+    /// Candidates.
+    pub candidates: u64,
+    /// The largest direct time of anyone who is no case, ms.
+    pub direct_ms_max: i64,
+}
+
+/// The answer of a run.
+#[derive(Debug)]
+pub struct Answer {
+    /// The type of person_id.
+    pub person: PersonType,
+    /// By case.
+    pub cases: Vec<CaseRow>,
+    /// Encounters that are kept.
+    pub encounters: Sorted,
+    /// Exposures that are kept.
+    pub exposures: Sorted,
+    /// Candidates.
+    pub candidates: Sorted,
+    /// What the first scan found.
+    pub survey: Survey,
+    /// Counts.
+    pub counts: Counts,
+    /// Seconds by stage, in their order.
+    pub timings_s: Vec<(&'static str, f64)>,
+}
+
+/// One row that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejection {
+    /// `feeds[0]`, `feeds[0].towers` or `cases`.
+    pub feed: String,
+    /// The file, as seen from the job file.
+    pub file: String,
+    /// The row, from 0.
+    pub row: u64,
+    /// Why.
+    pub reason: &'static str,
+    /// The column at fault.
+    pub column: &'static str,
+}
+
+/// What one feed holds.
+#[derive(Debug, Clone, Default)]
+pub struct FeedSurvey {
+    /// Rows read.
+    pub rows_read: u64,
+    /// Readable rows inside the lookback.
+    pub rows_kept: u64,
+    /// Rows left out as unreadable, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Readable rows before the lookback.
+    pub before: u64,
+    /// Readable rows from as_of on.
+    pub after: u64,
+    /// Earliest and latest readable time.
+    pub span: Option<(Millis, Millis)>,
+    /// Rows kept, by day of the lookback.
+    pub by_day: Vec<u64>,
+}
+
+impl FeedSurvey {
+    /// Rows left out as unreadable.
+    pub fn rejected_rows(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Adds what another part of the feed holds.
+    pub fn add(&mut self, other: &FeedSurvey) {
+        self.rows_read += other.rows_read;
+        self.rows_kept += other.rows_kept;
+        self.before += other.before;
+        self.after += other.after;
+        self.span = match (self.span, other.span) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+        for (reason, rows) in &other.rejected {
+            *self.rejected.entry(reason).or_default() += rows;
+        }
+        for (mine, theirs) in self.by_day.iter_mut().zip(&other.by_day) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// What the first scan found.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// By feed.
+    pub feeds: Vec<FeedSurvey>,
+    /// The days of the lookback: first instant, date.
+    pub days: Vec<(Millis, NaiveDate)>,
+    /// Persons seen inside the lookback.
+    pub persons: PersonsSeen,
+    /// The pings of persons who are cases.
+    pub case_pings: RecordBatch,
+    /// Rows that could not be read.
+    pub rejections: Vec<Rejection>,
+}
