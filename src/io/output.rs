@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The folder that is being written, so that a signal can remove it.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// The folder that is being written, and the parents made for it, so that a signal can remove them.
+static UNFINISHED: Mutex<Vec<(PathBuf, Vec<PathBuf>)>> = Mutex::new(Vec::new());
 
 /// A folder on its way to becoming the output.
 #[derive(Debug)]
@@ -69,12 +69,13 @@ impl Staging {
             .collect();
         fs::create_dir_all(parent).map_err(|e| cannot_write(parent, &e))?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
+        sweep(parent, &format!(".{name}.partial-"));
         let folder = parent.join(format!(".{name}.partial-{}", std::process::id()));
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|e| cannot_write(&folder, &e))?;
         }
         fs::create_dir(&folder).map_err(|e| cannot_write(&folder, &e))?;
-        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(folder.clone());
+        UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push((folder.clone(), made.clone()));
         Ok(Staging { target: target.to_path_buf(), folder, made, done: false })
     }
 
@@ -102,7 +103,8 @@ impl Staging {
             File::open(&self.folder)?.sync_all()
         };
         sync().map_err(|e| cannot_write(&self.target, &e))?;
-        let old = self.folder.with_extension("replaced");
+        let name = self.target.file_name().unwrap_or_default().to_string_lossy();
+        let old = self.target.with_file_name(format!(".{name}.replaced-{}", std::process::id()));
         let replaces = self.target.exists();
         if replaces {
             fs::rename(&self.target, &old).map_err(|e| cannot_write(&self.target, &e))?;
@@ -128,17 +130,13 @@ impl Staging {
 }
 
 fn forget(folder: &Path) {
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|f| f != folder);
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|(f, _)| f != folder);
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.done {
-            // Nothing more can be done about what cannot be removed.
-            drop(fs::remove_dir_all(&self.folder));
-            for parent in &self.made {
-                drop(fs::remove_dir(parent));
-            }
+            remove(&self.folder, &self.made);
             forget(&self.folder);
         }
     }
@@ -147,7 +145,32 @@ impl Drop for Staging {
 /// Removes what is unfinished: for a process that is about to end at once.
 pub fn abandon() {
     let folders = std::mem::take(&mut *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner));
-    for folder in folders {
-        drop(fs::remove_dir_all(folder));
+    for (folder, made) in folders {
+        remove(&folder, &made);
+    }
+}
+
+/// Removes a folder, and the parents made for it if nobody else has used them since. Nothing more can be
+/// done about what cannot be removed.
+fn remove(folder: &Path, made: &[PathBuf]) {
+    drop(fs::remove_dir_all(folder));
+    for parent in made {
+        drop(fs::remove_dir(parent));
+    }
+}
+
+/// Removes what runs to the same output left behind that were killed: folders named after a process that
+/// is no more (as far as the system tells).
+fn sweep(parent: &Path, prefix: &str) {
+    let processes = Path::new("/proc");
+    if !processes.join("self").exists() {
+        return;
+    }
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(prefix).and_then(|id| id.parse::<u32>().ok());
+        if process.is_some_and(|id| !processes.join(id.to_string()).exists()) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 }
