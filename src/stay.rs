@@ -203,7 +203,9 @@ pub fn join_runs(stays: &mut Vec<Stay>, place: &PlaceRule, feeds: &[StayRule]) {
             let run = &mut stays[at];
             let same_spot = match key {
                 PlaceKey::Near => !linear && same_position(run, &stay),
-                PlaceKey::Venue(_) => run.floor == stay.floor && same_position(run, &stay),
+                PlaceKey::Venue(_) => {
+                    run.floor == stay.floor && same_position(run, &stay) && (!linear || !stay.has_position())
+                }
                 PlaceKey::Square(_) | PlaceKey::Cell(_) => true,
             };
             if run_key == key

@@ -284,11 +284,17 @@ fn output() {
     run(&sandbox).succeeds();
     fails("output_exists", 1, &sandbox);
     // What a killed run left is swept away by the next one.
-    sandbox.write(".out.partial-99999999/candidates.parquet", "half");
+    sandbox.write(".out.partial-7-0/candidates.parquet", "half");
+    sandbox.write(".out.partial-7-0/.lock", "");
     sandbox.copresence(&["run", "job.toml", "--out", "out", "--force"]).succeeds();
     assert!(!listing(&sandbox).iter().any(|name| name.contains("partial") || name.contains("replaced")));
 
     // A folder that is no output of ours is never replaced, whatever the flags say.
+    sandbox.write("out/notes.txt", "a reviewer's");
+    sandbox.copresence(&["run", "job.toml", "--out", "out", "--force"]).fails_with(1);
+    let web = good();
+    web.write("web/manifest.json", "{\"name\": \"a web page\"}");
+    web.copresence(&["run", "job.toml", "--out", "web", "--force"]).fails_with(1);
     let precious = good();
     precious.write("out/precious.txt", "keep me");
     fails("output_is_something_else", 1, &precious);

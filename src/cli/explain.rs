@@ -17,7 +17,7 @@ pub struct Explain {
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// The person, as person_id is written in the files; binary ids in hexadecimal.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     person: String,
     /// How to write it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -75,7 +75,11 @@ impl Explain {
             ))
         };
         let text = std::fs::read_to_string(&path).map_err(|e| problem(e.to_string()))?;
-        serde_json::from_str(&text).map_err(|e| problem(e.to_string()))
+        match serde_json::from_str::<Value>(&text) {
+            Ok(manifest) if manifest["copresence"].is_string() => Ok(manifest),
+            Ok(_) => Err(problem("JSON that is no manifest of a run".into())),
+            Err(e) => Err(problem(e.to_string())),
+        }
     }
 
     fn rows(&self, name: &str, person: &PersonId) -> Result<Vec<Value>> {

@@ -179,7 +179,12 @@ pub fn start_log(format: LogFormat) {
 fn say(text: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    if let Err(e) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && e.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        tell(&format!("error: standard output cannot be written: {e}"));
+        std::process::exit(1);
+    }
 }
 
 /// Writes a line to standard error, which may be closed.

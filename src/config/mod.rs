@@ -162,7 +162,7 @@ impl Config {
         machine_bytes: u64,
         cores: usize,
     ) -> Result<Self> {
-        let job = Job::new(path, text.to_string());
+        let job = Job::new(path, text.to_string(), &overrides.set);
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
             let place = line.map_or(job.name.clone(), |line| format!("{}, line {line}", job.name));
@@ -361,21 +361,16 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
         ));
     };
     let section = root.sibling(&label, Some(table));
-    const SOURCES: [(&str, Option<Source>); 4] = [
-        ("gps", Some(Source::Gps)),
-        ("tower", Some(Source::Tower)),
-        ("venue", Some(Source::Venue)),
-        ("trip", None),
-    ];
-    section.required("source", "one of gps, tower, venue")?;
-    let Some(source) = section.choice("source", &SOURCES)?.flatten() else {
+    if section.required("source", "one of gps, tower, venue")? == "trip" {
         return Err(section.problem(
             "source",
             "one of gps, tower, venue",
             "\"trip\"",
             format!("remove the feed: copresence {} does not know trips yet", env!("CARGO_PKG_VERSION")),
         ));
-    };
+    }
+    let sources = Source::ALL.map(|source| (source.name(), source));
+    let source = section.choice("source", &sources)?.unwrap_or(Source::Gps);
     let path = section.required("path", "a file, a folder or a glob")?.to_string();
     let names: Vec<&'static str> = columns_of(source).to_vec();
     let columns = columns(&section.section("columns")?, &names)?;

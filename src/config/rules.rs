@@ -87,17 +87,20 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
             .to_string(),
     };
     let days = |key, default: f64| -> Result<Millis> {
-        Ok((section.number(key, "days")?.unwrap_or(default).min(1e6) * DAY_MS as f64).round() as Millis)
+        let days = section.number(key, "days")?.unwrap_or(default);
+        if days > 36_525.0 {
+            return Err(section.problem(
+                key,
+                "at most a century of days",
+                days.to_string(),
+                "check the unit: it is days",
+            ));
+        }
+        Ok((days * DAY_MS as f64).round() as Millis)
     };
     let lookback_ms = days("lookback_days", 14.0)?;
-    if lookback_ms == 0 || lookback_ms > 36_525 * DAY_MS {
-        let found = (lookback_ms / DAY_MS).to_string();
-        return Err(section.problem(
-            "lookback_days",
-            "a number of days above 0, at most a century",
-            found,
-            "14 is usual",
-        ));
+    if lookback_ms == 0 {
+        return Err(section.problem("lookback_days", "a number of days above 0", "0", "14 is usual"));
     }
     let notice_ms = days("notice_days", 7.0)?;
     in_force(section, as_of, zone)?;

@@ -19,12 +19,14 @@ pub struct Job {
     /// Its name as given.
     pub name: String,
     text: String,
+    set: Vec<String>,
 }
 
 impl Job {
-    /// Keeps the text of a job file.
-    pub fn new(path: &Path, text: String) -> Self {
-        Job { name: path.display().to_string(), text }
+    /// Keeps the text of a job file, and the keys that `--set` changes.
+    pub fn new(path: &Path, text: String, set: &[String]) -> Self {
+        let keys = set.iter().filter_map(|s| s.split('=').next()).map(|key| key.trim().to_string());
+        Job { name: path.display().to_string(), text, set: keys.collect() }
     }
 
     /// `job.toml, line 12: rule.candidate.direct_s_min`; without the line if the key came from elsewhere.
@@ -34,6 +36,9 @@ impl Job {
             (section, "") => format!("[{section}]"),
             (section, key) => format!("{section}.{key}"),
         };
+        if self.set.contains(&name) {
+            return format!("--set {name}");
+        }
         match self.line_of(section, key) {
             Some(line) => format!("{}, line {line}: {name}", self.name),
             None => format!("{}: {name}", self.name),

@@ -111,7 +111,7 @@ impl CaseIndex {
         }
         let grow_cases = feeds.iter().any(|f| f.motion == Motion::Linear);
         let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
-        let sieve = Sieve::new(&plain, rule, feeds);
+        let sieve = Sieve::new(&plain, rule, feeds, as_of);
         let mut index = CaseIndex {
             rule: *rule,
             grow_cases,

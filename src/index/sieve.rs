@@ -36,6 +36,7 @@ pub struct Sieve {
     feeds: Vec<StayRule>,
     cross_source: bool,
     slot_ms: Millis,
+    as_of: Millis,
     slot_first: i64,
     /// By time slot: classes with a case's stay anywhere, and classes with one that may be everywhere.
     somewhere: Vec<u8>,
@@ -49,12 +50,14 @@ pub struct Sieve {
 
 impl Sieve {
     /// A sieve that lets through what may meet one of these stays.
-    pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule]) -> Self {
+    /// Nothing that comes from `as_of` on can meet them.
+    pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule], as_of: Millis) -> Self {
+        let end_of = |s: &Stay| (s.end + rule.lag_ms).min(as_of);
         let slot_ms =
             feeds.iter().map(|f| f.hold_ms).min().unwrap_or(SLOT_MS_MAX).clamp(SLOT_MS_MIN, SLOT_MS_MAX);
         // A lookback of years has longer slots, so that their number stays small.
-        let span_ms = stays.iter().map(|s| s.end + rule.lag_ms).max().unwrap_or(0)
-            - stays.iter().map(|s| s.start).min().unwrap_or(0);
+        let span_ms =
+            stays.iter().map(end_of).max().unwrap_or(0) - stays.iter().map(|s| s.start).min().unwrap_or(0);
         let slot_ms = slot_ms.max(span_ms / SLOTS_MAX);
         let row_m = match rule.place {
             PlaceRule::Grid { square_m } => square_m / 2.0,
@@ -72,11 +75,12 @@ impl Sieve {
             })
             .collect();
         let first = stays.iter().map(|s| s.start).min().unwrap_or(0).div_euclid(slot_ms);
-        let last = stays.iter().map(|s| s.end + rule.lag_ms).max().unwrap_or(0).div_euclid(slot_ms);
+        let last = stays.iter().map(end_of).max().unwrap_or(0).div_euclid(slot_ms);
         let mut sieve = Sieve {
             feeds: feeds.to_vec(),
             cross_source: rule.cross_source,
             slot_ms,
+            as_of,
             slot_first: first,
             somewhere: vec![0; (last - first + 1).max(1) as usize],
             everywhere: vec![0; (last - first + 1).max(1) as usize],
@@ -182,7 +186,7 @@ impl Sieve {
 
     fn slots(&self, stay: &Stay, rule: &EncounterRule) -> std::ops::RangeInclusive<i64> {
         let first = stay.start.div_euclid(self.slot_ms) - self.slot_first;
-        let last = (stay.end + rule.lag_ms - 1).div_euclid(self.slot_ms) - self.slot_first;
+        let last = ((stay.end + rule.lag_ms).min(self.as_of) - 1).div_euclid(self.slot_ms) - self.slot_first;
         first..=last
     }
 

@@ -1,6 +1,6 @@
 //! The cases table: from rows to cases with an infectious range, or to a complaint that names the row.
 
-use super::columns::{NoTime, Role, missing, wrong_type};
+use super::columns::{NoTime, Role, wrong_type};
 use super::files::Input;
 use super::table::{self, Table};
 use crate::answer::Rejection;
@@ -78,7 +78,11 @@ fn read_file(
         let case_id = filled(&case_ids);
         let read = || -> std::result::Result<Case, Fault> {
             let case_id = case_id.clone().ok_or_else(|| absent("case_id", "case_id_missing"))?;
-            let person = persons[row].clone().ok_or_else(|| absent("person_id", "person_id_missing"))?;
+            let person = match &persons[row] {
+                Ok(person) => person.clone(),
+                Err(NoPerson::Missing) => return Err(absent("person_id", "person_id_missing")),
+                Err(NoPerson::Unreadable) => return Err(no_person()),
+            };
             filled(&reports).ok_or_else(|| absent("report_id", "report_id_missing"))?;
             filled(&authorities).ok_or_else(|| absent("authority", "authority_missing"))?;
             let mut instants = [None; 6];
@@ -166,34 +170,56 @@ fn no_range(why: NoRange) -> Fault {
     }
 }
 
+/// Why a cell is no person.
+#[derive(Clone, Copy)]
+enum NoPerson {
+    Missing,
+    Unreadable,
+}
+
+fn no_person() -> Fault {
+    Fault {
+        reason: "person_id_unreadable",
+        column: "person_id",
+        expected: "a person_id of the feeds' own type: a number in their range, or bytes in hexadecimal",
+        found: "something else".into(),
+        cure: "write it as the feeds do",
+    }
+}
+
 /// The persons of a cases file, in the feeds' own type.
-fn persons(file: &Table, person: PersonType) -> Result<Vec<Option<PersonId>>> {
+fn persons(file: &Table, person: PersonType) -> Result<Vec<std::result::Result<PersonId, NoPerson>>> {
     let column = file.required("person_id")?;
     if file.is_text_file() {
-        let texts = column.as_string::<i32>();
-        let ids: Vec<Option<PersonId>> = texts.iter().map(|t| t.and_then(|t| person.parse(t))).collect();
-        if let Some(row) = (0..texts.len()).find(|&row| !texts.is_null(row) && ids[row].is_none()) {
-            return Err(other_kind(&file.place(row), person.kind(), "text"));
+        let read = |text: Option<&str>| {
+            text.map_or(Err(NoPerson::Missing), |t| person.parse(t).ok_or(NoPerson::Unreadable))
+        };
+        let ids: Vec<_> = column.as_string::<i32>().iter().map(read).collect();
+        // Not one that can be read: these are ids of another kind.
+        if ids.iter().any(|id| matches!(id, Err(NoPerson::Unreadable))) && !ids.iter().any(|id| id.is_ok()) {
+            return Err(other_kind(&file.input.name, person.kind(), "text"));
         }
         return Ok(ids);
     }
     let name = &file.input.name;
-    let kind = PersonType::of(column.data_type()).ok_or_else(|| {
-        wrong_type(
-            name,
-            "person_id",
-            Role::Person.accepts(column.data_type()).err().unwrap_or("an id"),
-            column.data_type(),
-        )
-    })?;
+    if column.data_type().is_null() {
+        return Ok(vec![Err(NoPerson::Missing); file.rows()]);
+    }
+    let expected = Role::Person.accepts(column.data_type()).err().unwrap_or("an id");
+    let kind = PersonType::of(column.data_type())
+        .ok_or_else(|| wrong_type(name, "person_id", expected, column.data_type()))?;
     if kind.kind() != person.kind() {
         return Err(other_kind(name, person.kind(), &format!("{} ({})", kind.kind(), column.data_type())));
     }
-    let inner = person.adopt(column).map_err(|_| {
-        missing(name, "person_id", "person_id", &arrow::datatypes::Schema::empty(), "[cases]")
-    })?;
+    let inner =
+        person.adopt(column).map_err(|_| wrong_type(name, "person_id", expected, column.data_type()))?;
     let ids = Persons::of(&inner);
-    Ok((0..ids.len()).map(|row| (!inner.is_null(row)).then(|| ids.at(row).to_id())).collect())
+    let read = |row: usize| match (inner.is_null(row), column.is_null(row)) {
+        (false, _) => Ok(ids.at(row).to_id()),
+        (true, false) if person.kind() == PersonKind::Integer => Err(NoPerson::Unreadable),
+        (true, _) => Err(NoPerson::Missing),
+    };
+    Ok((0..ids.len()).map(read).collect())
 }
 
 fn other_kind(place: &str, feeds: PersonKind, found: &str) -> Error {

@@ -34,14 +34,15 @@ impl Role {
             Role::Number => (kind.is_numeric(), "a column of numbers (float32 or float64)"),
             Role::Text => (is_text(kind) || kind.is_integer(), "a string or an integer column"),
         };
-        if good { Ok(()) } else { Err(expected) }
+        // A column of nothing but nulls may have no type at all: all its values are missing.
+        if good || kind.is_null() { Ok(()) } else { Err(expected) }
     }
 }
 
 fn is_text(kind: &DataType) -> bool {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, value) => is_text(value),
+        DataType::Dictionary(_, value) => is_text(value) || value.is_integer(),
         _ => false,
     }
 }
@@ -63,6 +64,16 @@ pub fn missing(file: &str, name: &str, theirs: &str, schema: &Schema, table: &st
         },
         format!("columns {}", names.join(", ")),
         format!("{hint}map it in {table} of the job file: columns = {{ {name} = \"...\" }}"),
+    ))
+}
+
+/// A name that two columns have.
+pub fn ambiguous(file: &str, name: &str) -> Error {
+    Error::Input(Problem::new(
+        format!("{file}, column {name}"),
+        "one column of this name",
+        "several",
+        "write the file with one of them, or map a column of another name",
     ))
 }
 
@@ -113,6 +124,7 @@ pub fn clock(
                 ))),
             }
         }
+        DataType::Null => Ok(Clock::Utc(TimeUnit::Ms)),
         kind if kind.is_integer() => match unit {
             Some(unit) => Ok(Clock::Utc(unit)),
             None => Err(Error::Job(Problem::new(
@@ -186,6 +198,7 @@ pub fn texts(column: &ArrayRef) -> std::result::Result<StringArray, ArrowError> 
             let values = column.as_primitive::<UInt64Type>();
             return Ok(values.iter().map(|v| v.map(|v| v.to_string())).collect());
         }
+        DataType::Dictionary(_, value) => return texts(&cast(column, value)?),
         _ => cast(column, &DataType::Utf8)?,
     };
     Ok(plain.as_string::<i32>().clone())

@@ -14,8 +14,8 @@ pub struct Input {
     pub path: PathBuf,
     /// Its path as seen from the job file: what messages and the rejections table show.
     pub name: String,
-    /// `key=value` folders on the way to it (Hive partitions).
-    pub partitions: Vec<(String, String)>,
+    /// `key=value` folders on the way to it (Hive partitions); no value where Hive writes null.
+    pub partitions: Vec<(String, Option<String>)>,
     /// Its size, bytes.
     pub bytes: u64,
 }
@@ -53,21 +53,12 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
             ));
         }
     } else if path.contains(['*', '?', '[']) {
-        let pattern = full.to_string_lossy().into_owned();
-        let matches =
-            glob::glob(&pattern).map_err(|e| problem("a glob", e.to_string(), "mend the pattern".into()))?;
-        for entry in matches {
-            let entry = entry.map_err(|e| {
-                problem("folders that can be read", e.to_string(), "check permissions".into())
-            })?;
-            if entry.is_file() {
-                paths.push(entry);
-            }
-        }
+        paths = matching(base, path)
+            .map_err(|e| problem("a glob over folders that can be read", e, "mend the pattern".into()))?;
         if paths.is_empty() {
             return Err(problem(
                 "a glob that matches at least one file",
-                "no match".into(),
+                "no match (names that start with _ or . do not count)".into(),
                 format!("check the pattern; relative paths start at the job file's folder, {}", folder(base)),
             ));
         }
@@ -98,18 +89,62 @@ fn missing_cure(base: &Path, full: &Path) -> String {
     }
 }
 
-fn below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
+fn is_parquet(path: &Path) -> bool {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    ending.is_some_and(|e| PARQUET_ENDINGS.contains(&e.as_str()))
+}
+
+/// The files below a folder, once each, whatever links lead to them; hidden names do not count.
+fn files_below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(['.', '_']);
-    let mut paths = Vec::new();
-    let walk = walkdir::WalkDir::new(folder).follow_links(true);
+    let (mut paths, mut seen) = (Vec::new(), hashbrown::HashSet::new());
+    let walk = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name();
     for entry in walk.into_iter().filter_entry(|e| e.depth() == 0 || !hidden(e.file_name())) {
-        let entry = entry.map_err(|e| e.to_string())?;
-        let ending = entry.path().extension().map(|e| e.to_string_lossy().to_lowercase());
-        if entry.file_type().is_file() && ending.is_some_and(|e| PARQUET_ENDINGS.contains(&e.as_str())) {
-            paths.push(entry.into_path());
+        match entry {
+            Ok(entry) if entry.file_type().is_file() => {
+                let path = entry.into_path();
+                if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                    paths.push(path);
+                }
+            }
+            Ok(_) => {}
+            // A link back to a folder on the way leads to nothing new.
+            Err(e) if e.loop_ancestor().is_some() => {}
+            Err(e) => return Err(e.to_string()),
         }
     }
     Ok(paths)
+}
+
+fn below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
+    Ok(files_below(folder)?.into_iter().filter(|path| is_parquet(path)).collect())
+}
+
+/// The files that a glob matches, and the Parquet files below the folders it matches.
+fn matching(base: &Path, path: &str) -> std::result::Result<Vec<PathBuf>, String> {
+    let is_pattern = |part: &&str| part.contains(['*', '?', '[']);
+    let parts: Vec<&str> = path.split('/').collect();
+    let fixed = parts.iter().take_while(|part| !is_pattern(part)).count();
+    let root = match parts[..fixed].join("/") {
+        fixed if fixed.is_empty() && path.starts_with('/') => PathBuf::from("/"),
+        fixed => base.join(fixed),
+    };
+    let pattern = glob::Pattern::new(&parts[fixed..].join("/")).map_err(|e| e.to_string())?;
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
+    if !root.is_dir() {
+        return Ok(Vec::new());
+    }
+    let matches = |path: &Path| pattern.matches_path_with(path, options);
+    let files = files_below(&root)?;
+    let wanted = files.into_iter().filter(|file| {
+        let inside = file.strip_prefix(&root).unwrap_or(file);
+        matches(inside)
+            || (is_parquet(file)
+                && inside.ancestors().skip(1).any(|a| !a.as_os_str().is_empty() && matches(a)))
+    });
+    // A walk from "." names files "./x"; the job file's own spelling has no dot.
+    Ok(wanted.map(|file| file.strip_prefix(".").map(Path::to_path_buf).unwrap_or(file)).collect())
 }
 
 fn input(base: &Path, path: PathBuf) -> Result<Input> {
@@ -121,10 +156,36 @@ fn input(base: &Path, path: PathBuf) -> Result<Input> {
         .flat_map(Path::components)
         .filter_map(|c| {
             let folder = c.as_os_str().to_string_lossy().into_owned();
-            folder.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()))
+            folder
+                .split_once('=')
+                .map(|(key, value)| (decoded(key), Some(decoded(value)).filter(|v| v != HIVE_NULL)))
         })
         .collect();
     Ok(Input { path, name, partitions, bytes })
+}
+
+/// How Hive writes a folder for rows without a value.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Hive writes characters that a folder's name cannot have as %XX.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                at += 3;
+            }
+            None => {
+                plain.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
 }
 
 /// A file that the system will not let us read.

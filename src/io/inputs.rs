@@ -70,32 +70,33 @@ pub fn open(config: &Config) -> Result<Inputs> {
     Ok(Inputs { feeds, cases, decoder, place_inputs: places.inputs, rejections })
 }
 
-/// The type of the first feed, which all others must be of the same kind as.
+/// The one kind that all files share. Integers come back signed if any file has signed ones, so that the
+/// order of files makes no difference.
 fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
-    let mut files = feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)));
-    let Some((_, first)) = files.next() else {
-        return Err(Error::Input(Problem::new(
-            "[[feeds]]",
-            "at least one file",
-            "none",
-            "name a file that exists",
-        )));
+    let files = feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)));
+    let mut typed = files.filter_map(|(feed, file)| file.person.map(|person| (feed, file, person)));
+    let Some((_, first, mut shared)) = typed.next() else {
+        // Only files without rows have no type of person_id; whoever the cases are, nobody is there.
+        return Ok(PersonType::Text);
     };
-    for (feed, file) in files {
-        if file.person.kind() != first.person.kind() {
+    for (feed, file, person) in typed {
+        if person.kind() != shared.kind() {
             return Err(Error::Input(Problem::new(
                 format!("{} ({}), column person_id", file.input.name, feed.config.label),
                 format!(
                     "{}, as in {}: all feeds and cases of a job share one kind of person_id",
-                    first.person.kind(),
+                    shared.kind(),
                     first.input.name
                 ),
-                file.person.kind().to_string(),
+                person.kind().to_string(),
                 "write person_id in one type everywhere; as text 7 and 07 are two people, as numbers one",
             )));
         }
+        if person == PersonType::Int64 {
+            shared = person;
+        }
     }
-    Ok(first.person)
+    Ok(shared)
 }
 
 impl Inputs {

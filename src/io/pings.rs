@@ -1,12 +1,12 @@
 //! Feeds of pings: Parquet files, opened and checked at once, read in batches, never whole.
 
-use super::columns::{Clock, NoTime, Role, Times, clock, missing, numbers, texts, wrong_type};
+use super::columns::{Clock, NoTime, Role, Times, ambiguous, clock, missing, numbers, texts, wrong_type};
 use super::files::{Input, guarded, open_parquet, resolve, unreadable};
 use super::places::{Numbers, Places, position_of};
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
-use crate::person::{PersonSet, PersonType, Persons};
+use crate::person::{PersonKind, PersonSet, PersonType, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
 use crate::time::{DAY_MS, Millis, TimeUnit, Tz};
@@ -44,8 +44,8 @@ pub struct PingFile {
     pub input: Input,
     /// Its row groups.
     pub groups: Vec<Group>,
-    /// Type of its person_id.
-    pub person: PersonType,
+    /// Type of its person_id; none where the column has no type, as in a file without rows.
+    pub person: Option<PersonType>,
     metadata: ArrowReaderMetadata,
     columns: Vec<(&'static str, Origin)>,
     clocks: Vec<(&'static str, Clock)>,
@@ -72,7 +72,7 @@ enum Origin {
     /// A column of the file, by its place among the top-level ones.
     Column(usize),
     /// A `key=value` folder.
-    Folder(String),
+    Folder(Option<String>),
 }
 
 fn role(name: &str) -> Role {
@@ -103,6 +103,9 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
         let optional = name.ends_with('?');
         let name = name.trim_end_matches('?');
         let theirs = feed.columns.get(name).map_or(name, String::as_str);
+        if schema.fields().iter().filter(|f| f.name() == theirs).count() > 1 {
+            return Err(ambiguous(&input.name, theirs));
+        }
         let (origin, kind) = match schema.fields().iter().position(|f| f.name() == theirs) {
             Some(at) => (Origin::Column(at), schema.field(at).data_type().clone()),
             None => match input.partitions.iter().find(|(key, _)| key == theirs) {
@@ -130,8 +133,6 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
         }
         columns.push((name, origin));
     }
-    let person =
-        person.ok_or_else(|| missing(&input.name, "person_id", "person_id", &schema, &feed.label))?;
     let mut file = PingFile { input, groups: Vec::new(), person, metadata, columns, clocks };
     file.groups = file.row_groups();
     Ok(file)
@@ -150,7 +151,9 @@ impl PingFile {
             Origin::Column(at) => {
                 (schema.field(*at).name().clone(), schema.field(*at).data_type().to_string())
             }
-            Origin::Folder(value) => (format!("folder ={value}"), DataType::Utf8.to_string()),
+            Origin::Folder(value) => {
+                (format!("folder ={}", value.as_deref().unwrap_or("")), DataType::Utf8.to_string())
+            }
         };
         self.columns
             .iter()
@@ -206,13 +209,24 @@ impl PingFile {
             .collect()
     }
 
+    fn time_is_unsigned(&self) -> bool {
+        let time = self.columns.iter().find(|(name, _)| *name == "time").map(|(_, origin)| origin);
+        matches!(time, Some(Origin::Column(at)) if self.metadata.schema().field(*at).data_type().is_unsigned_integer())
+    }
+
     /// The time range that statistics promise; `None` where they promise nothing.
     fn time_range(&self, column: &parquet::file::metadata::ColumnChunkMetaData) -> Option<(Millis, Millis)> {
         let (min, max) = match column.statistics()? {
             Statistics::Int64(s) => (*s.min_opt()?, *s.max_opt()?),
+            Statistics::Int32(s) if self.time_is_unsigned() => {
+                (i64::from(*s.min_opt()? as u32), i64::from(*s.max_opt()? as u32))
+            }
             Statistics::Int32(s) => (i64::from(*s.min_opt()?), i64::from(*s.max_opt()?)),
             _ => return None,
         };
+        if self.time_is_unsigned() && (min < 0 || max < 0) {
+            return None;
+        }
         // Statistics count in the file's own unit, which a reader may have translated.
         let stored = match column.column_descr().logical_type_ref() {
             Some(LogicalType::Timestamp(stamp)) => Some(match stamp.unit {
@@ -379,6 +393,7 @@ impl Decoder {
 /// The columns of a file's batch, as values.
 struct Raw {
     person_column: ArrayRef,
+    person_as_read: ArrayRef,
     persons: Persons,
     times: Times,
     lats: Option<Float64Array>,
@@ -416,10 +431,10 @@ impl Raw {
             let (_, origin) = file.columns.iter().find(|(column, _)| *column == name)?;
             match origin {
                 Origin::Column(at) => batch.column_by_name(schema.field(*at).name()).cloned(),
-                Origin::Folder(value) => Some(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                    value,
-                    batch.num_rows(),
-                )))),
+                Origin::Folder(value) => {
+                    let rows = std::iter::repeat_n(value.as_deref(), batch.num_rows());
+                    Some(Arc::new(rows.collect::<StringArray>()))
+                }
             }
         };
         let needed = |name: &str| {
@@ -429,12 +444,14 @@ impl Raw {
             (Some(values), Some(clock)) => Times::new(&values, clock).map(Some),
             _ => Ok(None),
         };
-        let person_column = decoder.person.adopt(&needed("person_id")?)?;
+        let person_as_read = needed("person_id")?;
+        let person_column = decoder.person.adopt(&person_as_read)?;
         let source = feed.config.stay.source;
         let id_name = if source == Source::Tower { "tower_id" } else { "venue_id" };
         Ok(Raw {
             persons: Persons::of(&person_column),
             person_column,
+            person_as_read,
             times: instants("time")?
                 .ok_or_else(|| ArrowError::SchemaError("no column time in the row group".into()))?,
             lats: column("lat").as_ref().map(numbers).transpose()?,
@@ -458,7 +475,8 @@ impl Raw {
         visitors: Option<&PersonSet>,
     ) -> std::result::Result<Row, Why> {
         if self.person_column.is_null(row) {
-            return Err(("person_id_missing", "person_id"));
+            let beyond = decoder.person.kind() == PersonKind::Integer && !self.person_as_read.is_null(row);
+            return Err((if beyond { "person_id_out_of_range" } else { "person_id_missing" }, "person_id"));
         }
         let mut ping = Row {
             time,

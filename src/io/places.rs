@@ -63,7 +63,7 @@ pub fn read(config: &Config) -> Result<AllPlaces> {
         }
     }
     if numeric {
-        ids.sort_by_cached_key(|id| id.parse::<i128>().unwrap_or_default());
+        ids.sort_by_cached_key(|id| (id.parse::<i128>().unwrap_or_default(), id.clone()));
     } else {
         ids.sort();
     }
@@ -147,7 +147,8 @@ fn read_file(
         places.insert(id, standing);
     }
     Ok(id_column.data_type().is_integer()
-        || (file.is_text_file() && ids.iter().flatten().all(|id| id.parse::<i64>().is_ok())))
+        || (file.is_text_file()
+            && ids.iter().flatten().all(|id| id.parse::<i64>().is_ok_and(|n| n.to_string() == id))))
 }
 
 /// A reported position in WGS84, longitude 180 as -180, or the reason and column why it is none.

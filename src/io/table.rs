@@ -1,6 +1,6 @@
 //! Small tables, read whole from Parquet or CSV: cases, towers, venues.
 
-use super::columns::{NoTime, Role, Times, missing, numbers, texts, wrong_type};
+use super::columns::{NoTime, Role, Times, ambiguous, missing, numbers, texts, wrong_type};
 use super::files::{Input, guarded, open_parquet, resolve, unreadable};
 use crate::error::{Error, Problem, Result};
 use crate::time::{Edge, Millis, NoInstant, TimeUnit, Tz, parse};
@@ -82,7 +82,11 @@ fn read_csv(input: &Input) -> Result<(RecordBatch, Vec<u64>)> {
         None => input.name.clone(),
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let header = reader.headers().map_err(|e| problem(line(&e), e.to_string()))?.clone();
+    let header =
+        reader.headers().map_err(|e| problem(line(&e), "bytes that are no UTF-8".to_string()))?.clone();
+    if header.is_empty() {
+        return Err(problem(input.name.clone(), "an empty file".to_string()));
+    }
     let mut cells: Vec<Vec<Option<String>>> = vec![Vec::new(); header.len()];
     let mut lines = Vec::new();
     for record in reader.records() {
@@ -125,6 +129,9 @@ impl Table {
     /// The column that stands for `name`, if the file has it; a column that the job file names must be there.
     pub fn optional(&self, name: &str) -> Result<Option<&ArrayRef>> {
         let theirs = self.columns.get(name).map_or(name, String::as_str);
+        if self.batch.schema_ref().fields().iter().filter(|f| f.name() == theirs).count() > 1 {
+            return Err(ambiguous(&self.input.name, theirs));
+        }
         match self.batch.column_by_name(theirs) {
             Some(column) => Ok(Some(column)),
             None if self.columns.contains_key(name) => {
@@ -136,8 +143,22 @@ impl Table {
 
     /// The column that stands for `name`, which must be there.
     pub fn required(&self, name: &str) -> Result<&ArrayRef> {
-        self.optional(name)?
-            .ok_or_else(|| missing(&self.input.name, name, name, self.batch.schema_ref(), &self.label))
+        self.optional(name)?.ok_or_else(|| {
+            // What stands in the place of a header may be somebody's id: it is not shown.
+            let known = self.batch.schema_ref().fields().iter().any(|f| {
+                ["case_id", "person_id", "tower_id", "venue_id"].contains(&f.name().as_str())
+                    || self.columns.values().any(|theirs| theirs == f.name())
+            });
+            if self.is_text_file() && !known {
+                return Error::Input(Problem::new(
+                    &*self.input.name,
+                    format!("a header that names the columns, {name} among them"),
+                    "a first line without any of their names",
+                    "write the names of the columns in the first line",
+                ));
+            }
+            missing(&self.input.name, name, name, self.batch.schema_ref(), &self.label)
+        })
     }
 
     fn typed<T>(
@@ -184,6 +205,7 @@ impl Table {
             ))
         };
         match column.data_type() {
+            DataType::Null => Ok(vec![Err(NoTime::Missing); self.rows()]),
             DataType::Date32 | DataType::Date64 => {
                 let days = cast(column, &DataType::Date32).map_err(|_| wrong())?;
                 let days = days.as_primitive::<Date32Type>();

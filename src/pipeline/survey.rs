@@ -49,9 +49,8 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
     let days = days_in(config.lookback_start(), config.as_of, config.zone());
     let case_persons: PersonSet = inputs.cases.cases.iter().map(|c| c.person.clone()).collect();
     let new_part = || Part::new(inputs.feeds.len(), days.len());
-    let limits: Vec<u64> = (0..inputs.feeds.len())
-        .map(|feed| (inputs.rows_to_read(feed) as f64 * config.rejected_share_max + 1e-9).floor() as u64)
-        .collect();
+    let limits: Vec<u64> =
+        (0..inputs.feeds.len()).map(|feed| share_of(inputs.rows_to_read(feed), config)).collect();
     let part = tasks
         .par_iter()
         .try_fold(new_part, |mut part, task| {
@@ -65,7 +64,14 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
                     watch.advance(decoded.rows)?;
                     take_in(&mut part, *task, &decoded, &days, &case_persons)?;
                     if part.feeds[task.feed].rejected_rows() > limits[task.feed] {
-                        return Err(too_many_rejected(config, inputs, task.feed, &part, limits[task.feed]));
+                        return Err(too_many_rejected(
+                            config,
+                            inputs,
+                            task.feed,
+                            &part,
+                            limits[task.feed],
+                            inputs.rows_to_read(task.feed),
+                        ));
                     }
                     Ok(())
                 },
@@ -73,9 +79,12 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
             Ok(part)
         })
         .try_reduce(new_part, |a, b| Ok(a.merge(b)))?;
-    for (feed, limit) in limits.iter().enumerate() {
-        if part.feeds[feed].rejected_rows() > *limit {
-            return Err(too_many_rejected(config, inputs, feed, &part, *limit));
+    for (feed, found) in part.feeds.iter().enumerate() {
+        // Of the rows inside the lookback, as how many outside it are read depends on the files.
+        let inside = found.rows_kept + found.rejected_rows();
+        let limit = share_of(inside, config);
+        if found.rejected_rows() > limit {
+            return Err(too_many_rejected(config, inputs, feed, &part, limit, inside));
         }
     }
     refuse_all_outside(config, inputs, &part.feeds)?;
@@ -144,7 +153,19 @@ fn take_in(
     Ok(())
 }
 
-fn too_many_rejected(config: &Config, inputs: &Inputs, feed: usize, part: &Part, limit: u64) -> Error {
+/// How many of so many rows may be unreadable.
+fn share_of(rows: u64, config: &Config) -> u64 {
+    (rows as f64 * config.rejected_share_max + 1e-9).floor() as u64
+}
+
+fn too_many_rejected(
+    config: &Config,
+    inputs: &Inputs,
+    feed: usize,
+    part: &Part,
+    limit: u64,
+    rows: u64,
+) -> Error {
     let first = part
         .faults
         .iter()
@@ -159,7 +180,7 @@ fn too_many_rejected(config: &Config, inputs: &Inputs, feed: usize, part: &Part,
             "at most {:.4}% of its rows unreadable (rejected_share_max)",
             config.rejected_share_max * 100.0
         ),
-        format!("more than {limit} of {} rows{example}", inputs.rows_to_read(feed)),
+        format!("more than {limit} of {rows} rows{example}"),
         "mend the feed or its mapping (columns, time_unit, datum); raise rejected_share_max only if the loss is understood",
     ))
 }

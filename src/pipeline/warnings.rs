@@ -21,6 +21,12 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
             warnings.push(format!("{label} has no ping inside the lookback"));
         }
     }
+    for (label, _) in &inputs.place_inputs {
+        let rejected = inputs.rejections.iter().filter(|r| r.feed == *label).count();
+        if rejected > 0 {
+            warnings.push(format!("{rejected} rows of {label} were rejected: see rejections.parquet"));
+        }
+    }
     let without = |wanted: &dyn Fn(&CaseRow) -> bool| -> Vec<&str> {
         answer.cases.iter().filter(|c| wanted(c)).map(|c| c.case.case_id.as_str()).collect()
     };
@@ -65,7 +71,10 @@ fn likely_cause(config: &Config, inputs: &Inputs, answer: &Answer) -> String {
         return "the cases table has no usable row".into();
     }
     if counts.rows_kept == 0 {
-        return "the feeds have no rows".into();
+        return match counts.rows_rejected {
+            0 => "the feeds have no rows".into(),
+            rejected => format!("all {rejected} rows were rejected: see rejections.parquet"),
+        };
     }
     if answer.cases.iter().all(|c| !c.has_pings) {
         return "no case's person occurs in the feeds; is person_id written alike (prefix, leading zeros, the same pseudonyms)?".into();
