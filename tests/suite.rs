@@ -5,6 +5,7 @@ mod bytes;
 mod cli;
 mod errors;
 mod faults;
+mod inputs;
 mod oracle;
 mod properties;
 mod real_data;

@@ -1,0 +1,240 @@
+//! Files as they come: other types, other layouts, other people's tools. Each case was once wrong.
+
+use crate::support::{Sandbox, i64s, read, text, text_array, time_array};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, NullArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use std::sync::Arc;
+
+/// 2022-03-21T12:00:00Z.
+const NOON: i64 = 1_647_864_000_000;
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 24 * 60 * MINUTE;
+
+const CASES: &str = "case_id,person_id,infectious_from,report_id,authority\nc1,ada,2022-03-20,r1,district\n";
+
+fn job(feed: &str, rest: &str) -> String {
+    format!(
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00Z\"\ntime_zone = \"UTC\"\n[[feeds]]\n{feed}\n\
+         [cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\n{rest}\n"
+    )
+}
+
+fn sandbox(feed: &str, rest: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("job.toml", &job(feed, rest));
+    sandbox.write("cases.csv", CASES);
+    sandbox
+}
+
+const GPS: &str = "source = \"gps\"\npath = \"p\"\ndatum = \"wgs84\"";
+
+fn run(sandbox: &Sandbox) -> crate::support::Run {
+    sandbox.copresence(&[
+        "run",
+        "job.toml",
+        "--out",
+        "out",
+        "--force",
+        "--encounters",
+        "all",
+        "--progress",
+        "none",
+    ])
+}
+
+fn gps(times: &[i64]) -> Vec<(&'static str, ArrayRef)> {
+    let persons: Vec<&str> = (0..times.len()).map(|n| if n % 2 == 0 { "ada" } else { "bo" }).collect();
+    vec![
+        ("person_id", text_array(persons)),
+        ("time", time_array(times.to_vec())),
+        ("lat", Arc::new(Float64Array::from(vec![34.75; times.len()]))),
+        ("lon", Arc::new(Float64Array::from(vec![113.68; times.len()]))),
+    ]
+}
+
+fn replaced(
+    columns: Vec<(&'static str, ArrayRef)>,
+    name: &str,
+    column: ArrayRef,
+) -> Vec<(&'static str, ArrayRef)> {
+    columns.into_iter().map(|(n, c)| (n, if n == name { column.clone() } else { c })).collect()
+}
+
+/// The direct seconds of the one exposure there is.
+fn direct_s(sandbox: &Sandbox) -> Vec<i64> {
+    run(sandbox).succeeds();
+    i64s(&read(sandbox.path("out/exposures.parquet")), "direct_s")
+}
+
+#[test]
+fn a_hive_null_is_no_venue_and_hive_spells_out_signs() {
+    let sandbox = sandbox("source = \"venue\"\npath = \"p\"", "");
+    let scans = || vec![("person_id", text_array(["ada", "bo"])), ("time", time_array(vec![NOON, NOON]))];
+    sandbox.write_parquet("p/venue_id=caf%C3%A9%20a%2Fb/x.parquet", scans());
+    assert_eq!(direct_s(&sandbox), [1_800]);
+    assert_eq!(text(&read(sandbox.path("out/encounters.parquet")), "place"), ["café a/b"]);
+    sandbox.write_parquet("p/venue_id=__HIVE_DEFAULT_PARTITION__/x.parquet", scans());
+    run(&sandbox).fails_with(1).stderr_has("venue_id_missing");
+}
+
+#[test]
+fn persons_are_never_named_by_files_or_headers() {
+    let folders = sandbox(GPS, "");
+    folders.write_parquet("p/person_id=secret/x.parquet", gps(&[NOON, NOON]).split_off(1));
+    let said = run(&folders).fails_with(1).stderr_has("a person_id in a column of the files");
+    assert!(!said.stderr.contains("secret"), "{}", said.stderr);
+    let headless = sandbox(GPS, "");
+    headless.write_parquet("p/x.parquet", gps(&[NOON, NOON]));
+    headless.write("cases.csv", "c1,secret,2022-03-20,r1,district\n");
+    let said = run(&headless).fails_with(1).stderr_has("a header that names the columns");
+    assert!(!said.stderr.contains("secret"), "{}", said.stderr);
+}
+
+/// What a run makes of 2 bad rows in 50 of the lookback does not hang on how files are cut.
+#[test]
+fn the_share_of_rejected_rows_is_of_the_lookback() {
+    let times: Vec<i64> =
+        (0..200).map(|n| if n < 150 { NOON - 40 * DAY } else { NOON } + n * MINUTE).collect();
+    let lats: Vec<f64> = (0..200).map(|n| if n < 198 { 34.75 } else { 999.0 }).collect();
+    for row_group_rows in [200, 150] {
+        let sandbox = sandbox(GPS, "");
+        let columns = replaced(gps(&times), "lat", Arc::new(Float64Array::from(lats.clone())));
+        let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        std::fs::create_dir(sandbox.path("p")).expect("a folder");
+        let properties =
+            WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
+        let file = std::fs::File::create(sandbox.path("p/x.parquet")).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
+        writer.write(&batch).expect("rows");
+        writer.close().expect("a footer");
+        run(&sandbox).fails_with(1).stderr_has("more than 0 of 50 rows");
+    }
+}
+
+#[test]
+fn integers_of_several_widths_are_one_type_in_any_order() {
+    let signed: ArrayRef = Arc::new(Int64Array::from(vec![7, 8]));
+    let unsigned: ArrayRef = Arc::new(UInt32Array::from(vec![7, 8]));
+    let mut kinds = Vec::new();
+    for (a, b) in [(&signed, &unsigned), (&unsigned, &signed)] {
+        let sandbox = sandbox(GPS, "");
+        sandbox.write("cases.csv", &CASES.replace("ada", "7"));
+        sandbox.write_parquet("p/a.parquet", replaced(gps(&[NOON, NOON]), "person_id", a.clone()));
+        sandbox.write_parquet(
+            "p/b.parquet",
+            replaced(gps(&[NOON + MINUTE, NOON + MINUTE]), "person_id", b.clone()),
+        );
+        assert_eq!(direct_s(&sandbox), [960]);
+        kinds.push(read(sandbox.path("out/exposures.parquet")).schema().field(0).data_type().clone());
+    }
+    assert_eq!(kinds, [DataType::Int64, DataType::Int64]);
+}
+
+#[test]
+fn unsigned_seconds_reach_beyond_2038() {
+    let sandbox = sandbox(&format!("{GPS}\ntime_unit = \"s\""), "");
+    let later = sandbox.path("job.toml");
+    let text = std::fs::read_to_string(&later).expect("the job").replace("2022-03-22T", "2040-03-22T");
+    sandbox.write("job.toml", &text);
+    sandbox.write("cases.csv", &CASES.replace("2022-03-20", "2040-03-20"));
+    let noon_2040: u32 = 2_215_944_000;
+    let times = Arc::new(UInt32Array::from(vec![noon_2040, noon_2040]));
+    sandbox.write_parquet("p/x.parquet", replaced(gps(&[NOON, NOON]), "time", times));
+    assert_eq!(direct_s(&sandbox), [900]);
+}
+
+/// Writes columns that may hold nulls, and may share a name.
+fn write_nullable(sandbox: &Sandbox, name: &str, columns: Vec<(&str, ArrayRef)>) {
+    let fields: Vec<Field> =
+        columns.iter().map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let columns = columns.into_iter().map(|(_, c)| c).collect();
+    let batch = RecordBatch::try_new(schema.clone(), columns).expect("columns of one length");
+    let path = sandbox.path(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+    let mut writer =
+        ArrowWriter::try_new(std::fs::File::create(path).expect("a file"), schema, None).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.close().expect("a footer");
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused() {
+    let sandbox = sandbox(GPS, "");
+    let mut columns = gps(&[NOON, NOON]);
+    columns.push(("lat", Arc::new(Float64Array::from(vec![1.0, 1.0]))));
+    write_nullable(&sandbox, "p/x.parquet", columns);
+    run(&sandbox).fails_with(1).stderr_has("one column of this name");
+}
+
+/// What pandas writes of a column that is all None, and of a night without rows.
+#[test]
+fn columns_of_nulls_are_missing_values() {
+    let sandbox = sandbox(GPS, "");
+    let mut columns = gps(&[NOON, NOON]);
+    columns.push(("accuracy_m", Arc::new(NullArray::new(2))));
+    write_nullable(&sandbox, "p/a.parquet", columns);
+    let empty: Vec<(&str, ArrayRef)> = ["person_id", "time", "lat", "lon"]
+        .into_iter()
+        .map(|name| (name, Arc::new(NullArray::new(0)) as ArrayRef))
+        .collect();
+    write_nullable(&sandbox, "p/b.parquet", empty);
+    assert_eq!(direct_s(&sandbox), [900]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_round_are_walked_once() {
+    for path in ["p", "p/**/*.parquet", "p*"] {
+        let sandbox = sandbox(&GPS.replace("\"p\"", &format!("\"{path}\"")), "");
+        sandbox.write_parquet("p/x.parquet", gps(&[NOON, NOON]));
+        sandbox.write_parquet("p/.hidden.parquet", gps(&[NOON, NOON]).split_off(1));
+        std::os::unix::fs::symlink(".", sandbox.path("p/round")).expect("a link");
+        std::os::unix::fs::symlink("x.parquet", sandbox.path("p/same.parquet")).expect("a link");
+        run(&sandbox).succeeds().stdout_has("rows       2 read");
+    }
+}
+
+#[test]
+fn a_lag_of_ages_ends_with_the_lookback() {
+    let sandbox = sandbox(GPS, "[rule.encounter]\nlag_s_max = 1e11");
+    sandbox.write_parquet("p/x.parquet", gps(&[NOON, NOON + 4 * 60 * MINUTE]));
+    run(&sandbox).succeeds();
+    assert_eq!(i64s(&read(sandbox.path("out/exposures.parquet")), "indirect_s"), [900]);
+}
+
+/// A leg against scans of a venue on two floors: which scan comes first in the file is nothing.
+#[test]
+fn a_leg_past_scans_is_the_same_for_any_order_of_rows() {
+    let mut digests = Vec::new();
+    for order in [[0usize, 1, 2, 3, 4], [4, 0, 1, 2, 3], [2, 4, 0, 3, 1]] {
+        let sandbox = sandbox(
+            &format!(
+                "{}\nmotion = \"linear\"\n[[feeds]]\nsource = \"venue\"\npath = \"v\"\nvenues = {{ path = \"venues.csv\", datum = \"wgs84\" }}",
+                GPS
+            ),
+            "[rule.encounter]\ndistance_m_max = 20000\ncross_source = true",
+        );
+        let leg: Vec<(&str, ArrayRef)> = vec![
+            ("person_id", text_array(["ada", "ada"])),
+            ("time", time_array(vec![NOON, NOON + 800_000])),
+            ("lat", Arc::new(Float64Array::from(vec![60.0, 60.5]))),
+            ("lon", Arc::new(Float64Array::from(vec![10.0, 10.9]))),
+        ];
+        sandbox.write_parquet("p/x.parquet", leg);
+        sandbox.write("venues.csv", "venue_id,lat,lon\nv,60.2,10.4\n");
+        let scans = [(0, "1"), (300_000, "1"), (600_000, "1"), (900_000, "1"), (300_000, "2")];
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("person_id", text_array(["bo"; 5])),
+            ("time", time_array(order.map(|n| NOON + scans[n].0))),
+            ("venue_id", text_array(["v"; 5])),
+            ("floor", text_array(order.map(|n| scans[n].1))),
+        ];
+        sandbox.write_parquet("v/x.parquet", columns);
+        run(&sandbox).succeeds();
+        digests.push(std::fs::read(sandbox.path("out/encounters.parquet")).expect("encounters"));
+    }
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+}
