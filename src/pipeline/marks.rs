@@ -43,7 +43,11 @@ impl Marks {
         let last = if ping.until == NO_UNTIL { ping.time + rule.hold_ms } else { ping.time };
         for slot in self.slot(rule.source, ping.time)..=self.slot(rule.source, last) {
             let bit = self.bit(spread, rule.source, slot);
-            self.bits[(bit >> 6) as usize].fetch_or(1 << (bit & 63), Ordering::Relaxed);
+            let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
+            // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
+            if word.load(Ordering::Relaxed) & mask == 0 {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
         }
     }
 
