@@ -104,23 +104,25 @@ fn pace(rows: u64, total: u64, elapsed: Duration) -> (f64, f64) {
 
 fn show_bar(watch: &Watch, done: &AtomicBool) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template(
-        "{prefix:>8} {wide_bar} {human_pos} of {human_len} rows, {per_sec}, {eta} to go",
-    );
+    let style = ProgressStyle::with_template("{prefix:>8} {wide_bar} {human_pos} of {human_len} rows, {msg}");
     // The template is a constant; without it the bar still shows.
     if let Ok(style) = style {
         bar.set_style(style);
     }
     let mut shown = None;
+    let mut stage_start = Instant::now();
     while !done.load(Ordering::Relaxed) {
         let (stage, rows, total) = watch.now();
         if shown != Some(stage) {
             shown = Some(stage);
+            stage_start = Instant::now();
             bar.reset();
             bar.set_prefix(stage.name());
         }
         bar.set_length(total);
         bar.set_position(rows);
+        let (rate, remaining_s) = pace(rows, total, stage_start.elapsed());
+        bar.set_message(format!("{} rows/s, {remaining_s:.0} s to go", thousands(rate as u64)));
         std::thread::park_timeout(TICK);
     }
     bar.finish_and_clear();

@@ -12,8 +12,26 @@ use clap::{Args, ValueEnum};
 use std::sync::Arc;
 use std::time::Instant;
 
+const EXAMPLE: &str = r#"A job file, the least of one:
+
+  [job]
+  purpose = "notification, outbreak 2022-03"
+  as_of = "2022-03-22T00:00:00+08:00"    # look back from here
+  time_zone = "Asia/Shanghai"
+  [[feeds]]
+  source = "gps"                         # gps, tower or venue
+  path = "pings/**/*.parquet"            # person_id, time, lat, lon, accuracy_m?
+  datum = "wgs84"                        # wgs84, gcj02 or bd09
+  [cases]
+  path = "cases.csv"                     # case_id, person_id, report_id, authority, onset_at? ...
+  [rule]
+  preset = "cdc-15min"
+
+README.md has every key; `copresence check JOB` tells what a job would read."#;
+
 /// Run a job: read pings and cases, write candidates with their evidence.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLE)]
 pub struct Run {
     #[command(flatten)]
     pub(super) job: JobArgs,

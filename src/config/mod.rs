@@ -220,7 +220,7 @@ impl Config {
             .unwrap_or(Scope::Candidates);
         job.refuse("area", None)?;
         job.refuse("store", None)?;
-        job.finish()?;
+        job.check()?;
 
         let feeds = feeds(root)?;
         let cases = cases(root)?;
@@ -420,7 +420,7 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
             format!("write it inside {table} = {{ ... }}"),
         ));
     }
-    section.finish()?;
+    section.check()?;
     Ok(FeedConfig { label, path, datum, columns, time_unit, places, stay })
 }
 
@@ -448,7 +448,7 @@ fn places(section: &Section<'_>, key: &'static str, names: &[&'static str]) -> R
     }
     let columns = columns(&table.section("columns")?, names)?;
     let label = table.path().to_string();
-    table.finish()?;
+    table.check()?;
     Ok(Some(TableConfig { label, path, datum, columns }))
 }
 
@@ -473,7 +473,7 @@ fn cases(root: &Section<'_>) -> Result<CasesConfig> {
     let reject = section.choice("on_error", &[("stop", false), ("reject", true)])?.unwrap_or(false);
     section.refuse("signatures", None)?;
     section.refuse("require_signatures", Some(Value::Integer(0)))?;
-    section.finish()?;
+    section.check()?;
     Ok(CasesConfig { path, columns, reject })
 }
 

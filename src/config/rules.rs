@@ -111,7 +111,7 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
     for key in ["candidates_per_case_max", "population_share_max", "rows_share_min"] {
         safeguards.refuse(key, None)?;
     }
-    safeguards.finish()?;
+    safeguards.check()?;
     section.check()?;
     Ok(Rule {
         name: name.to_string(),

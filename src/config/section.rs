@@ -109,7 +109,10 @@ impl<'a> Section<'a> {
 
     /// The raw value of a key, which thereby is known.
     pub fn get(&self, key: &'static str) -> Option<&'a Value> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         self.table?.get(key)
     }
 
@@ -235,21 +238,9 @@ impl<'a> Section<'a> {
         &self.path
     }
 
-    /// Stops at a key that nobody asked for; the last thing done with a table.
-    pub fn finish(self) -> Result<()> {
-        self.check()
-    }
-
     /// Stops at a key that nobody asked for.
     pub fn check(&self) -> Result<()> {
-        let mut known = self.known.borrow_mut();
-        let mut seen = Vec::new();
-        known.retain(|key| {
-            !seen.contains(key) && {
-                seen.push(*key);
-                true
-            }
-        });
+        let known = self.known.borrow();
         for key in self.keys() {
             if !known.contains(&key.as_str()) && !self.refused.borrow().contains(&key.as_str()) {
                 let cure = match nearest(key, known.iter().copied()) {

@@ -1,8 +1,9 @@
 //! Everything a job reads, opened and checked before any long work.
 
 use super::cases::{self, Cases};
+use super::decode::Decoder;
 use super::files::Input;
-use super::pings::{self, Decoder, OpenFeed};
+use super::pings::{self, OpenFeed};
 use super::places::{self, Numbers};
 use crate::answer::Rejection;
 use crate::config::Config;

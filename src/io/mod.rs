@@ -2,6 +2,7 @@
 
 pub mod cases;
 mod columns;
+pub mod decode;
 pub mod files;
 pub mod inputs;
 pub mod machine;

@@ -99,7 +99,7 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Where a file goes for now.
+    /// Where a file goes until the folder is whole.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

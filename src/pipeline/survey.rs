@@ -4,8 +4,8 @@ use super::watch::{Stage, Watch};
 use crate::answer::{FeedSurvey, Rejection, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
+use crate::io::decode::{Decoded, Fault};
 use crate::io::inputs::{Inputs, Task};
-use crate::io::pings::Decoded;
 use crate::person::{PersonSet, Persons, PersonsSeen};
 use crate::time::{Millis, days_in, utc_text};
 use arrow::array::{BooleanArray, RecordBatch};
@@ -17,7 +17,7 @@ struct Part {
     feeds: Vec<FeedSurvey>,
     persons: PersonsSeen,
     case_pings: Vec<RecordBatch>,
-    faults: Vec<(Task, crate::io::pings::Fault)>,
+    faults: Vec<(Task, Fault)>,
 }
 
 impl Part {
@@ -95,7 +95,7 @@ pub fn survey(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Survey>
     Ok(Survey { feeds: part.feeds, days, persons: part.persons, case_pings, rejections })
 }
 
-fn rejection(inputs: &Inputs, task: Task, fault: crate::io::pings::Fault) -> Rejection {
+fn rejection(inputs: &Inputs, task: Task, fault: Fault) -> Rejection {
     let feed = &inputs.feeds[task.feed];
     Rejection {
         feed: feed.config.label.clone(),

@@ -1,0 +1,385 @@
+//! From row groups to batches of pings: read in batches, never whole; a bad row is data.
+
+use super::columns::{NoTime, Times, numbers, texts};
+use super::files::{guarded, unreadable};
+use super::pings::{Group, OpenFeed, Origin, PingFile};
+use super::places::{Numbers, position_of};
+use crate::datum::Datum;
+use crate::error::{Error, Problem, Result};
+use crate::person::{PersonKind, PersonSet, PersonType, Persons};
+use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
+use crate::rule::Source;
+use crate::time::Millis;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array,
+    UInt32Array,
+};
+use arrow::compute::filter;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::fs::File;
+use std::sync::Arc;
+
+/// A row that is left out as unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// The row, counted in the file.
+    pub row: u64,
+    /// Why.
+    pub reason: &'static str,
+    /// The column at fault.
+    pub column: &'static str,
+}
+
+/// What a batch of a file gives.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Rows read.
+    pub rows: u64,
+    /// Readable rows inside the lookback, as [`crate::ping::ping_schema`].
+    pub pings: RecordBatch,
+    /// Rows left out as unreadable.
+    pub faults: Vec<Fault>,
+    /// Readable rows before the lookback.
+    pub before: u64,
+    /// Readable rows from as_of on.
+    pub after: u64,
+    /// The earliest and the latest readable time, inside the lookback or not.
+    pub span: Option<(Millis, Millis)>,
+}
+
+/// How files become batches of pings.
+#[derive(Debug)]
+pub struct Decoder {
+    /// The type of person_id that the job gives back.
+    pub person: PersonType,
+    /// [`crate::ping::ping_schema`] of the job.
+    pub schema: SchemaRef,
+    /// Start of the lookback.
+    pub from: Millis,
+    /// End of the lookback.
+    pub to: Millis,
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Venues that cases visit, and all listed ones under `cross_source`.
+    pub venues: Numbers,
+    /// Floors.
+    pub floors: Numbers,
+}
+
+impl Decoder {
+    /// Whether a row group can hold a ping of the lookback.
+    pub fn wants(&self, group: &Group) -> bool {
+        let slack = group.slack_ms;
+        group.time_range.is_none_or(|(min, max)| max + slack >= self.from && min - slack < self.to)
+    }
+
+    /// Reads one row group in batches. Venues that these persons visit are given numbers, others keep
+    /// the one they have.
+    pub fn read(
+        &self,
+        feed: &OpenFeed,
+        file: &PingFile,
+        group: usize,
+        visitors: Option<&PersonSet>,
+        each: &mut dyn FnMut(Decoded) -> Result<()>,
+    ) -> Result<()> {
+        let broken = |why: String| {
+            Error::Input(Problem::new(
+                format!("{}, row group {group}", file.input.name),
+                "columns that can be decoded",
+                why,
+                "write the file again, or leave it out of the feed",
+            ))
+        };
+        let source = File::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
+        let mask = ProjectionMask::roots(file.metadata.parquet_schema(), file.roots());
+        let opened = guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(source, file.metadata.clone())
+                .with_projection(mask)
+                .with_row_groups(vec![group])
+                .with_batch_size(self.batch_rows)
+                .build()
+        });
+        let mut reader = match opened {
+            Ok(Ok(reader)) => reader,
+            Ok(Err(e)) => return Err(broken(e.to_string())),
+            Err(_) => return Err(broken("bytes that are no column".into())),
+        };
+        let mut first_row = file.groups[group].first_row;
+        loop {
+            let batch = match guarded(|| reader.next()) {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(batch))) => batch,
+                Ok(Some(Err(e))) => return Err(broken(e.to_string())),
+                Err(_) => return Err(broken("bytes that are no column".into())),
+            };
+            let decoded =
+                self.decode(feed, file, &batch, first_row, visitors).map_err(|e| broken(e.to_string()))?;
+            first_row += batch.num_rows() as u64;
+            each(decoded)?;
+        }
+    }
+
+    fn decode(
+        &self,
+        feed: &OpenFeed,
+        file: &PingFile,
+        batch: &RecordBatch,
+        first_row: u64,
+        visitors: Option<&PersonSet>,
+    ) -> std::result::Result<Decoded, ArrowError> {
+        let rows = batch.num_rows();
+        let raw = Raw::new(self, feed, file, batch)?;
+        let mut out = Columns::with_capacity(rows);
+        let mut keep = Vec::with_capacity(rows);
+        let (mut faults, mut before, mut after, mut span) = (Vec::new(), 0, 0, None);
+        for row in 0..rows {
+            let mut kept = false;
+            // What lies outside the lookback does not exist, so it cannot be wrong either.
+            match raw.times.at(row).map_err(|why| (time_reason(why), "time")) {
+                Ok(time) if time < self.from => before += 1,
+                Ok(time) if time >= self.to => after += 1,
+                time => match time.and_then(|time| raw.row(self, feed, row, time, visitors)) {
+                    Ok(ping) => {
+                        out.push(&ping);
+                        kept = true;
+                    }
+                    Err((reason, column)) => {
+                        faults.push(Fault { row: first_row + row as u64, reason, column })
+                    }
+                },
+            }
+            if let Ok(time) = raw.times.at(row) {
+                span = Some(
+                    span.map_or((time, time), |(min, max): (Millis, Millis)| (min.min(time), max.max(time))),
+                );
+            }
+            keep.push(kept);
+        }
+        let persons = if out.times.len() == rows {
+            raw.person_column
+        } else {
+            filter(&raw.person_column, &BooleanArray::from(keep))?
+        };
+        let pings = out.finish(persons, feed.number, &self.schema)?;
+        Ok(Decoded { rows: rows as u64, pings, faults, before, after, span })
+    }
+}
+
+/// The columns of a file's batch, as values.
+struct Raw {
+    person_column: ArrayRef,
+    person_as_read: ArrayRef,
+    persons: Persons,
+    times: Times,
+    lats: Option<Float64Array>,
+    lons: Option<Float64Array>,
+    accuracies_m: Option<Float64Array>,
+    ids: Option<StringArray>,
+    untils: Option<Times>,
+    floors: Option<StringArray>,
+    datum: Datum,
+    source: Source,
+}
+
+/// One readable row.
+struct Row {
+    time: Millis,
+    until: Millis,
+    lat: f64,
+    lon: f64,
+    accuracy_m: f64,
+    place: u32,
+    floor: u32,
+}
+
+type Why = (&'static str, &'static str);
+
+impl Raw {
+    fn new(
+        decoder: &Decoder,
+        feed: &OpenFeed,
+        file: &PingFile,
+        batch: &RecordBatch,
+    ) -> std::result::Result<Self, ArrowError> {
+        let schema = file.metadata.schema();
+        let column = |name: &str| -> Option<ArrayRef> {
+            let (_, origin) = file.columns.iter().find(|(column, _)| *column == name)?;
+            match origin {
+                Origin::Column(at) => batch.column_by_name(schema.field(*at).name()).cloned(),
+                Origin::Folder(value) => {
+                    let rows = std::iter::repeat_n(value.as_deref(), batch.num_rows());
+                    Some(Arc::new(rows.collect::<StringArray>()))
+                }
+            }
+        };
+        let needed = |name: &str| {
+            column(name).ok_or_else(|| ArrowError::SchemaError(format!("no column {name} in the row group")))
+        };
+        let instants = |name: &str| match (column(name), file.clock(name)) {
+            (Some(values), Some(clock)) => Times::new(&values, clock).map(Some),
+            _ => Ok(None),
+        };
+        let person_as_read = needed("person_id")?;
+        let person_column = decoder.person.adopt(&person_as_read)?;
+        let source = feed.config.stay.source;
+        let id_name = if source == Source::Tower { "tower_id" } else { "venue_id" };
+        Ok(Raw {
+            persons: Persons::of(&person_column),
+            person_column,
+            person_as_read,
+            times: instants("time")?
+                .ok_or_else(|| ArrowError::SchemaError("no column time in the row group".into()))?,
+            lats: column("lat").as_ref().map(numbers).transpose()?,
+            lons: column("lon").as_ref().map(numbers).transpose()?,
+            accuracies_m: column("accuracy_m").as_ref().map(numbers).transpose()?,
+            ids: column(id_name).as_ref().map(texts).transpose()?,
+            untils: instants("until")?,
+            floors: column("floor").as_ref().map(texts).transpose()?,
+            datum: feed.config.datum.unwrap_or(Datum::Wgs84),
+            source,
+        })
+    }
+
+    #[inline]
+    fn row(
+        &self,
+        decoder: &Decoder,
+        feed: &OpenFeed,
+        row: usize,
+        time: Millis,
+        visitors: Option<&PersonSet>,
+    ) -> std::result::Result<Row, Why> {
+        if self.person_column.is_null(row) {
+            let beyond = decoder.person.kind() == PersonKind::Integer && !self.person_as_read.is_null(row);
+            return Err((if beyond { "person_id_out_of_range" } else { "person_id_missing" }, "person_id"));
+        }
+        let mut ping = Row {
+            time,
+            until: NO_UNTIL,
+            lat: f64::NAN,
+            lon: f64::NAN,
+            accuracy_m: feed.config.stay.accuracy_m,
+            place: NO_PLACE,
+            floor: NO_FLOOR,
+        };
+        match self.source {
+            Source::Gps => {
+                (ping.lat, ping.lon) =
+                    position_of(number(&self.lats, row), number(&self.lons, row), self.datum)?;
+                if let Some(accuracy_m) = number(&self.accuracies_m, row).filter(|a| !a.is_nan()) {
+                    // A negative accuracy is how some phones say that the position is no good.
+                    if !(0.0..f64::INFINITY).contains(&accuracy_m) {
+                        return Err(("accuracy_m_out_of_range", "accuracy_m"));
+                    }
+                    ping.accuracy_m = accuracy_m + 0.0;
+                }
+            }
+            Source::Tower => {
+                let id = text(&self.ids, row).ok_or(("tower_id_missing", "tower_id"))?;
+                let standing = feed.places.get(id).ok_or(("tower_unknown", "tower_id"))?;
+                (ping.place, ping.lat, ping.lon) = (standing.number, standing.lat, standing.lon);
+            }
+            Source::Venue => {
+                let id = text(&self.ids, row).ok_or(("venue_id_missing", "venue_id"))?;
+                ping.until = match self.untils.as_ref().map_or(Err(NoTime::Missing), |u| u.at(row)) {
+                    Ok(until) if until < time => return Err(("until_before_time", "until")),
+                    Ok(until) => until,
+                    Err(NoTime::Missing) => NO_UNTIL,
+                    Err(why) => return Err((time_reason(why), "until")),
+                };
+                let visits = visitors.is_some_and(|v| v.contains(&self.persons.at(row)));
+                ping.place = if visits {
+                    decoder.venues.number(id)
+                } else {
+                    decoder.venues.find(id).unwrap_or(NO_PLACE)
+                };
+                if let Some(standing) = feed.places.get(id) {
+                    (ping.lat, ping.lon) = (standing.lat, standing.lon);
+                }
+                // Number 0 is kept for "unknown floor".
+                ping.floor = text(&self.floors, row).map_or(NO_FLOOR, |f| decoder.floors.number(f) + 1);
+            }
+        }
+        Ok(ping)
+    }
+}
+
+fn time_reason(why: NoTime) -> &'static str {
+    match why {
+        NoTime::Missing => "time_missing",
+        NoTime::Unreadable => "time_unreadable",
+        NoTime::NotInZone => "time_not_in_zone",
+    }
+}
+
+#[inline]
+fn number(column: &Option<Float64Array>, row: usize) -> Option<f64> {
+    column.as_ref().and_then(|c| (!c.is_null(row)).then(|| c.value(row)))
+}
+
+#[inline]
+fn text(column: &Option<StringArray>, row: usize) -> Option<&str> {
+    column.as_ref().and_then(|c| (!c.is_null(row)).then(|| c.value(row))).filter(|t| !t.is_empty())
+}
+
+#[derive(Default)]
+struct Columns {
+    times: Vec<Millis>,
+    untils: Vec<Millis>,
+    lats: Vec<f64>,
+    lons: Vec<f64>,
+    accuracies_m: Vec<f64>,
+    places: Vec<u32>,
+    floors: Vec<u32>,
+}
+
+impl Columns {
+    fn with_capacity(rows: usize) -> Self {
+        Columns {
+            times: Vec::with_capacity(rows),
+            lats: Vec::with_capacity(rows),
+            lons: Vec::with_capacity(rows),
+            accuracies_m: Vec::with_capacity(rows),
+            ..Columns::default()
+        }
+    }
+
+    fn push(&mut self, ping: &Row) {
+        self.times.push(ping.time);
+        self.untils.push(ping.until);
+        self.lats.push(ping.lat);
+        self.lons.push(ping.lon);
+        self.accuracies_m.push(ping.accuracy_m);
+        self.places.push(ping.place);
+        self.floors.push(ping.floor);
+    }
+
+    fn finish(
+        self,
+        persons: ArrayRef,
+        feed: u16,
+        schema: &SchemaRef,
+    ) -> std::result::Result<RecordBatch, ArrowError> {
+        let rows = self.times.len();
+        let mut columns: Vec<ArrayRef> = vec![
+            persons,
+            Arc::new(Int64Array::from(self.times)),
+            Arc::new(UInt16Array::from(vec![feed; rows])),
+            Arc::new(Float64Array::from(self.lats)),
+            Arc::new(Float64Array::from(self.lons)),
+            Arc::new(Float64Array::from(self.accuracies_m)),
+        ];
+        if schema.column_with_name("place").is_some() {
+            columns.push(Arc::new(UInt32Array::from(self.places)));
+        }
+        if schema.column_with_name("until").is_some() {
+            columns.push(Arc::new(Int64Array::from(self.untils)));
+            columns.push(Arc::new(UInt32Array::from(self.floors)));
+        }
+        RecordBatch::try_new(schema.clone(), columns)
+    }
+}
