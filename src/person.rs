@@ -300,14 +300,57 @@ impl PersonsSeen {
         }
     }
 
-    /// The estimate; linear counting while registers are empty.
+    /// The estimate, without bias over the whole range: Ertl, "New cardinality estimation algorithms for
+    /// HyperLogLog sketches" (2017), algorithm 6.
     pub fn estimate(&self) -> u64 {
         let m = self.registers.len() as f64;
-        let empty = self.registers.iter().filter(|r| **r == 0).count() as f64;
-        let raw = 0.7213 / (1.0 + 1.079 / m) * m * m
-            / self.registers.iter().map(|r| 2f64.powi(-i32::from(*r))).sum::<f64>();
-        let estimate = if raw <= 2.5 * m && empty > 0.0 { m * (m / empty).ln() } else { raw };
-        estimate.round() as u64
+        let mut counts = [0.0; RANKS + 2];
+        for rank in &self.registers {
+            counts[usize::from(*rank)] += 1.0;
+        }
+        let mut z = m * tau(1.0 - counts[RANKS + 1] / m);
+        for count in counts[1..=RANKS].iter().rev() {
+            z = 0.5 * (z + count);
+        }
+        z += m * sigma(counts[0] / m);
+        (m * m / (2.0 * std::f64::consts::LN_2 * z)).round() as u64
+    }
+}
+
+/// Ranks below the largest, which a register can hold.
+const RANKS: usize = 64 - REGISTER_BITS as usize;
+
+/// x + the sum of x^(2^k) 2^(k-1), for the share of empty registers; infinite when all are empty.
+fn sigma(mut x: f64) -> f64 {
+    if x == 1.0 {
+        return f64::INFINITY;
+    }
+    let (mut y, mut z) = (1.0, x);
+    loop {
+        x *= x;
+        let before = z;
+        z += x * y;
+        y += y;
+        if z == before {
+            return z;
+        }
+    }
+}
+
+/// (1 - x - the sum of (1 - x^(2^-k))^2 2^-k) / 3, for the share of full registers.
+fn tau(mut x: f64) -> f64 {
+    if x == 0.0 || x == 1.0 {
+        return 0.0;
+    }
+    let (mut y, mut z) = (1.0, 1.0 - x);
+    loop {
+        x = x.sqrt();
+        let before = z;
+        y *= 0.5;
+        z -= (1.0 - x) * (1.0 - x) * y;
+        if z == before {
+            return z / 3.0;
+        }
     }
 }
 
@@ -339,10 +382,12 @@ mod tests {
 
     #[test]
     fn persons_seen_is_near() {
-        let mut seen = PersonsSeen::default();
-        for v in 0..100_000u64 {
-            seen.see(PersonRef::Integer(v).spread());
+        // Four standard errors of 0.8%, over the range in which the plain estimator is biased.
+        for persons in [0u64, 1, 92, 5_000, 20_000, 50_000, 100_000, 1_000_000] {
+            let mut seen = PersonsSeen::default();
+            (0..persons).for_each(|v| seen.see(PersonRef::Integer(v).spread()));
+            let wrong = seen.estimate().abs_diff(persons);
+            assert!(wrong as f64 <= 0.032 * persons as f64, "{persons}: {}", seen.estimate());
         }
-        assert!((97_000..103_000).contains(&seen.estimate()), "{}", seen.estimate());
     }
 }

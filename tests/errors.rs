@@ -295,6 +295,11 @@ fn output() {
     let web = good();
     web.write("web/manifest.json", "{\"name\": \"a web page\"}");
     web.copresence(&["run", "job.toml", "--out", "web", "--force"]).fails_with(1);
+    // An empty folder holds nothing to lose.
+    let empty = good();
+    std::fs::create_dir(empty.path("out")).expect("a folder");
+    empty.copresence(&["run", "job.toml", "--out", "out"]).fails_with(1);
+    empty.copresence(&["run", "job.toml", "--out", "out", "--force"]).succeeds();
     let precious = good();
     precious.write("out/precious.txt", "keep me");
     fails("output_is_something_else", 1, &precious);

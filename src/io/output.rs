@@ -46,6 +46,9 @@ fn refuse_existing(target: &Path, force: bool) -> Result<()> {
     let ours = is_output(target);
     let (expected, cure) = match (force, ours) {
         (true, true) => return Ok(()),
+        (true, false) if fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) => {
+            return Ok(());
+        }
         (true, false) => {
             ("an earlier output to replace", "remove it yourself if nobody needs it, or give another --out")
         }
