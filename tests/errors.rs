@@ -285,7 +285,8 @@ fn output() {
     fails("output_exists", 1, &sandbox);
     // What a killed run left is swept away by the next one.
     sandbox.write(".out.partial-7-0/candidates.parquet", "half");
-    sandbox.write(".out.partial-7-0/.lock", "");
+    sandbox.write(".out.partial-7-0.lock", "");
+    sandbox.write(".out.partial-8-0-replaced/candidates.parquet", "old");
     sandbox.copresence(&["run", "job.toml", "--out", "out", "--force"]).succeeds();
     assert!(!listing(&sandbox).iter().any(|name| name.contains("partial") || name.contains("replaced")));
 

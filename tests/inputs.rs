@@ -197,6 +197,22 @@ fn links_that_lead_round_are_walked_once() {
     }
 }
 
+/// A glob enters what it names, and stumbles over nothing else.
+#[cfg(unix)]
+#[test]
+fn globs_name_links_and_folders() {
+    for path in
+        ["pings/lat*/x.parquet", "pings/lat*/", "pings/20??/*.parquet", "*/2022/x.parquet", "**/x.parquet"]
+    {
+        let sandbox = sandbox(&GPS.replace("\"p\"", &format!("\"{path}\"")), "");
+        sandbox.write_parquet("pings/2022/x.parquet", gps(&[NOON, NOON]));
+        std::os::unix::fs::symlink("2022", sandbox.path("pings/latest")).expect("a link");
+        std::os::unix::fs::symlink("nowhere", sandbox.path("pings/current.tmp")).expect("a link");
+        std::os::unix::fs::symlink("nowhere", sandbox.path("log")).expect("a link");
+        run(&sandbox).succeeds().stdout_has("rows       2 read");
+    }
+}
+
 #[test]
 fn a_lag_of_ages_ends_with_the_lookback() {
     let sandbox = sandbox(GPS, "[rule.encounter]\nlag_s_max = 1e11");

@@ -21,8 +21,12 @@ const SLOTS_MAX: i64 = 65_536;
 const ROW_M_MIN: f64 = 50.0;
 /// A stay that would fill more boxes than this marks its whole time slots instead.
 const BOXES_MAX: u64 = 4_096;
-/// Bits for each entry: one test in sixteen of an unvisited place says yes.
-const BITS_PER_ENTRY: u64 = 16;
+/// Bits for each entry: a test of an unvisited place and slot says yes once in so many times. Many, as
+/// long as the bitmap stays near the cores.
+const BITS_PER_ENTRY: u64 = 128;
+const BITS_NEAR: u64 = 1 << 25;
+/// Bits for each entry, however many entries there are.
+const BITS_PER_ENTRY_MIN: u64 = 16;
 const BITS_MIN: u64 = 1 << 12;
 const BITS_MAX: u64 = 1 << 32;
 
@@ -60,7 +64,7 @@ impl Sieve {
             stays.iter().map(end_of).max().unwrap_or(0) - stays.iter().map(|s| s.start).min().unwrap_or(0);
         let slot_ms = slot_ms.max(span_ms / SLOTS_MAX);
         let row_m = match rule.place {
-            PlaceRule::Grid { square_m } => square_m / 2.0,
+            PlaceRule::Grid { square_m } => square_m / 4.0,
             PlaceRule::Cell { resolution } => cell_radius_m(resolution),
             PlaceRule::Distance { distance_m_max } => distance_m_max,
         }
@@ -95,7 +99,8 @@ impl Sieve {
             sieve.mark_slots(stay, rule);
             sieve.entries(stay, rule, &mut |_| entries += 1);
         }
-        let size = (entries * BITS_PER_ENTRY).clamp(BITS_MIN, BITS_MAX).next_power_of_two();
+        let size = (entries * BITS_PER_ENTRY).min(BITS_NEAR).max(entries * BITS_PER_ENTRY_MIN);
+        let size = size.clamp(BITS_MIN, BITS_MAX).next_power_of_two();
         let mut bits = vec![0u64; (size / 64) as usize];
         for stay in stays {
             sieve.entries(stay, rule, &mut |entry| {

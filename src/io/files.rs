@@ -53,8 +53,9 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
             ));
         }
     } else if path.contains(['*', '?', '[']) {
-        paths = matching(base, path)
-            .map_err(|e| problem("a glob over folders that can be read", e, "mend the pattern".into()))?;
+        paths = matching(base, path).map_err(|e| {
+            problem("a glob whose folders can be read", e, "mend the pattern, or what it leads to".into())
+        })?;
         if paths.is_empty() {
             return Err(problem(
                 "a glob that matches at least one file",
@@ -65,7 +66,10 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
     } else {
         return Err(problem("a file, a folder or a glob", "nothing there".into(), missing_cure(base, &full)));
     }
+    // A file that two links lead to is read once, under the first of its names.
     paths.sort();
+    let mut seen = hashbrown::HashSet::new();
+    paths.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
     paths.into_iter().map(|path| input(base, path)).collect()
 }
 
@@ -94,22 +98,22 @@ fn is_parquet(path: &Path) -> bool {
     ending.is_some_and(|e| PARQUET_ENDINGS.contains(&e.as_str()))
 }
 
-/// The files below a folder, once each, whatever links lead to them; hidden names do not count.
-fn files_below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
-    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(['.', '_']);
-    let (mut paths, mut seen) = (Vec::new(), hashbrown::HashSet::new());
-    let walk = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name();
+fn hidden(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(['.', '_'])
+}
+
+/// What lies below a folder: files, or folders with itself among them. Links are followed, but for those
+/// that lead back; hidden names do not count, and nor do links that lead nowhere, unless a wanted file's
+/// name is on them.
+fn walk(folder: &Path, folders: bool) -> std::result::Result<Vec<PathBuf>, String> {
+    let mut paths = Vec::new();
+    let walk = walkdir::WalkDir::new(folder).follow_links(true);
     for entry in walk.into_iter().filter_entry(|e| e.depth() == 0 || !hidden(e.file_name())) {
         match entry {
-            Ok(entry) if entry.file_type().is_file() => {
-                let path = entry.into_path();
-                if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-                    paths.push(path);
-                }
-            }
+            Ok(entry) if entry.file_type().is_dir() == folders => paths.push(entry.into_path()),
             Ok(_) => {}
-            // A link back to a folder on the way leads to nothing new.
             Err(e) if e.loop_ancestor().is_some() => {}
+            Err(e) if e.path().is_some_and(|p| p.is_symlink() && !p.exists() && !is_parquet(p)) => {}
             Err(e) => return Err(e.to_string()),
         }
     }
@@ -117,34 +121,51 @@ fn files_below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
 }
 
 fn below(folder: &Path) -> std::result::Result<Vec<PathBuf>, String> {
-    Ok(files_below(folder)?.into_iter().filter(|path| is_parquet(path)).collect())
+    Ok(walk(folder, false)?.into_iter().filter(|path| is_parquet(path)).collect())
 }
 
 /// The files that a glob matches, and the Parquet files below the folders it matches.
 fn matching(base: &Path, path: &str) -> std::result::Result<Vec<PathBuf>, String> {
-    let is_pattern = |part: &&str| part.contains(['*', '?', '[']);
-    let parts: Vec<&str> = path.split('/').collect();
-    let fixed = parts.iter().take_while(|part| !is_pattern(part)).count();
-    let root = match parts[..fixed].join("/") {
-        fixed if fixed.is_empty() && path.starts_with('/') => PathBuf::from("/"),
-        fixed => base.join(fixed),
+    let root = if path.starts_with('/') { PathBuf::from("/") } else { base.to_path_buf() };
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut found = Vec::new();
+    expand(&root, &parts, &mut found)?;
+    Ok(found)
+}
+
+/// Follows a glob part by part, and enters no folder that it does not name.
+fn expand(here: &Path, parts: &[&str], found: &mut Vec<PathBuf>) -> std::result::Result<(), String> {
+    let failed = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
+    let Some((part, rest)) = parts.split_first() else {
+        if std::fs::metadata(here).map_err(|e| failed(here, e))?.is_dir() {
+            found.extend(below(here)?);
+        } else {
+            found.push(here.to_path_buf());
+        }
+        return Ok(());
     };
-    let pattern = glob::Pattern::new(&parts[fixed..].join("/")).map_err(|e| e.to_string())?;
-    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
-    let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
-    if !root.is_dir() {
-        return Ok(Vec::new());
+    let folder = if here.as_os_str().is_empty() { Path::new(".") } else { here };
+    if *part == "**" {
+        for inner in walk(folder, true)? {
+            // A walk from "." names what it finds "./x"; the job file's own spelling has no dot.
+            expand(inner.strip_prefix(".").unwrap_or(&inner), rest, found)?;
+        }
+    } else if part.contains(['*', '?', '[']) {
+        let pattern = glob::Pattern::new(part).map_err(|e| format!("{part}: {e}"))?;
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(folder).map_err(|e| failed(folder, e))? {
+            let name = entry.map_err(|e| failed(folder, e))?.file_name();
+            let wanted = pattern.matches(&name.to_string_lossy());
+            if wanted && (!hidden(&name) || part.starts_with(['.', '_'])) {
+                expand(&here.join(name), rest, found)?;
+            }
+        }
+    } else if here.join(part).symlink_metadata().is_ok() {
+        expand(&here.join(part), rest, found)?;
     }
-    let matches = |path: &Path| pattern.matches_path_with(path, options);
-    let files = files_below(&root)?;
-    let wanted = files.into_iter().filter(|file| {
-        let inside = file.strip_prefix(&root).unwrap_or(file);
-        matches(inside)
-            || (is_parquet(file)
-                && inside.ancestors().skip(1).any(|a| !a.as_os_str().is_empty() && matches(a)))
-    });
-    // A walk from "." names files "./x"; the job file's own spelling has no dot.
-    Ok(wanted.map(|file| file.strip_prefix(".").map(Path::to_path_buf).unwrap_or(file)).collect())
+    Ok(())
 }
 
 fn input(base: &Path, path: PathBuf) -> Result<Input> {

@@ -17,7 +17,7 @@ pub struct Staging {
     /// Parents that were made for it, the innermost first.
     made: Vec<PathBuf>,
     force: bool,
-    lock: Option<File>,
+    _lock: File,
     done: bool,
 }
 
@@ -35,8 +35,17 @@ pub fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::Output(Problem::new(path.display().to_string(), expected, error.to_string(), cure))
 }
 
-/// The lock that a run holds on its folder as long as it lives.
+/// Ends the name of the file that a run keeps locked, beside its folder, as long as it lives.
 const LOCK: &str = ".lock";
+/// Ends the name of an earlier output that is being replaced.
+const REPLACED: &str = "-replaced";
+/// How often a run tries to get its output in place when others do the same.
+const COMMITS_MAX: usize = 20;
+
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!("{name}{ending}"))
+}
 
 /// Why a folder cannot become the output.
 fn refuse_existing(target: &Path, force: bool) -> Result<()> {
@@ -80,25 +89,20 @@ fn is_output(folder: &Path) -> bool {
 impl Staging {
     /// Makes the folder. An existing output stops it at once, unless `force` says to replace it.
     pub fn new(target: &Path, force: bool) -> Result<Self> {
-        refuse_existing(target, force)?;
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.partial-");
+        sweep(parent, &prefix, target);
+        refuse_existing(target, force)?;
         let made: Vec<PathBuf> = parent
             .ancestors()
             .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
             .map(Path::to_path_buf)
             .collect();
         fs::create_dir_all(parent).map_err(|e| cannot_write(parent, &e))?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{name}.partial-");
-        sweep(parent, &prefix);
-        let folder = make_folder(parent, &format!("{prefix}{}", std::process::id()))?;
+        let (folder, lock) = make_folder(parent, &format!("{prefix}{}", std::process::id()))?;
         UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push((folder.clone(), made.clone()));
-        let mut staging =
-            Staging { target: target.to_path_buf(), folder, made, force, lock: None, done: false };
-        let lock = File::create(staging.path(LOCK)).map_err(|e| staging.failed(LOCK, &e))?;
-        // Where locks do not exist, a killed run's folder is not swept away; nothing else depends on it.
-        drop(lock.try_lock());
-        staging.lock = Some(lock);
+        let staging = Staging { target: target.to_path_buf(), folder, made, force, _lock: lock, done: false };
         Ok(staging)
     }
 
@@ -119,10 +123,6 @@ impl Staging {
 
     /// Syncs all files and makes the folder the output.
     pub fn commit(mut self) -> Result<()> {
-        if let Some(lock) = self.lock.take() {
-            fs::remove_file(self.path(LOCK)).map_err(|e| self.failed(LOCK, &e))?;
-            drop(lock);
-        }
         let sync = || -> std::io::Result<()> {
             for entry in fs::read_dir(&self.folder)? {
                 File::open(entry?.path())?.sync_all()?;
@@ -130,26 +130,32 @@ impl Staging {
             File::open(&self.folder)?.sync_all()
         };
         sync().map_err(|e| cannot_write(&self.target, &e))?;
-        // Another run may have put something there meanwhile.
-        refuse_existing(&self.target, self.force)?;
-        let old = self.folder.with_extension("replaced");
-        let replaces = self.target.exists();
-        if replaces {
-            fs::rename(&self.target, &old).map_err(|e| cannot_write(&self.target, &e))?;
-        }
-        if let Err(e) = fs::rename(&self.folder, &self.target) {
-            if replaces {
-                // The earlier output goes back to where it was.
-                fs::rename(&old, &self.target).map_err(|e| cannot_write(&old, &e))?;
+        let old = beside(&self.folder, REPLACED);
+        let mut tries = 0;
+        loop {
+            // Another run may have put something there meanwhile.
+            refuse_existing(&self.target, self.force)?;
+            let moved = match fs::rename(&self.target, &old) {
+                Ok(()) => fs::rename(&self.folder, &self.target),
+                Err(e) if e.kind() == ErrorKind::NotFound => fs::rename(&self.folder, &self.target),
+                Err(e) => Err(e),
+            };
+            tries += 1;
+            match moved {
+                Ok(()) => break,
+                Err(e) if contended(&e) && tries < COMMITS_MAX => drop(fs::remove_dir_all(&old)),
+                Err(e) => {
+                    // The earlier output goes back to where it was, if that place is still free.
+                    drop(fs::rename(&old, &self.target));
+                    return Err(cannot_write(&self.target, &e));
+                }
             }
-            return Err(cannot_write(&self.target, &e));
         }
         self.done = true;
         forget(&self.folder);
-        if replaces {
-            // The new output stands; what is left of the old one is no failure.
-            drop(fs::remove_dir_all(&old));
-        }
+        // The new output stands; what is left of the old one is no failure.
+        drop(fs::remove_dir_all(&old));
+        drop(fs::remove_file(beside(&self.folder, LOCK)));
         if let Some(parent) = self.target.parent().and_then(|p| File::open(p).ok()) {
             // Some file systems cannot sync a folder; the rename stands all the same.
             drop(parent.sync_all());
@@ -183,32 +189,60 @@ pub fn abandon() {
 /// done about what cannot be removed.
 fn remove(folder: &Path, made: &[PathBuf]) {
     drop(fs::remove_dir_all(folder));
+    drop(fs::remove_file(beside(folder, LOCK)));
     for parent in made {
         drop(fs::remove_dir(parent));
     }
 }
 
-/// Makes a folder of a name that nobody has yet.
-fn make_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+/// Whether a rename failed because another run was there first.
+fn contended(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotFound)
+}
+
+/// Makes a folder of a name that nobody has yet, and locks the file beside it.
+fn make_folder(parent: &Path, name: &str) -> Result<(PathBuf, File)> {
     for number in 0..u32::MAX {
         let folder = parent.join(format!("{name}-{number}"));
+        let lock_path = beside(&folder, LOCK);
+        let lock = match File::create_new(&lock_path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
+            Err(e) => return Err(cannot_write(&lock_path, &e)),
+            Ok(lock) => lock,
+        };
+        // Where locks do not exist, a killed run's folder may be swept away early by a run to the same
+        // output; nothing else depends on them.
+        drop(lock.try_lock());
         match fs::create_dir(&folder) {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(cannot_write(&folder, &e)),
-            Ok(()) => return Ok(folder),
+            Ok(()) => return Ok((folder, lock)),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_file(&lock_path)),
+            Err(e) => {
+                drop(fs::remove_file(&lock_path));
+                return Err(cannot_write(&folder, &e));
+            }
         }
     }
     Err(cannot_write(parent, &std::io::Error::from(ErrorKind::AlreadyExists)))
 }
 
-/// Removes what runs to the same output left behind that were killed: folders whose lock nobody holds.
-fn sweep(parent: &Path, prefix: &str) {
+/// Removes what runs to the same output left behind that were killed: folders whose lock nobody holds. An
+/// earlier output that was on its way out goes back if nothing has taken its place.
+fn sweep(parent: &Path, prefix: &str, target: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            let lock = File::open(entry.path().join(LOCK));
-            if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(prefix) || !entry.path().is_dir() {
+            continue;
+        }
+        let lock_path = parent.join(format!("{}{LOCK}", name.strip_suffix(REPLACED).unwrap_or(&name)));
+        let dead = match File::open(&lock_path) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(e) => e.kind() == ErrorKind::NotFound,
+        };
+        if dead {
+            if !(name.ends_with(REPLACED) && !target.exists() && fs::rename(entry.path(), target).is_ok()) {
                 drop(fs::remove_dir_all(entry.path()));
             }
+            drop(fs::remove_file(&lock_path));
         }
     }
 }
