@@ -1,12 +1,14 @@
 //! The program: parse, run, exit code.
 
-use clap::Parser;
-use copresence::cli::{self, Cli};
+use copresence::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     cli::quiet_decoder_panics();
-    let cli = Cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
     let log = cli.log_format();
     cli::start_log(log);
     match cli.run() {

@@ -113,6 +113,10 @@ fn explain_tells_the_evidence() {
         .copresence(&["explain", "out/office", "--person", "nobody"])
         .succeeds()
         .stdout_has("No candidate.");
+    // A slip of the hand does not put the person into a log.
+    let slip =
+        sandbox.copresence(&["explain", "out/office", "secret"]).fails_with(2).stderr_has("--person ID");
+    assert!(!slip.stderr.contains("secret"), "{}", slip.stderr);
     sandbox.copresence(&["explain", "elsewhere", "--person", "1"]).fails_with(1).stderr_has("manifest");
 }
 

@@ -88,6 +88,23 @@ pub enum LogFormat {
     Json,
 }
 
+/// Reads the command line. What is wrong with it is shown, but for `explain`, whose arguments hold a
+/// person_id: of these none is shown again.
+pub fn parse() -> std::result::Result<Cli, u8> {
+    use clap::error::ErrorKind;
+    Cli::try_parse().map_err(|error| {
+        let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+        let explains = std::env::args_os().nth(1).is_some_and(|command| command == "explain");
+        if explains && !asked {
+            tell("error: explain takes an output folder and one person: copresence explain OUT --person ID");
+            return 2;
+        }
+        // Clap shows help and errors where each belongs; a closed pipe is no failure.
+        drop(error.print());
+        u8::try_from(error.exit_code()).unwrap_or(2)
+    })
+}
+
 impl Cli {
     /// How warnings and errors are to be written.
     pub fn log_format(&self) -> LogFormat {
