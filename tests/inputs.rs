@@ -254,3 +254,124 @@ fn a_leg_past_scans_is_the_same_for_any_order_of_rows() {
     }
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
 }
+
+/// One place as three datums write it: feeds, towers and venues all come to the same spot.
+#[test]
+fn every_datum_comes_to_the_same_place() {
+    use copresence::datum::{gcj02_to_bd09, wgs84_to_gcj02};
+    let (lat, lon) = (34.75, 113.68);
+    let gcj02 = wgs84_to_gcj02(lat, lon);
+    let bd09 = gcj02_to_bd09(gcj02.0, gcj02.1);
+    let sandbox = sandbox(
+        "source = \"gps\"\npath = \"wgs84.parquet\"\ndatum = \"wgs84\"\n\
+         [[feeds]]\nsource = \"gps\"\npath = \"gcj02.parquet\"\ndatum = \"gcj02\"\n\
+         [[feeds]]\nsource = \"tower\"\npath = \"tower.parquet\"\ntowers = { path = \"towers.csv\", datum = \"bd09\" }\n\
+         [[feeds]]\nsource = \"venue\"\npath = \"venue.parquet\"\nvenues = { path = \"venues.csv\", datum = \"gcj02\" }",
+        "[rule.encounter]\ndistance_m_max = 1\ncross_source = true",
+    );
+    let gps = |person: &str, (lat, lon): (f64, f64)| -> Vec<(&str, ArrayRef)> {
+        vec![
+            ("person_id", text_array([person])),
+            ("time", time_array(vec![NOON])),
+            ("lat", Arc::new(Float64Array::from(vec![lat]))),
+            ("lon", Arc::new(Float64Array::from(vec![lon]))),
+        ]
+    };
+    sandbox.write_parquet("wgs84.parquet", gps("ada", (lat, lon)));
+    sandbox.write_parquet("gcj02.parquet", gps("bo", gcj02));
+    sandbox.write("towers.csv", &format!("tower_id,lat,lon\nt,{},{}\n", bd09.0, bd09.1));
+    sandbox.write("venues.csv", &format!("venue_id,lat,lon\nv,{},{}\n", gcj02.0, gcj02.1));
+    for (source, person) in [("tower", "cy"), ("venue", "di")] {
+        let id = text_array([if source == "tower" { "t" } else { "v" }]);
+        let name = if source == "tower" { "tower_id" } else { "venue_id" };
+        let columns = vec![("person_id", text_array([person])), ("time", time_array(vec![NOON])), (name, id)];
+        sandbox.write_parquet(&format!("{source}.parquet"), columns);
+    }
+    run(&sandbox).succeeds();
+    let exposures = read(sandbox.path("out/exposures.parquet"));
+    assert_eq!(text(&exposures, "person_id"), ["bo", "cy", "di"]);
+    assert_eq!(text(&exposures, "sources"), ["gps", "tower", "venue"]);
+    let metres = crate::support::opt_f64s(&exposures, "distance_m_min");
+    assert!(metres.iter().all(|m| m.is_some_and(|m| m < 0.001)), "{metres:?}");
+}
+
+/// Every way in which a row cannot be used has its name, and points to its row.
+#[test]
+fn each_bad_row_is_a_rejection_with_its_reason() {
+    let sandbox = sandbox(
+        "source = \"tower\"\npath = \"t.parquet\"\ntowers = { path = \"towers.csv\", datum = \"wgs84\" }\n\
+         [[feeds]]\nsource = \"venue\"\npath = \"v.parquet\"\n\
+         [[feeds]]\nsource = \"gps\"\npath = \"g.parquet\"\ndatum = \"wgs84\"",
+        "",
+    );
+    let job = std::fs::read_to_string(sandbox.path("job.toml")).expect("the job");
+    let job = job.replace("\"UTC\"", "\"Europe/Berlin\"\nrejected_share_max = 1");
+    // The clocks of Berlin skipped 02:30 on 28 March 2021.
+    let spring = 1_616_898_600_000;
+    sandbox.write("job.toml", &job.replace("2022-03-22T", "2021-03-29T"));
+    sandbox.write("cases.csv", &CASES.replace("2022-03-20", "2021-03-27"));
+    sandbox.write("towers.csv", "tower_id,lat,lon\nt,34.75,113.68\nbad,95,113.68\n");
+    let good = spring + 8 * 60 * MINUTE;
+    let texts = |values: [Option<&str>; 4]| -> ArrayRef {
+        Arc::new(values.into_iter().collect::<arrow::array::StringArray>())
+    };
+    let stamps = |values: [Option<i64>; 4]| -> ArrayRef {
+        Arc::new(values.into_iter().collect::<arrow::array::TimestampMillisecondArray>())
+    };
+    let persons = texts([Some("ada"), Some(""), Some("ada"), None]);
+    write_nullable(
+        &sandbox,
+        "t.parquet",
+        vec![
+            ("person_id", persons),
+            ("time", stamps([Some(good); 4])),
+            ("tower_id", texts([Some("bad"), Some("t"), None, Some("t")])),
+        ],
+    );
+    write_nullable(
+        &sandbox,
+        "v.parquet",
+        vec![
+            ("person_id", texts([Some("bo"); 4])),
+            ("time", stamps([Some(good), Some(spring), None, Some(good)])),
+            ("venue_id", texts([Some("v"); 4])),
+            ("until", stamps([Some(good - 1), None, None, Some(good)])),
+        ],
+    );
+    let metres = |values: [f64; 4]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
+    write_nullable(
+        &sandbox,
+        "g.parquet",
+        vec![
+            ("person_id", texts([Some("bo"); 4])),
+            ("time", stamps([Some(good); 4])),
+            ("lat", metres([34.75, f64::INFINITY, 34.75, 34.75])),
+            ("lon", metres([180.5, 113.68, 113.68, 180.0])),
+            ("accuracy_m", metres([5.0, 5.0, -1.0, f64::NAN])),
+        ],
+    );
+    run(&sandbox).succeeds().stderr_has("rejected in feeds[0].towers: 1");
+    let rejections = read(sandbox.path("out/rejections.parquet"));
+    let found: Vec<String> = text(&rejections, "feed")
+        .into_iter()
+        .zip(i64s(&rejections, "row"))
+        .zip(text(&rejections, "reason"))
+        .map(|((feed, row), reason)| format!("{feed} {row} {reason}"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "feeds[0] 0 tower_unknown",
+            "feeds[0] 1 person_id_missing",
+            "feeds[0] 2 tower_id_missing",
+            "feeds[0] 3 person_id_missing",
+            "feeds[0].towers 1 lat_out_of_range",
+            "feeds[1] 0 until_before_time",
+            "feeds[1] 1 time_not_in_zone",
+            "feeds[1] 2 time_missing",
+            "feeds[2] 0 lon_out_of_range",
+            "feeds[2] 1 lat_out_of_range",
+            "feeds[2] 2 accuracy_m_out_of_range",
+        ]
+    );
+}

@@ -24,7 +24,7 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
     for (label, _) in &inputs.place_inputs {
         let rejected = inputs.rejections.iter().filter(|r| r.feed == *label).count();
         if rejected > 0 {
-            warnings.push(format!("{rejected} rows of {label} were rejected: see rejections.parquet"));
+            warnings.push(format!("rejected in {label}: {rejected}; see rejections.parquet"));
         }
     }
     let without = |wanted: &dyn Fn(&CaseRow) -> bool| -> Vec<&str> {
