@@ -2,10 +2,9 @@
 
 mod city;
 
-use city::{DAY, Town};
+use city::Town;
 use copresence::place::PlaceRule;
 use copresence::resolve::{Scope, Setting, resolve};
-use copresence::time::DAY_MS;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn resolved(c: &mut Criterion) {
@@ -19,16 +18,14 @@ fn resolved(c: &mut Criterion) {
         let town = Town::new(1_000, 20, place);
         let setting = Setting {
             index: &town.index,
-            feeds: &town.feeds,
             rule: &town.rule,
-            as_of: DAY + DAY_MS,
             places: &[],
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };
-        group.throughput(Throughput::Elements(town.pings.num_rows() as u64));
+        group.throughput(Throughput::Elements(town.stays.num_rows() as u64));
         assert_eq!(town.cases.len(), 20);
-        group.bench_function(name, |b| b.iter(|| resolve(&town.pings, &setting).expect("an answer")));
+        group.bench_function(name, |b| b.iter(|| resolve(&town.stays, &setting).expect("an answer")));
     }
 }
 

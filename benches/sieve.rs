@@ -5,6 +5,7 @@ mod city;
 use city::{DAY, Town};
 use copresence::index::CaseIndex;
 use copresence::place::PlaceRule;
+use copresence::rule::Source;
 use copresence::time::DAY_MS;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -17,7 +18,7 @@ fn sieve(c: &mut Criterion) {
     ] {
         let town = Town::new(1_000, 20, place);
         group.throughput(Throughput::Elements(town.pings.num_rows() as u64));
-        group.bench_function(name, |b| b.iter(|| town.index.sieve.mark(&town.pings)));
+        group.bench_function(name, |b| b.iter(|| town.index.sieve.mark(&town.pings, Source::Gps)));
     }
 }
 

@@ -42,12 +42,21 @@ pub struct Encounter {
     pub place: PlaceKey,
     /// First instant.
     pub start: Millis,
+    /// Of an overlap: up to here both stays are bracketed.
+    pub sure: Millis,
     /// First instant after.
     pub end: Millis,
     /// Smallest distance in metres; NaN where no metres were compared.
     pub distance_m: f64,
     /// Whether the stays on both sides are bracketed.
     pub bracketed: bool,
+}
+
+impl Encounter {
+    /// A part of an overlap: bracketed if it ends no later than what is sure.
+    fn part(&self, start: Millis, end: Millis) -> Self {
+        Encounter { start, end, bracketed: self.sure >= end, ..*self }
+    }
 }
 
 /// Adds every overlap of a person's stay with the cases' stays.
@@ -63,7 +72,8 @@ pub fn overlaps(
             return;
         };
         let CaseStay { case, stay: theirs } = neighbour;
-        let mut add = |kind, start: Millis, end: Millis| {
+        let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
+            let sure = sure.clamp(start, end.max(start));
             if start < end {
                 found.push(Encounter {
                     case: *case,
@@ -72,15 +82,18 @@ pub fn overlaps(
                     case_source: theirs.source,
                     place,
                     start,
+                    sure,
                     end,
                     distance_m,
-                    bracketed: stay.bracketed && theirs.bracketed,
+                    bracketed: sure == end,
                 });
             }
         };
-        add(Kind::Direct, within.0, within.1);
+        add(Kind::Direct, within.0, within.1, stay.sure.min(theirs.sure));
         if rule.lag_ms > 0 {
-            add(Kind::Indirect, stay.start.max(theirs.end), stay.end.min(theirs.end + rule.lag_ms));
+            // The case's stay is over then: what counts is whether all of it was bracketed.
+            let sure = if theirs.sure == theirs.end { stay.sure } else { Millis::MIN };
+            add(Kind::Indirect, stay.start.max(theirs.end), stay.end.min(theirs.end + rule.lag_ms), sure);
         }
     });
 }
@@ -210,12 +223,12 @@ fn without_direct(mut found: Vec<Encounter>) -> Vec<Encounter> {
             let first = direct.partition_point(|range| range.1 <= start);
             for &(from, to) in direct[first..].iter().take_while(|range| range.0 < overlap.end) {
                 if start < from {
-                    kept.push(Encounter { start, end: from, ..*overlap });
+                    kept.push(overlap.part(start, from));
                 }
                 start = start.max(to);
             }
             if start < overlap.end {
-                kept.push(Encounter { start, ..*overlap });
+                kept.push(overlap.part(start, overlap.end));
             }
         }
     }

@@ -51,16 +51,17 @@ fn exposure(
     person_is_case: bool,
     rule: &ExposureRule,
 ) -> Exposure {
-    let union_of = |wanted: &dyn Fn(&Encounter) -> bool| {
-        union(overlaps.iter().filter(|e| wanted(e)).map(|e| (e.start, e.end)).collect())
+    let union_of = |kind: Kind, end: &dyn Fn(&Encounter) -> Millis| {
+        let ranges = overlaps.iter().filter(|e| e.kind == kind).map(|e| (e.start, end(e)));
+        union(ranges.filter(|(start, end)| start < end).collect())
     };
-    let direct = union_of(&|e| e.kind == Kind::Direct);
+    let direct = union_of(Kind::Direct, &|e| e.end);
     Exposure {
         case: encounters[0].case,
         person_is_case,
         direct_ms: length(&direct),
-        indirect_ms: length(&union_of(&|e| e.kind == Kind::Indirect)),
-        confirmed_ms: length(&union_of(&|e| e.kind == Kind::Direct && e.bracketed)),
+        indirect_ms: length(&union_of(Kind::Indirect, &|e| e.end)),
+        confirmed_ms: length(&union_of(Kind::Direct, &|e| e.sure)),
         longest_ms: longest_ms(&direct, rule.merge_gap_ms),
         peak_24h_ms: peak_ms(&direct, PEAK_MS),
         encounter_count: encounters.len() as u64,

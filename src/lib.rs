@@ -52,3 +52,4 @@ pub mod resolve;
 pub mod rule;
 pub mod stay;
 pub mod time;
+pub mod track;

@@ -81,6 +81,11 @@ impl PersonType {
         }
     }
 
+    /// An integer as it stands in a file, by its 64 bits.
+    pub fn integer(self, bits: u64) -> PersonId {
+        PersonId::Integer(if self == PersonType::Int64 { bits ^ SIGN } else { bits })
+    }
+
     /// A column as it stands in a file, in the inner type. Null where there is no person: a null, an
     /// empty text, or an integer that this type cannot hold.
     pub fn adopt(self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
@@ -253,6 +258,19 @@ impl Persons {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The ranges of rows of one person each, where the rows of a person stand together.
+    pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
+        let mut groups = Vec::new();
+        let mut start = 0;
+        for row in 1..=self.len() {
+            if row == self.len() || self.at(row) != self.at(start) {
+                groups.push(start..row);
+                start = row;
+            }
+        }
+        groups
+    }
 }
 
 /// Persons as an inner column.
@@ -266,6 +284,70 @@ pub fn column_of(inner: &DataType, persons: impl Iterator<Item = PersonId>) -> A
             PersonId::Integer(_) => Box::default(),
             PersonId::Bytes(b) => b,
         }))),
+    }
+}
+
+/// Persons as they gather, one after the other.
+#[derive(Debug, Clone)]
+pub enum PersonColumn {
+    /// Integers.
+    Integer(Vec<u64>),
+    /// Text or bytes: where each ends, and all of them in a row.
+    Bytes(Vec<i32>, Vec<u8>),
+}
+
+impl PersonColumn {
+    /// An empty column of an inner type.
+    pub fn new(inner: &DataType) -> Self {
+        match inner {
+            DataType::UInt64 => PersonColumn::Integer(Vec::new()),
+            _ => PersonColumn::Bytes(vec![0], Vec::new()),
+        }
+    }
+
+    /// Adds a person. Columns of text end before 2 GiB: see [`PersonColumn::bytes`].
+    #[inline]
+    pub fn push(&mut self, person: PersonRef<'_>) {
+        match (self, person) {
+            (PersonColumn::Integer(values), PersonRef::Integer(v)) => values.push(v),
+            (PersonColumn::Bytes(ends, data), PersonRef::Bytes(b)) => {
+                data.extend_from_slice(b);
+                ends.push(data.len() as i32);
+            }
+            // A job has one kind of person.
+            (PersonColumn::Integer(values), PersonRef::Bytes(_)) => values.push(0),
+            (PersonColumn::Bytes(ends, data), PersonRef::Integer(_)) => ends.push(data.len() as i32),
+        }
+    }
+
+    /// Adds the persons of these rows.
+    pub fn extend(&mut self, persons: &Persons, rows: &[u32]) {
+        match (self, persons) {
+            (PersonColumn::Integer(values), Persons::Integer(column)) => {
+                let all = column.values();
+                values.extend(rows.iter().map(|row| all[*row as usize]));
+            }
+            (column, persons) => rows.iter().for_each(|row| column.push(persons.at(*row as usize))),
+        }
+    }
+
+    /// Bytes that the persons take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            PersonColumn::Integer(values) => values.len() * 8,
+            PersonColumn::Bytes(ends, data) => ends.len() * 4 + data.len(),
+        }
+    }
+
+    /// The column in Arrow's form.
+    pub fn finish(self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            PersonColumn::Integer(values) => Arc::new(UInt64Array::from(values)),
+            PersonColumn::Bytes(ends, data) => {
+                let offsets = arrow::buffer::OffsetBuffer::new(ends.into());
+                Arc::new(BinaryArray::try_new(offsets, data.into(), None)?)
+            }
+        })
     }
 }
 

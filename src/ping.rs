@@ -1,12 +1,17 @@
 //! A ping: one observed position of a person at one instant; and the Arrow batches that carry pings.
 
-use crate::person::Persons;
-use crate::rule::{Source, StayRule};
+use crate::person::{PersonColumn, Persons};
+use crate::rule::Source;
 use crate::time::Millis;
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{
+    ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt32Array,
+};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt32Type};
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt32Type,
+};
 use arrow::error::ArrowError;
+use std::mem::take;
 use std::sync::Arc;
 
 /// `until` of a ping that has none.
@@ -39,19 +44,20 @@ pub struct Ping {
 
 const _: () = assert!(size_of::<Ping>() == 56, "a ping is copied by the million");
 
-/// The columns of a batch of pings. Those that no feed of the job can fill are left out.
-///
-/// person_id (UInt64 or Binary, [`crate::person`]), time (ms), feed, lat, lon (degrees), accuracy_m,
-/// then place for towers and venues, then until and floor for venues.
-pub fn ping_schema(person: &DataType, sources: u8) -> SchemaRef {
+/// The columns of a batch of pings: person_id (UInt64 or Binary, [`crate::person`]), time (ms), lat, lon
+/// (degrees), and those that the job needs beside: accuracy_m where some file gives one, feed where there
+/// are several, place for towers and venues, until and floor for venues.
+pub fn ping_schema(person: &DataType, sources: u8, accuracy_m: Option<DataType>, feeds: usize) -> SchemaRef {
     let mut fields = vec![
         Field::new("person_id", person.clone(), false),
         Field::new("time", DataType::Int64, false),
-        Field::new("feed", DataType::UInt16, false),
         Field::new("lat", DataType::Float64, false),
         Field::new("lon", DataType::Float64, false),
-        Field::new("accuracy_m", DataType::Float64, false),
     ];
+    fields.extend(accuracy_m.map(|kind| Field::new("accuracy_m", kind, false)));
+    if feeds > 1 {
+        fields.push(Field::new("feed", DataType::UInt16, false));
+    }
     if sources & (Source::Tower.bit() | Source::Venue.bit()) != 0 {
         fields.push(Field::new("place", DataType::UInt32, false));
     }
@@ -62,6 +68,14 @@ pub fn ping_schema(person: &DataType, sources: u8) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Accuracies<'a> {
+    /// All pings have that of their feed, the same for all.
+    Alike,
+    Short(&'a [f32]),
+    Long(&'a [f64]),
+}
+
 /// A batch of pings, its columns at hand.
 #[derive(Debug, Clone)]
 pub struct Pings<'a> {
@@ -69,10 +83,12 @@ pub struct Pings<'a> {
     pub persons: Persons,
     /// When, ms UTC.
     pub times: &'a [Millis],
-    lats: &'a [f64],
-    lons: &'a [f64],
-    accuracies_m: &'a [f64],
-    feeds: &'a [u16],
+    /// Degrees.
+    pub lats: &'a [f64],
+    /// Degrees.
+    pub lons: &'a [f64],
+    accuracies_m: Accuracies<'a>,
+    feeds: Option<&'a [u16]>,
     places: Option<&'a [u32]>,
     untils: Option<&'a [Millis]>,
     floors: Option<&'a [u32]>,
@@ -86,10 +102,16 @@ impl<'a> Pings<'a> {
         Pings {
             persons: Persons::of(batch.column(0)),
             times: batch.column(1).as_primitive::<Int64Type>().values(),
-            feeds: batch.column(2).as_primitive::<UInt16Type>().values(),
-            lats: f64s(3),
-            lons: f64s(4),
-            accuracies_m: f64s(5),
+            lats: f64s(2),
+            lons: f64s(3),
+            accuracies_m: match column("accuracy_m") {
+                None => Accuracies::Alike,
+                Some(c) if c.data_type() == &DataType::Float32 => {
+                    Accuracies::Short(c.as_primitive::<Float32Type>().values())
+                }
+                Some(c) => Accuracies::Long(c.as_primitive::<Float64Type>().values()),
+            },
+            feeds: column("feed").map(|c| c.as_primitive::<UInt16Type>().values().as_ref()),
             places: column("place").map(|c| c.as_primitive::<UInt32Type>().values().as_ref()),
             untils: column("until").map(|c| c.as_primitive::<Int64Type>().values().as_ref()),
             floors: column("floor").map(|c| c.as_primitive::<UInt32Type>().values().as_ref()),
@@ -104,91 +126,142 @@ impl<'a> Pings<'a> {
             until: self.untils.map_or(NO_UNTIL, |c| c[row]),
             lat: self.lats[row],
             lon: self.lons[row],
-            accuracy_m: self.accuracies_m[row],
+            accuracy_m: self.accuracy_m(row),
             place: self.places.map_or(NO_PLACE, |c| c[row]),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),
-            feed: self.feeds[row],
+            feed: self.feeds.map_or(0, |c| c[row]),
+        }
+    }
+
+    #[inline]
+    fn accuracy_m(&self, row: usize) -> f64 {
+        match self.accuracies_m {
+            Accuracies::Alike => 0.0,
+            Accuracies::Short(c) => f64::from(c[row]),
+            Accuracies::Long(c) => c[row],
         }
     }
 
     /// The ranges of rows of one person each, in a batch that is grouped by person.
     pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
-        let mut groups = Vec::new();
-        let mut start = 0;
-        for row in 1..=self.times.len() {
-            if row == self.times.len() || self.persons.at(row) != self.persons.at(start) {
-                groups.push(start..row);
-                start = row;
-            }
-        }
-        groups
+        self.persons.groups()
     }
 }
 
-/// The same rows, those of a person together, persons in their order.
-pub fn group_by_person(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let persons: &ArrayRef = batch.column(0);
-    let mut rows: Vec<u32> = (0..batch.num_rows() as u32).collect();
-    match Persons::of(persons) {
-        Persons::Integer(ids) => rows.sort_unstable_by_key(|&row| (ids.value(row as usize), row)),
-        Persons::Bytes(ids) => {
-            rows.sort_unstable_by(|&a, &b| ids.value(a as usize).cmp(ids.value(b as usize)).then(a.cmp(&b)));
-        }
-    }
-    take_record_batch(batch, &UInt32Array::from(rows))
+/// Pings as they gather, a vector for each column of [`ping_schema`].
+#[derive(Debug)]
+pub struct PingColumns {
+    schema: SchemaRef,
+    persons: PersonColumn,
+    times: Vec<Millis>,
+    lats: Vec<f64>,
+    lons: Vec<f64>,
+    short_accuracies_m: Vec<f32>,
+    accuracies_m: Vec<f64>,
+    feeds: Vec<u16>,
+    places: Vec<u32>,
+    untils: Vec<Millis>,
+    floors: Vec<u32>,
 }
 
-/// One person's pings of one source, ordered by time, without duplicates.
-///
-/// Of gps or tower pings at one instant the one with the smallest accuracy stays, then the smallest
-/// tower id, latitude, longitude, then the feed first in the job; equal scans are one scan.
-pub fn order_track(pings: &mut Vec<Ping>, source: Source) {
-    match source {
-        Source::Gps | Source::Tower => {
-            pings.sort_unstable_by(|a, b| {
-                (a.time.cmp(&b.time))
-                    .then(a.accuracy_m.total_cmp(&b.accuracy_m))
-                    .then(a.place.cmp(&b.place))
-                    .then(a.lat.total_cmp(&b.lat))
-                    .then(a.lon.total_cmp(&b.lon))
-                    .then(a.feed.cmp(&b.feed))
+impl PingColumns {
+    /// No pings yet, of a job's shape.
+    pub fn new(schema: &SchemaRef) -> Self {
+        PingColumns {
+            schema: schema.clone(),
+            persons: PersonColumn::new(schema.field(0).data_type()),
+            times: Vec::new(),
+            lats: Vec::new(),
+            lons: Vec::new(),
+            short_accuracies_m: Vec::new(),
+            accuracies_m: Vec::new(),
+            feeds: Vec::new(),
+            places: Vec::new(),
+            untils: Vec::new(),
+            floors: Vec::new(),
+        }
+    }
+
+    /// Adds these rows of a batch of the same shape.
+    pub fn extend(&mut self, pings: &Pings<'_>, rows: &[u32]) {
+        fn add<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {
+            to.extend(rows.iter().map(|row| from[*row as usize]));
+        }
+        self.persons.extend(&pings.persons, rows);
+        add(&mut self.times, pings.times, rows);
+        add(&mut self.lats, pings.lats, rows);
+        add(&mut self.lons, pings.lons, rows);
+        match pings.accuracies_m {
+            Accuracies::Alike => {}
+            Accuracies::Short(from) => add(&mut self.short_accuracies_m, from, rows),
+            Accuracies::Long(from) => add(&mut self.accuracies_m, from, rows),
+        }
+        pings.feeds.inspect(|from| add(&mut self.feeds, from, rows));
+        pings.places.inspect(|from| add(&mut self.places, from, rows));
+        pings.untils.inspect(|from| add(&mut self.untils, from, rows));
+        pings.floors.inspect(|from| add(&mut self.floors, from, rows));
+    }
+
+    /// Pings.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        let a_row = 24 + 4 * self.short_accuracies_m.len().min(1) + 8 * self.accuracies_m.len().min(1);
+        self.persons.bytes() + self.len() * (a_row + 22 * self.places.len().min(1))
+    }
+
+    /// The batch.
+    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+        let mut columns: Vec<ArrayRef> = vec![
+            self.persons.finish()?,
+            Arc::new(Int64Array::from(self.times)),
+            Arc::new(Float64Array::from(self.lats)),
+            Arc::new(Float64Array::from(self.lons)),
+        ];
+        for field in &self.schema.fields()[4..] {
+            columns.push(match (field.name().as_str(), field.data_type()) {
+                ("accuracy_m", DataType::Float32) => {
+                    Arc::new(Float32Array::from(take(&mut self.short_accuracies_m)))
+                }
+                ("accuracy_m", _) => Arc::new(Float64Array::from(take(&mut self.accuracies_m))),
+                ("feed", _) => Arc::new(UInt16Array::from(take(&mut self.feeds))),
+                ("place", _) => Arc::new(UInt32Array::from(take(&mut self.places))),
+                ("until", _) => Arc::new(Int64Array::from(take(&mut self.untils))),
+                _ => Arc::new(UInt32Array::from(take(&mut self.floors))),
             });
-            pings.dedup_by_key(|p| p.time);
         }
-        Source::Venue => {
-            pings.sort_unstable_by_key(|p| (p.time, p.place, p.until, p.floor, p.feed));
-            pings.dedup_by_key(|p| (p.time, p.place, p.until, p.floor));
-        }
+        RecordBatch::try_new(self.schema, columns)
     }
 }
 
-/// Drops what the filters drop: impossible travel (gps), then ping-pong (tower). The setting is that
-/// of the ping's own feed; "before" is the last ping kept, "after" the next raw one.
-pub fn filter_track(pings: &mut Vec<Ping>, feeds: &[StayRule]) {
-    let raw = std::mem::take(pings);
-    for (i, ping) in raw.iter().enumerate() {
-        let rule = &feeds[ping.feed as usize];
-        let dropped = match (rule.filters(), pings.last(), raw.get(i + 1)) {
-            (true, Some(before), Some(after)) => match rule.source {
-                Source::Gps => {
-                    let limit = rule.speed_m_per_s_max;
-                    speed_m_per_s(before, ping) > limit && speed_m_per_s(ping, after) > limit
-                }
-                Source::Tower => {
-                    before.place == after.place
-                        && ping.place != before.place
-                        && after.time - before.time <= rule.pingpong_ms
-                }
-                Source::Venue => false,
-            },
-            _ => false,
-        };
-        if !dropped {
-            pings.push(*ping);
-        }
-    }
+/// The same rows, those of a person together, persons in their order, each person's in the order of
+/// `key`: of time, say.
+pub fn group_by_person<K: Ord>(
+    batch: &RecordBatch,
+    key: impl Fn(usize) -> K,
+) -> Result<RecordBatch, ArrowError> {
+    take_record_batch(batch, &UInt32Array::from(person_order(&Persons::of(batch.column(0)), key)))
 }
 
-fn speed_m_per_s(a: &Ping, b: &Ping) -> f64 {
-    crate::geo::haversine_m(a.lat, a.lon, b.lat, b.lon) / ((b.time - a.time) as f64 / 1_000.0)
+/// The rows of a column of persons in the order of persons, each person's in the order of `key`.
+pub fn person_order<K: Ord>(persons: &Persons, key: impl Fn(usize) -> K) -> Vec<u32> {
+    let mut rows: Vec<u32> = (0..persons.len() as u32).collect();
+    match persons {
+        Persons::Integer(ids) => {
+            rows.sort_unstable_by_key(|&row| (ids.value(row as usize), key(row as usize)));
+        }
+        Persons::Bytes(ids) => rows.sort_unstable_by(|&a, &b| {
+            let (a, b) = (a as usize, b as usize);
+            ids.value(a).cmp(ids.value(b)).then_with(|| key(a).cmp(&key(b)))
+        }),
+    }
+    rows
 }

@@ -48,6 +48,33 @@ pub fn square(lat: f64, lon: f64, square_m: f64) -> Square {
     Square { row: row as i64, col: col as i64 }
 }
 
+/// Squares found one after the other: the cosines of the last rows are remembered, as pings of one city
+/// fall into few.
+#[derive(Debug, Clone)]
+pub struct Squares {
+    cosines: [(f64, f64); 64],
+}
+
+impl Default for Squares {
+    fn default() -> Self {
+        Squares { cosines: [(f64::NAN, f64::NAN); 64] }
+    }
+}
+
+impl Squares {
+    /// What [`square`] gives, for always the same `square_m`.
+    #[inline]
+    pub fn square(&mut self, lat: f64, lon: f64, square_m: f64) -> Square {
+        let row = (lat * METRES_PER_DEGREE / square_m).floor();
+        let known = &mut self.cosines[row as i64 as usize % 64];
+        if known.0 != row {
+            *known = (row, row_cos(row, square_m));
+        }
+        let col = (lon * METRES_PER_DEGREE * known.1 / square_m).floor();
+        Square { row: row as i64, col: col as i64 }
+    }
+}
+
 /// The cosine of the central parallel of a row of squares.
 #[inline]
 pub fn row_cos(row: f64, square_m: f64) -> f64 {

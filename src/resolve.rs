@@ -1,15 +1,14 @@
-//! The second kernel: marked pings with their closers, grouped by person, become encounters, exposures
-//! and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
+//! The second kernel: the stays of marked pings, each ended by its closer, grouped by person, become
+//! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
 use crate::candidate::{Candidate, candidate};
 use crate::encounter::{Encounter, encounters, overlaps};
 use crate::exposure::{Exposure, exposures};
-use crate::index::{CaseIndex, Tracks};
+use crate::index::CaseIndex;
 use crate::person::{PersonId, column_of};
-use crate::ping::Pings;
 use crate::place::PlaceKey;
-use crate::rule::{Rule, Source, StayRule};
-use crate::stay::join_runs;
+use crate::rule::Rule;
+use crate::stay::Stays;
 use crate::time::Millis;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
@@ -30,17 +29,13 @@ pub enum Scope {
     None,
 }
 
-/// What the kernel needs to know beside the pings.
+/// What the kernel needs to know beside the stays.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
     /// The cases' stays.
     pub index: &'a CaseIndex,
-    /// How pings of each feed become stays.
-    pub feeds: &'a [StayRule],
     /// The rule in force.
     pub rule: &'a Rule,
-    /// End of the lookback.
-    pub as_of: Millis,
     /// Ids of venues, by their number.
     pub places: &'a [String],
     /// Whose exposures come back.
@@ -136,25 +131,19 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
     )
 }
 
-/// The kernel. `pings` has [`crate::ping::ping_schema`] and is grouped by person: every ping that the
-/// sieve marks, the next later ping of its track if it comes within the hold, and all pings at the
-/// instants of these. More pings of these persons change nothing.
-pub fn resolve(pings: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
-    let view = Pings::of(pings);
-    let mut tracks = Tracks::default();
+/// The kernel. `stays` has [`crate::stay::stay_schema`] and is grouped by person: the stay of every ping
+/// that the sieve marks, or runs of them that the rule cannot tell apart. More stays of these persons change
+/// nothing.
+pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
+    let view = Stays::of(stays);
     let mut found: Vec<Encounter> = Vec::new();
     let mut rows = Rows::default();
-    for group in view.groups() {
+    for group in view.persons.groups() {
         let person = view.persons.at(group.start);
         let own = setting.index.person_number(person);
         found.clear();
-        for source in Source::ALL {
-            let place = &setting.rule.encounter.place;
-            let stays = tracks.stays(&view, group.clone(), source, setting.feeds, place, setting.as_of);
-            join_runs(stays, place, setting.feeds);
-            for stay in stays.iter() {
-                overlaps(stay, own, setting.index, &setting.rule.encounter, &mut found);
-            }
+        for row in group {
+            overlaps(&view.at(row), own, setting.index, &setting.rule.encounter, &mut found);
         }
         if found.is_empty() {
             continue;
@@ -163,7 +152,7 @@ pub fn resolve(pings: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         let exposed = exposures(&found, &met, own.is_some(), &setting.rule.exposure);
         rows.add(&person.to_id(), &met, &exposed, setting);
     }
-    rows.finish(pings.schema_ref().field(0).data_type(), setting)
+    rows.finish(stays.schema_ref().field(0).data_type(), setting)
 }
 
 #[derive(Default)]

@@ -1,16 +1,29 @@
 //! A stay: one person at one place over one half-open time range.
 
-use crate::geo::{LatLonBox, haversine_m, wrap_degrees};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping, filter_track, order_track};
+use crate::geo::LatLonBox;
+use crate::person::{PersonColumn, PersonRef, Persons};
+use crate::ping::{NO_FLOOR, NO_PLACE};
 use crate::place::{PlaceKey, PlaceRule};
 use crate::rule::{Motion, Source, StayRule};
 use crate::time::Millis;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StructArray, UInt8Array, UInt32Array,
+};
+use arrow::datatypes::{
+    DataType, Field, Fields, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type,
+};
+use arrow::error::ArrowError;
+use std::mem::take;
+use std::sync::Arc;
 
 /// One person at one place, or on one even leg, over [start, end).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stay {
     /// First instant.
     pub start: Millis,
+    /// Up to here the stay is bracketed: after each ping up to here the next was at the same place. From
+    /// `start`, if it is not at all, to `end`.
+    pub sure: Millis,
     /// First instant after.
     pub end: Millis,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
@@ -25,8 +38,6 @@ pub struct Stay {
     pub floor: u32,
     /// Its track.
     pub source: Source,
-    /// Whether the next ping, in time, was at the same place.
-    pub bracketed: bool,
 }
 
 /// An even movement between two pings; it outlasts a stay that was clipped.
@@ -47,6 +58,7 @@ impl Stay {
     pub fn clipped(mut self, from: Millis, to: Millis) -> Option<Self> {
         self.start = self.start.max(from);
         self.end = self.end.min(to);
+        self.sure = self.sure.max(self.start).min(self.end);
         (self.start < self.end).then_some(self)
     }
 
@@ -91,92 +103,6 @@ impl Stay {
     }
 }
 
-/// The stays of one person from one source, in the order of their starts: duplicates and filtered
-/// pings dropped, each ping standing until the next or for its hold, clipped to end by `as_of`.
-///
-/// `pings` is in any order; on return it holds the track.
-pub fn stays(
-    pings: &mut Vec<Ping>,
-    source: Source,
-    feeds: &[StayRule],
-    place: &PlaceRule,
-    as_of: Millis,
-    stays: &mut Vec<Stay>,
-) {
-    order_track(pings, source);
-    if feeds.iter().any(|f| f.source == source && f.filters()) {
-        filter_track(pings, feeds);
-    }
-    let mut next = 0;
-    for (i, ping) in pings.iter().enumerate() {
-        if next <= i {
-            next = i + 1;
-        }
-        while pings.get(next).is_some_and(|p| p.time == ping.time) {
-            next += 1;
-        }
-        // Pings at the next instant: one, but for venue scans.
-        let later = &pings[next..];
-        let rule = &feeds[ping.feed as usize];
-        if let Some(stay) = stay(ping, later, rule, place).and_then(|s| s.clipped(Millis::MIN, as_of)) {
-            stays.push(stay);
-        }
-    }
-}
-
-fn stay(ping: &Ping, later: &[Ping], rule: &StayRule, place: &PlaceRule) -> Option<Stay> {
-    let mut stay = Stay {
-        start: ping.time,
-        end: ping.time + rule.hold_ms,
-        lat: ping.lat,
-        lon: ping.lon,
-        leg: None,
-        place: ping.place,
-        floor: ping.floor,
-        source: rule.source,
-        bracketed: false,
-    };
-    if ping.until != NO_UNTIL {
-        stay.end = ping.until;
-        stay.bracketed = true;
-        return Some(stay);
-    }
-    let next = later.first().filter(|n| n.time <= stay.end);
-    match (rule.motion, next) {
-        (Motion::Linear, None) => return None,
-        (Motion::Linear, Some(next)) => {
-            stay.end = next.time;
-            stay.bracketed = true;
-            stay.leg = Some(Leg {
-                from: ping.time,
-                to: next.time,
-                dlat: next.lat - ping.lat,
-                dlon: wrap_degrees(next.lon - ping.lon),
-            });
-        }
-        (Motion::Hold, None) => {}
-        (Motion::Hold, Some(next)) => {
-            stay.end = next.time;
-            stay.bracketed = later
-                .iter()
-                .take_while(|p| p.time == next.time)
-                .any(|p| same_place(ping, p, rule.source, place));
-        }
-    }
-    Some(stay)
-}
-
-/// Whether two pings of one track are at the same place, which brackets the stay between them.
-fn same_place(a: &Ping, b: &Ping, source: Source, place: &PlaceRule) -> bool {
-    match (source, *place) {
-        (Source::Venue, _) => a.place == b.place && a.place != NO_PLACE,
-        (_, PlaceRule::Distance { distance_m_max }) => {
-            haversine_m(a.lat, a.lon, b.lat, b.lon) <= distance_m_max
-        }
-        (_, rule) => PlaceKey::of_position(&rule, a.lat, a.lon) == PlaceKey::of_position(&rule, b.lat, b.lon),
-    }
-}
-
 /// What a stay shares with others in one square, cell or venue; `Near` where only metres can tell.
 pub fn key_of(stay: &Stay, place: &PlaceRule) -> PlaceKey {
     match stay.source {
@@ -185,46 +111,223 @@ pub fn key_of(stay: &Stay, place: &PlaceRule) -> PlaceKey {
     }
 }
 
-/// Joins stays of one track that touch and cannot be told apart by the rule: the same square, cell,
-/// or venue and floor (under a distance: the very same position), bracketed alike. What the joined
-/// stays meet adds up to the same encounters, with far fewer pairs to test. Stays come in the order of
-/// their starts.
+/// Joins `stay` to the run before it, if they touch and the rule cannot tell them apart: the same square,
+/// cell, or venue and floor (under a distance: the very same position). What the joined stays meet adds up
+/// to the same encounters, with far fewer pairs to test. Says whether it did.
 ///
 /// Where some feed moves evenly, positions are not joined: the plane in which a moving stay is compared
 /// depends on where its overlap with each single stay ends.
-pub fn join_runs(stays: &mut Vec<Stay>, place: &PlaceRule, feeds: &[StayRule]) {
-    let linear = feeds.iter().any(|f| f.motion == Motion::Linear);
-    let mut last: Option<(usize, PlaceKey)> = None;
-    let mut kept = 0;
-    for i in 0..stays.len() {
-        let stay = stays[i];
-        let key = key_of(&stay, place);
-        if let Some((at, run_key)) = last {
-            let run = &mut stays[at];
-            let same_spot = match key {
-                PlaceKey::Near => !linear && same_position(run, &stay),
-                PlaceKey::Venue(_) => {
-                    run.floor == stay.floor && same_position(run, &stay) && (!linear || !stay.has_position())
-                }
-                PlaceKey::Square(_) | PlaceKey::Cell(_) => true,
-            };
-            if run_key == key
-                && same_spot
-                && run.end == stay.start
-                && run.source == stay.source
-                && run.bracketed == stay.bracketed
-            {
-                run.end = stay.end;
-                continue;
+#[inline]
+pub fn join(run: &mut (Stay, PlaceKey), stay: &Stay, key: PlaceKey, moving: bool) -> bool {
+    let (run, run_key) = run;
+    let touches =
+        *run_key == key && run.end == stay.start && run.sure == run.end && run.source == stay.source;
+    let joins = touches
+        && match key {
+            PlaceKey::Near => !moving && same_position(run, stay),
+            PlaceKey::Venue(_) => {
+                run.floor == stay.floor && same_position(run, stay) && (!moving || !stay.has_position())
             }
-        }
-        stays[kept] = stay;
-        last = Some((kept, key));
-        kept += 1;
+            PlaceKey::Square(_) | PlaceKey::Cell(_) => true,
+        };
+    if joins {
+        run.sure = stay.sure;
+        run.end = stay.end;
     }
-    stays.truncate(kept);
+    joins
 }
 
 fn same_position(a: &Stay, b: &Stay) -> bool {
     a.lat.to_bits() == b.lat.to_bits() && a.lon.to_bits() == b.lon.to_bits()
+}
+
+/// Whether some feed of a job moves evenly between its pings.
+pub fn some_move(feeds: &[StayRule]) -> bool {
+    feeds.iter().any(|f| f.motion == Motion::Linear)
+}
+
+/// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source, and those
+/// that the job needs beside: place and floor for venues, leg where some feed moves.
+pub fn stay_schema(person: &DataType, feeds: &[StayRule]) -> SchemaRef {
+    let mut fields = vec![
+        Field::new("person_id", person.clone(), false),
+        Field::new("start", DataType::Int64, false),
+        Field::new("sure", DataType::Int64, false),
+        Field::new("end", DataType::Int64, false),
+        Field::new("lat", DataType::Float64, false),
+        Field::new("lon", DataType::Float64, false),
+        Field::new("source", DataType::UInt8, false),
+    ];
+    if feeds.iter().any(|f| f.source == Source::Venue) {
+        fields.push(Field::new("place", DataType::UInt32, false));
+        fields.push(Field::new("floor", DataType::UInt32, false));
+    }
+    if some_move(feeds) {
+        fields.push(Field::new("leg", DataType::Struct(leg_fields()), true));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+fn leg_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("from", DataType::Int64, false),
+        Field::new("to", DataType::Int64, false),
+        Field::new("dlat", DataType::Float64, false),
+        Field::new("dlon", DataType::Float64, false),
+    ])
+}
+
+/// Stays as they gather, a vector for each column of [`stay_schema`].
+#[derive(Debug)]
+pub struct StayColumns {
+    schema: SchemaRef,
+    persons: PersonColumn,
+    starts: Vec<Millis>,
+    sures: Vec<Millis>,
+    ends: Vec<Millis>,
+    lats: Vec<f64>,
+    lons: Vec<f64>,
+    sources: Vec<u8>,
+    places: Vec<u32>,
+    floors: Vec<u32>,
+    legs: Vec<Option<Leg>>,
+}
+
+impl StayColumns {
+    /// No stays yet, of a job's shape.
+    pub fn new(schema: &SchemaRef) -> Self {
+        StayColumns {
+            schema: schema.clone(),
+            persons: PersonColumn::new(schema.field(0).data_type()),
+            starts: Vec::new(),
+            sures: Vec::new(),
+            ends: Vec::new(),
+            lats: Vec::new(),
+            lons: Vec::new(),
+            sources: Vec::new(),
+            places: Vec::new(),
+            floors: Vec::new(),
+            legs: Vec::new(),
+        }
+    }
+
+    /// Adds a person's stay.
+    #[inline]
+    pub fn push(&mut self, person: PersonRef<'_>, stay: &Stay) {
+        self.persons.push(person);
+        self.starts.push(stay.start);
+        self.sures.push(stay.sure);
+        self.ends.push(stay.end);
+        self.lats.push(stay.lat);
+        self.lons.push(stay.lon);
+        self.sources.push(stay.source as u8);
+        if self.schema.fields().len() > 7 {
+            self.places.push(stay.place);
+            self.floors.push(stay.floor);
+            self.legs.push(stay.leg);
+        }
+    }
+
+    /// Stays.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// The batch.
+    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+        let mut columns: Vec<ArrayRef> = vec![
+            self.persons.finish()?,
+            Arc::new(Int64Array::from(self.starts)),
+            Arc::new(Int64Array::from(self.sures)),
+            Arc::new(Int64Array::from(self.ends)),
+            Arc::new(Float64Array::from(self.lats)),
+            Arc::new(Float64Array::from(self.lons)),
+            Arc::new(UInt8Array::from(self.sources)),
+        ];
+        for field in &self.schema.fields()[7..] {
+            columns.push(match field.name().as_str() {
+                "place" => Arc::new(UInt32Array::from(take(&mut self.places))),
+                "floor" => Arc::new(UInt32Array::from(take(&mut self.floors))),
+                _ => legs(&self.legs)?,
+            });
+        }
+        RecordBatch::try_new(self.schema, columns)
+    }
+}
+
+fn legs(legs: &[Option<Leg>]) -> Result<ArrayRef, ArrowError> {
+    let some = || legs.iter().map(|leg| leg.unwrap_or(Leg { from: 0, to: 0, dlat: 0.0, dlon: 0.0 }));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(some().map(|leg| leg.from))),
+        Arc::new(Int64Array::from_iter_values(some().map(|leg| leg.to))),
+        Arc::new(Float64Array::from_iter_values(some().map(|leg| leg.dlat))),
+        Arc::new(Float64Array::from_iter_values(some().map(|leg| leg.dlon))),
+    ];
+    let nulls = legs.iter().map(Option::is_some).collect();
+    Ok(Arc::new(StructArray::try_new(leg_fields(), columns, Some(nulls))?))
+}
+
+/// A batch of stays, its columns at hand.
+#[derive(Debug, Clone)]
+pub struct Stays<'a> {
+    /// Whose.
+    pub persons: Persons,
+    /// First instants, ms UTC.
+    pub starts: &'a [Millis],
+    sures: &'a [Millis],
+    ends: &'a [Millis],
+    lats: &'a [f64],
+    lons: &'a [f64],
+    sources: &'a [u8],
+    places: Option<&'a [u32]>,
+    floors: Option<&'a [u32]>,
+    legs: Option<&'a StructArray>,
+}
+
+impl<'a> Stays<'a> {
+    /// Borrows the columns of a batch that has [`stay_schema`].
+    pub fn of(batch: &'a RecordBatch) -> Self {
+        let i64s = |i: usize| batch.column(i).as_primitive::<Int64Type>().values().as_ref();
+        let f64s = |i: usize| batch.column(i).as_primitive::<Float64Type>().values().as_ref();
+        let u32s =
+            |name| batch.column_by_name(name).map(|c| c.as_primitive::<UInt32Type>().values().as_ref());
+        Stays {
+            persons: Persons::of(batch.column(0)),
+            starts: i64s(1),
+            sures: i64s(2),
+            ends: i64s(3),
+            lats: f64s(4),
+            lons: f64s(5),
+            sources: batch.column(6).as_primitive::<UInt8Type>().values(),
+            places: u32s("place"),
+            floors: u32s("floor"),
+            legs: batch.column_by_name("leg").map(|c| c.as_struct()),
+        }
+    }
+
+    /// One row.
+    #[inline]
+    pub fn at(&self, row: usize) -> Stay {
+        Stay {
+            start: self.starts[row],
+            sure: self.sures[row],
+            end: self.ends[row],
+            lat: self.lats[row],
+            lon: self.lons[row],
+            leg: self.legs.filter(|legs| !legs.is_null(row)).map(|legs| Leg {
+                from: legs.column(0).as_primitive::<Int64Type>().value(row),
+                to: legs.column(1).as_primitive::<Int64Type>().value(row),
+                dlat: legs.column(2).as_primitive::<Float64Type>().value(row),
+                dlon: legs.column(3).as_primitive::<Float64Type>().value(row),
+            }),
+            place: self.places.map_or(NO_PLACE, |c| c[row]),
+            floor: self.floors.map_or(NO_FLOOR, |c| c[row]),
+            source: Source::ALL[usize::from(self.sources[row])],
+        }
+    }
 }

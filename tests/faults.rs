@@ -22,7 +22,7 @@ fn attempt(job: &[u8], cases: &[u8], scans: &[u8]) {
     };
     if let Ok(inputs) = inputs::open(&config) {
         // Whether it runs is the bytes' business; that it comes back is ours.
-        drop(pipeline::compute(&config, &inputs, &Watch::default()));
+        drop(pipeline::compute(&config, &inputs, &sandbox.path("spill"), &Watch::default()));
     }
 }
 

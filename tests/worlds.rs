@@ -474,7 +474,7 @@ pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> 
     let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
     let inputs = inputs::open(&config)?;
-    pipeline::compute(&config, &inputs, &Watch::default())
+    pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())
 }
 
 /// The engine's answer in the oracle's words. It refuses a job all of whose pings lie outside the

@@ -1,13 +1,15 @@
 //! A small town in memory for the benches: pings of one day, in one grid of homes, and its cases.
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
 use copresence::case::Case;
 use copresence::index::CaseIndex;
 use copresence::person::PersonId;
-use copresence::ping::{group_by_person, ping_schema};
+use copresence::ping::{Pings, group_by_person, ping_schema};
 use copresence::place::PlaceRule;
 use copresence::rule::{CandidateRule, EncounterRule, ExposureRule, Rule, Source, StayRule};
+use copresence::stay::{StayColumns, stay_schema};
 use copresence::time::{DAY_MS, Millis};
+use copresence::track::{Track, TrackRule};
 use std::sync::Arc;
 
 /// Start of the day, ms UTC.
@@ -18,6 +20,8 @@ const PINGS: u64 = 100;
 pub struct Town {
     /// All pings, grouped by person.
     pub pings: RecordBatch,
+    /// Their stays, grouped by person.
+    pub stays: RecordBatch,
     /// The cases.
     pub cases: Vec<Case>,
     /// The cases' stays.
@@ -54,14 +58,13 @@ impl Town {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(ids),
             Arc::new(Int64Array::from(times)),
-            Arc::new(UInt16Array::from(vec![0; rows as usize])),
             Arc::new(Float64Array::from(lats)),
             Arc::new(Float64Array::from(lons)),
-            Arc::new(Float64Array::from(vec![20.0; rows as usize])),
         ];
-        let schema = ping_schema(&arrow::datatypes::DataType::UInt64, Source::Gps.bit());
+        let schema = ping_schema(&arrow::datatypes::DataType::UInt64, Source::Gps.bit(), None, 1);
         let batch = RecordBatch::try_new(schema, columns).expect("columns of one length");
-        let pings = group_by_person(&batch).expect("a small batch");
+        let at = Pings::of(&batch).times.to_vec();
+        let pings = group_by_person(&batch, |row| at[row]).expect("a small batch");
         let feeds = vec![StayRule::of(Source::Gps)];
         let rule = Rule {
             name: "bench".into(),
@@ -87,6 +90,22 @@ impl Town {
             })
             .collect();
         let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS);
-        Town { pings, cases, index, rule, feeds }
+        let stays = stays_of(&pings, &feeds, &rule.encounter.place);
+        Town { pings, stays, cases, index, rule, feeds }
     }
+}
+
+fn stays_of(batch: &RecordBatch, feeds: &[StayRule], place: &PlaceRule) -> RecordBatch {
+    let pings = Pings::of(batch);
+    let mut rule = TrackRule::new(Source::Gps, feeds, place, DAY + DAY_MS, true);
+    let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds));
+    for group in pings.groups() {
+        let person = pings.persons.at(group.start);
+        let mut track = Track::default();
+        for row in group {
+            track.push(pings.at(row), true, &mut rule, &mut |stay| stays.push(person, stay));
+        }
+        track.finish(&mut rule, &mut |stay| stays.push(person, stay));
+    }
+    stays.finish().expect("columns of one length")
 }

@@ -44,11 +44,18 @@ pub struct Counts {
     pub case_stays: u64,
     /// Rows that the sieve marked.
     pub rows_marked: u64,
-    /// Marked rows and closers that were brought together.
-    pub rows_gathered: u64,
-    /// Scans for that, more than one if the memory is short.
-    #[serde(rename = "gather_passes")]
-    pub passes: u64,
+    /// Marked rows and those around them that tracks followed.
+    pub rows_tracked: u64,
+    /// Stays of marked rows, joined where the rule cannot tell them apart.
+    pub stays: u64,
+    /// Parts that persons were parted into.
+    pub parts: u64,
+    /// Files, and their bytes, that went to the spill folder.
+    pub spilled_files: u64,
+    /// See `spilled_files`.
+    pub spilled_bytes: u64,
+    /// The way of each source through the run.
+    pub paths: Vec<SourcePath>,
     /// Encounters of everyone.
     pub encounters: u64,
     /// Exposures of everyone.
@@ -57,6 +64,17 @@ pub struct Counts {
     pub candidates: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: i64,
+}
+
+/// How a source's rows were read.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SourcePath {
+    /// gps, tower or venue.
+    pub source: &'static str,
+    /// The order in which they were read: time, person or none.
+    pub order: &'static str,
+    /// The order that files promised and did not keep.
+    pub broken_promise: Option<&'static str>,
 }
 
 /// The answer of a run.

@@ -72,7 +72,7 @@ impl Run {
         let staging = Staging::new(&config.out, config.force)?;
         let progress = Progress::start(self.job.progress, &watch);
         let inputs = inputs::open(&config)?;
-        let answer = pipeline::compute(&config, &inputs, &watch)?;
+        let answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
         watch.start(Stage::Write, 0);
         results::write(&staging, &config, &answer)?;
         let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);

@@ -1,21 +1,26 @@
 //! The cases' stays, found by place and time. Only cases are indexed; everyone's stays probe.
 //!
-//! Squares, H3 cells and venues are looked up by their identity, each with an interval tree over time;
-//! metres go through R-trees over longitude, latitude and time.
+//! Squares, H3 cells and venues are looked up by their identity, each with an interval tree over time.
+//! Where metres decide, stays that stand still are looked up by the box of a lattice, in the same way;
+//! moving ones, and those whose reach fills too many boxes, go into R-trees over longitude, latitude and
+//! time.
 
 pub mod intervals;
+pub mod lattice;
 pub mod sieve;
 
 use crate::case::Case;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::place::{PlaceKey, PlaceRule};
-use crate::rule::{EncounterRule, Motion, Source, StayRule};
-use crate::stay::{Stay, join_runs, key_of, stays};
+use crate::rule::{EncounterRule, Source, StayRule};
+use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
+use crate::track::{Track, TrackRule};
 use arrow::array::RecordBatch;
 use hashbrown::HashMap;
 use intervals::{Interval, Intervals};
+use lattice::{Lattice, Spot};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
 use sieve::Sieve;
@@ -49,6 +54,21 @@ pub enum By {
 
 type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
 
+/// Boxes that one stay's reach may fill before it goes into the R-tree.
+const BOXES_MAX: usize = 64;
+/// Boxes of the lattice are at least this high, metres.
+const BOX_M_MIN: f64 = 10.0;
+
+/// Stays of one source, found by where they are.
+#[derive(Debug, Default)]
+struct Near {
+    /// Those that stand, by every box that their reach touches.
+    boxes: HashMap<Spot, Intervals>,
+    lattice: Option<Lattice>,
+    /// The others.
+    tree: RTree<Boxed>,
+}
+
 /// The index over all cases' stays.
 #[derive(Debug)]
 pub struct CaseIndex {
@@ -59,7 +79,7 @@ pub struct CaseIndex {
     person_numbers: HashMap<PersonId, u32>,
     stays: Vec<CaseStay>,
     keyed: HashMap<(PlaceKey, Source), Intervals>,
-    near: [RTree<Boxed>; 3],
+    near: [Near; 3],
     /// What a ping has to pass first.
     pub sieve: Sieve,
     /// By case and source.
@@ -89,32 +109,34 @@ impl CaseIndex {
             by_person[person as usize].push(number);
             persons.push(person);
         }
+        let moving = some_move(feeds);
         let mut observed = vec![[Observed::default(); 3]; cases.len()];
-        let mut case_stays = Vec::new();
+        let mut case_stays: Vec<CaseStay> = Vec::new();
         let view = Pings::of(pings);
-        let mut tracks = Tracks::default();
+        let mut rules = Source::ALL.map(|source| TrackRule::new(source, feeds, &rule.place, as_of, false));
         for group in view.groups() {
             let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else { continue };
-            for &case in &by_person[person as usize] {
-                let range = &cases[case as usize];
-                for source in Source::ALL {
-                    let whole = tracks.stays(&view, group.clone(), source, feeds, &rule.place, as_of);
-                    let mut clipped: Vec<Stay> = whole
+            for rule_of in &mut rules {
+                let source = rule_of.source;
+                let whole = whole_track(&view, group.clone(), feeds, rule_of);
+                for &case in &by_person[person as usize] {
+                    let range = &cases[case as usize];
+                    let clipped: Vec<Stay> = whole
                         .iter()
                         .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
                         .collect();
                     observed[case as usize][source as usize] = observe(&clipped);
-                    join_runs(&mut clipped, &rule.place, feeds);
-                    case_stays.extend(clipped.into_iter().map(|stay| CaseStay { case, stay }));
+                    case_stays.extend(
+                        joined(&clipped, &rule.place, moving).into_iter().map(|stay| CaseStay { case, stay }),
+                    );
                 }
             }
         }
-        let grow_cases = feeds.iter().any(|f| f.motion == Motion::Linear);
         let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
         let sieve = Sieve::new(&plain, rule, feeds, as_of);
         let mut index = CaseIndex {
             rule: *rule,
-            grow_cases,
+            grow_cases: moving,
             persons,
             person_numbers,
             bytes: case_stays.len() * 3 * size_of::<CaseStay>(),
@@ -130,7 +152,8 @@ impl CaseIndex {
 
     fn fill(&mut self) {
         let mut keyed: HashMap<(PlaceKey, Source), Vec<Interval>> = HashMap::new();
-        let mut near: [Vec<Boxed>; 3] = Default::default();
+        let mut near: [NearParts; 3] = Default::default();
+        let lattice = self.lattice();
         for (CaseStay { stay, .. }, item) in self.stays.iter().zip(0..) {
             let interval = Interval { start: stay.start, end: stay.end + self.rule.lag_ms, item };
             let mut add = |key| keyed.entry((key, stay.source)).or_default().push(interval);
@@ -145,10 +168,16 @@ impl CaseIndex {
             }
             match self.rule.place {
                 PlaceRule::Distance { distance_m_max } => {
+                    let parts = &mut near[stay.source as usize];
+                    let reach = stay.bounds().grown(distance_m_max);
+                    if let Some(spots) = lattice.as_ref().and_then(|l| l.spots(reach, BOXES_MAX)) {
+                        spots.into_iter().for_each(|s| parts.boxes.entry(s).or_default().push(interval));
+                        continue;
+                    }
                     let margin = if self.grow_cases { distance_m_max } else { 0.0 };
                     for part in stay.bounds().grown(margin).split() {
                         let (start, end) = (interval.start as f64, interval.end as f64);
-                        near[stay.source as usize].push(GeomWithData::new(
+                        parts.tree.push(GeomWithData::new(
                             Rectangle::from_corners(
                                 [part.lon_min, part.lat_min, start],
                                 [part.lon_max, part.lat_max, end],
@@ -161,7 +190,24 @@ impl CaseIndex {
             }
         }
         self.keyed = keyed.into_iter().map(|(key, intervals)| (key, Intervals::new(intervals))).collect();
-        self.near = near.map(RTree::bulk_load);
+        self.near = near.map(|parts| Near {
+            boxes: parts.boxes.into_iter().map(|(spot, found)| (spot, Intervals::new(found))).collect(),
+            lattice: lattice.clone(),
+            tree: RTree::bulk_load(parts.tree),
+        });
+    }
+
+    /// The lattice for stays that stand, where metres decide and nobody moves.
+    fn lattice(&self) -> Option<Lattice> {
+        let PlaceRule::Distance { distance_m_max } = self.rule.place else { return None };
+        if self.grow_cases {
+            return None;
+        }
+        let reach = |c: &CaseStay| c.stay.has_position().then(|| c.stay.bounds().grown(distance_m_max));
+        let areas = || self.stays.iter().filter_map(reach);
+        let lat_min = areas().map(|a| a.lat_min).fold(f64::INFINITY, f64::min);
+        let lat_max = areas().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max);
+        Some(Lattice::new(distance_m_max.max(BOX_M_MIN), lat_min, lat_max))
     }
 
     /// Whether no case has a stay.
@@ -182,9 +228,6 @@ impl CaseIndex {
     /// Calls `each` with every case's stay that may meet this one: it overlaps it in time, or did so at
     /// most the lag before, and shares its key or is near. Stays of the person `own` are left out.
     pub fn neighbours(&self, stay: &Stay, own: Option<u32>, each: &mut impl FnMut(By, &CaseStay)) {
-        if !self.sieve.may_meet(stay) {
-            return;
-        }
         let mut pass = |by: By, item: u32| {
             let case = &self.stays[item as usize];
             if Some(self.persons[case.case as usize]) != own {
@@ -206,7 +249,14 @@ impl CaseIndex {
         for source in Source::ALL.iter().filter(|s| meets(s)) {
             match self.rule.place {
                 PlaceRule::Distance { distance_m_max } => {
-                    for item in self.near(stay, *source, distance_m_max) {
+                    let near = &self.near[*source as usize];
+                    if let Some(lattice) = &near.lattice
+                        && let Some(spot) = lattice.spot(stay.lat, stay.lon)
+                        && let Some(intervals) = near.boxes.get(&spot)
+                    {
+                        intervals.overlapping(stay.start, stay.end, &mut |item| pass(By::Position, item));
+                    }
+                    for item in in_tree(&near.tree, stay, distance_m_max) {
                         pass(By::Position, item);
                     }
                 }
@@ -219,25 +269,30 @@ impl CaseIndex {
             }
         }
     }
+}
 
-    fn near(&self, stay: &Stay, source: Source, distance_m_max: f64) -> Vec<u32> {
-        let tree = &self.near[source as usize];
-        let mut items = Vec::new();
-        if tree.size() == 0 {
-            return items;
-        }
-        for part in stay.bounds().grown(distance_m_max).split() {
-            let envelope = AABB::from_corners(
-                [part.lon_min, part.lat_min, stay.start as f64],
-                [part.lon_max, part.lat_max, stay.end as f64],
-            );
-            items.extend(tree.locate_in_envelope_intersecting(envelope).map(|boxed| boxed.data));
-        }
-        // Both boxes may be cut at the antimeridian, and so meet twice.
-        items.sort_unstable();
-        items.dedup();
-        items
+#[derive(Debug, Default)]
+struct NearParts {
+    boxes: HashMap<Spot, Vec<Interval>>,
+    tree: Vec<Boxed>,
+}
+
+fn in_tree(tree: &RTree<Boxed>, stay: &Stay, distance_m_max: f64) -> Vec<u32> {
+    let mut items = Vec::new();
+    if tree.size() == 0 {
+        return items;
     }
+    for part in stay.bounds().grown(distance_m_max).split() {
+        let envelope = AABB::from_corners(
+            [part.lon_min, part.lat_min, stay.start as f64],
+            [part.lon_max, part.lat_max, stay.end as f64],
+        );
+        items.extend(tree.locate_in_envelope_intersecting(envelope).map(|boxed| boxed.data));
+    }
+    // Both boxes may be cut at the antimeridian, and so meet twice.
+    items.sort_unstable();
+    items.dedup();
+    items
 }
 
 fn observe(stays: &[Stay]) -> Observed {
@@ -245,30 +300,30 @@ fn observe(stays: &[Stay]) -> Observed {
     Observed { stays: stays.len() as u64, observed_ms: union.iter().map(|(start, end)| end - start).sum() }
 }
 
-/// Room for one person's pings and stays, used again for the next.
-#[derive(Debug, Default)]
-pub struct Tracks {
-    pings: Vec<crate::ping::Ping>,
-    stays: Vec<Stay>,
+fn joined(stays: &[Stay], place: &PlaceRule, moving: bool) -> Vec<Stay> {
+    let mut runs: Vec<(Stay, PlaceKey)> = Vec::new();
+    for stay in stays {
+        let key = key_of(stay, place);
+        if !runs.last_mut().is_some_and(|run| join(run, stay, key, moving)) {
+            runs.push((*stay, key));
+        }
+    }
+    runs.into_iter().map(|(stay, _)| stay).collect()
 }
 
-impl Tracks {
-    /// The stays of one person (a group of rows) from one source.
-    pub fn stays(
-        &mut self,
-        view: &Pings<'_>,
-        group: std::ops::Range<usize>,
-        source: Source,
-        feeds: &[StayRule],
-        place: &PlaceRule,
-        as_of: Millis,
-    ) -> &mut Vec<Stay> {
-        self.pings.clear();
-        self.stays.clear();
-        self.pings.extend(group.map(|row| view.at(row)).filter(|p| feeds[p.feed as usize].source == source));
-        if !self.pings.is_empty() {
-            stays(&mut self.pings, source, feeds, place, as_of, &mut self.stays);
-        }
-        &mut self.stays
+/// The stays of one person (rows in the order of time) from one source.
+pub fn whole_track(
+    pings: &Pings<'_>,
+    rows: std::ops::Range<usize>,
+    feeds: &[StayRule],
+    rule: &mut TrackRule<'_>,
+) -> Vec<Stay> {
+    let mut stays = Vec::new();
+    let mut track = Track::default();
+    let source = rule.source;
+    for ping in rows.map(|row| pings.at(row)).filter(|p| feeds[p.feed as usize].source == source) {
+        track.push(ping, true, rule, &mut |stay| stays.push(*stay));
     }
+    track.finish(rule, &mut |stay| stays.push(*stay));
+    stays
 }

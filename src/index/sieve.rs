@@ -1,8 +1,11 @@
-//! The sieve: may a stay that starts here and now meet a case at all? A few nanoseconds a ping.
+//! The sieve: may a ping that stands here from now on meet a case at all? A few nanoseconds a ping.
 //!
-//! A bitmap over quantised place and time slot, made from the cases' stays. It never says no where an
-//! encounter is possible; a wrong yes only costs the exact test.
+//! Two bitmaps over quantised place and time, made from the cases' stays: one of places alone, small
+//! enough to stay near the cores, and one whose words hold 64 slots of time of a place each. A bit says
+//! that a ping which starts in this slot here may meet a case before its hold is over. The sieve never says
+//! no where an encounter is possible; a wrong yes only costs the exact test.
 
+use super::lattice::{Lattice, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceRule, row_cos, square};
@@ -12,44 +15,47 @@ use crate::time::Millis;
 use arrow::array::{BooleanArray, RecordBatch};
 use h3o::{CellIndex, LatLng};
 
-/// Time slots are as long as the shortest hold, within these bounds.
-const SLOT_MS_MIN: Millis = 60_000;
-const SLOT_MS_MAX: Millis = 3_600_000;
+/// A hold has about so many slots, within these bounds.
+const SLOTS_A_HOLD: Millis = 4;
+const SLOT_MS_MIN: Millis = 30_000;
+const SLOT_MS_MAX: Millis = 900_000;
 /// Time slots of one sieve, about.
 const SLOTS_MAX: i64 = 65_536;
-/// Rows of latitude are at least this high, so that their table stays small.
-const ROW_M_MIN: f64 = 50.0;
+/// Rows of latitude are at least this high.
+const ROW_M_MIN: f64 = 25.0;
 /// A stay that would fill more boxes than this marks its whole time slots instead.
-const BOXES_MAX: u64 = 4_096;
-/// Bits for each entry: a test of an unvisited place and slot says yes once in so many times. Many, as
-/// long as the bitmap stays near the cores.
-const BITS_PER_ENTRY: u64 = 128;
-const BITS_NEAR: u64 = 1 << 25;
-/// Bits for each entry, however many entries there are.
-const BITS_PER_ENTRY_MIN: u64 = 16;
-const BITS_MIN: u64 = 1 << 12;
-const BITS_MAX: u64 = 1 << 32;
+const BOXES_MAX: usize = 4_096;
+/// Bits of the map of places, and words of the map of times, for each entry.
+const PLACE_BITS_PER_ENTRY: usize = 16;
+const WORDS_PER_ENTRY: usize = 4;
+const PLACE_BITS_MAX: usize = 1 << 23;
+const WORDS_MAX: usize = 1 << 24;
 
 /// Stays that could meet share a class: positions of one source, positions of any, or venues' ids.
 const CLASS_ANY: u8 = 3;
 const CLASS_VENUE: u8 = 4;
 
-/// The bitmap and its quanta.
+/// The bitmaps and their quanta.
 #[derive(Debug, Clone)]
 pub struct Sieve {
     feeds: Vec<StayRule>,
     cross_source: bool,
-    slot_ms: Millis,
+    /// By the source of a case's stay, the longest hold of who may meet it: how long before it a ping may
+    /// start to do so.
+    hold_ms: [Millis; 3],
+    lag_ms: Millis,
     as_of: Millis,
-    slot_first: i64,
+    first: Millis,
+    slots_per_ms: f64,
     /// By time slot: classes with a case's stay anywhere, and classes with one that may be everywhere.
     somewhere: Vec<u8>,
     everywhere: Vec<u8>,
-    rows_per_degree: f64,
-    /// By row from the south pole: columns for each degree of longitude.
-    cols_per_degree: Vec<f64>,
-    bits: Vec<u64>,
-    mask: u64,
+    any_everywhere: bool,
+    lattice: Lattice,
+    places: Vec<u64>,
+    place_mask: u64,
+    words: Vec<u64>,
+    word_mask: u64,
 }
 
 impl Sieve {
@@ -57,198 +63,193 @@ impl Sieve {
     /// Nothing that comes from `as_of` on can meet them.
     pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule], as_of: Millis) -> Self {
         let end_of = |s: &Stay| (s.end + rule.lag_ms).min(as_of);
-        let slot_ms =
-            feeds.iter().map(|f| f.hold_ms).min().unwrap_or(SLOT_MS_MAX).clamp(SLOT_MS_MIN, SLOT_MS_MAX);
+        let hold_ms = Source::ALL.map(|source| {
+            let meets = feeds.iter().filter(|f| rule.cross_source || f.source == source);
+            meets.map(|f| f.hold_ms).max().unwrap_or(0)
+        });
+        let shortest = feeds.iter().map(|f| f.hold_ms).min().unwrap_or(0);
+        let first = stays.iter().map(|s| s.start).min().unwrap_or(0) - hold_ms.into_iter().max().unwrap_or(0);
+        let last = stays.iter().map(end_of).max().unwrap_or(first);
         // A lookback of years has longer slots, so that their number stays small.
-        let span_ms =
-            stays.iter().map(end_of).max().unwrap_or(0) - stays.iter().map(|s| s.start).min().unwrap_or(0);
-        let slot_ms = slot_ms.max(span_ms / SLOTS_MAX);
+        let slot_ms =
+            (shortest / SLOTS_A_HOLD).clamp(SLOT_MS_MIN, SLOT_MS_MAX).max((last - first) / SLOTS_MAX);
         let row_m = match rule.place {
             PlaceRule::Grid { square_m } => square_m / 4.0,
             PlaceRule::Cell { resolution } => cell_radius_m(resolution),
-            PlaceRule::Distance { distance_m_max } => distance_m_max,
+            PlaceRule::Distance { distance_m_max } => distance_m_max / 2.0,
         }
         .max(ROW_M_MIN);
-        let row_degrees = row_m / METRES_PER_DEGREE;
-        let rows = (180.0 / row_degrees).ceil() as usize + 1;
-        let cols_per_degree = (0..rows)
-            .map(|row| {
-                let parallel = row as f64 * row_degrees - 90.0;
-                let shortest = parallel.abs().max((parallel + row_degrees).abs()).min(90.0);
-                shortest.to_radians().cos().max(0.0) / row_degrees
+        let areas: Vec<Option<LatLonBox>> = stays
+            .iter()
+            .map(|s| {
+                let by_position = s.has_position() && (s.source != Source::Venue || rule.cross_source);
+                by_position.then(|| reach(s, &rule.place))
             })
             .collect();
-        let first = stays.iter().map(|s| s.start).min().unwrap_or(0).div_euclid(slot_ms);
-        let last = stays.iter().map(end_of).max().unwrap_or(0).div_euclid(slot_ms);
+        let spans = || areas.iter().flatten();
+        let lattice = Lattice::new(
+            row_m,
+            spans().map(|a| a.lat_min).fold(f64::INFINITY, f64::min),
+            spans().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max),
+        );
+        let slots = (last - first) / slot_ms + 2;
         let mut sieve = Sieve {
             feeds: feeds.to_vec(),
             cross_source: rule.cross_source,
-            slot_ms,
+            hold_ms,
+            lag_ms: rule.lag_ms,
             as_of,
-            slot_first: first,
-            somewhere: vec![0; (last - first + 1).max(1) as usize],
-            everywhere: vec![0; (last - first + 1).max(1) as usize],
-            rows_per_degree: 1.0 / row_degrees,
-            cols_per_degree,
-            bits: Vec::new(),
-            mask: 0,
+            first,
+            slots_per_ms: 1.0 / slot_ms as f64,
+            somewhere: vec![0; slots.max(1) as usize],
+            everywhere: vec![0; slots.max(1) as usize],
+            any_everywhere: false,
+            lattice,
+            places: Vec::new(),
+            place_mask: 0,
+            words: Vec::new(),
+            word_mask: 0,
         };
-        // Counting first makes the bitmap as large as it has to be, and no entry is kept twice.
-        let mut entries = 0u64;
-        for stay in stays {
-            sieve.mark_slots(stay, rule);
-            sieve.entries(stay, rule, &mut |_| entries += 1);
+        let mut entries: Vec<(u64, usize, usize)> = Vec::new();
+        for (stay, area) in stays.iter().zip(&areas) {
+            sieve.enter(stay, *area, &mut entries);
         }
-        let size = (entries * BITS_PER_ENTRY).min(BITS_NEAR).max(entries * BITS_PER_ENTRY_MIN);
-        let size = size.clamp(BITS_MIN, BITS_MAX).next_power_of_two();
-        let mut bits = vec![0u64; (size / 64) as usize];
-        for stay in stays {
-            sieve.entries(stay, rule, &mut |entry| {
-                let bit = entry & (size - 1);
-                bits[(bit >> 6) as usize] |= 1 << (bit & 63);
-            });
-        }
-        sieve.bits = bits;
-        sieve.mask = size - 1;
+        sieve.fill(&entries);
         sieve
     }
 
-    /// The kernel: which rows of a batch of pings may meet a case, were each to stand for its whole hold.
-    pub fn mark(&self, batch: &RecordBatch) -> BooleanArray {
-        let pings = Pings::of(batch);
-        (0..batch.num_rows()).map(|row| Some(self.may_meet_from(&pings.at(row)))).collect()
+    /// Whether nothing at all can pass.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty() && self.somewhere.iter().all(|s| *s == 0)
+    }
+
+    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, entries: &mut Vec<(u64, usize, usize)>) {
+        let last = self.slot((stay.end + self.lag_ms).min(self.as_of));
+        let (from, to) =
+            (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1));
+        if stay.source == Source::Venue && stay.place != NO_PLACE {
+            entries.push((spot_of_venue(stay.place), from, to));
+        }
+        let Some(area) = area else { return };
+        let class = self.class(stay.source);
+        let spots = self.lattice.spots(area, BOXES_MAX);
+        for slot in from..=to {
+            self.somewhere[slot] |= 1 << class;
+            if spots.is_none() {
+                self.everywhere[slot] |= 1 << class;
+                self.any_everywhere = true;
+            }
+        }
+        entries.extend(spots.unwrap_or_default().into_iter().map(|spot| (spot_of(class, spot), from, to)));
+    }
+
+    fn fill(&mut self, entries: &[(u64, usize, usize)]) {
+        if entries.is_empty() {
+            return;
+        }
+        let words: usize = entries.iter().map(|(_, from, to)| to / 64 - from / 64 + 1).sum();
+        let place_bits =
+            (entries.len() * PLACE_BITS_PER_ENTRY).next_power_of_two().clamp(1 << 12, PLACE_BITS_MAX);
+        let words = (words * WORDS_PER_ENTRY).next_power_of_two().clamp(1 << 10, WORDS_MAX);
+        self.places = vec![0; place_bits / 64];
+        self.place_mask = place_bits as u64 - 1;
+        self.words = vec![0; words];
+        self.word_mask = words as u64 - 1;
+        for &(spot, from, to) in entries {
+            let bit = spot & self.place_mask;
+            self.places[(bit >> 6) as usize] |= 1 << (bit & 63);
+            for epoch in from / 64..=to / 64 {
+                let low = if epoch == from / 64 { from % 64 } else { 0 };
+                let high = if epoch == to / 64 { to % 64 } else { 63 };
+                let word = (spot_at(spot, epoch) & self.word_mask) as usize;
+                self.words[word] |= (u64::MAX << low) & (u64::MAX >> (63 - high));
+            }
+        }
+    }
+
+    /// The kernel: which rows of a batch of pings of one source may meet a case, were each to stand for its
+    /// whole hold.
+    pub fn mark(&self, batch: &RecordBatch, source: Source) -> BooleanArray {
+        let mut rows = Vec::new();
+        self.marked(&Pings::of(batch), source, &mut rows);
+        let mut marks = vec![false; batch.num_rows()];
+        rows.iter().for_each(|row| marks[*row as usize] = true);
+        BooleanArray::from(marks)
+    }
+
+    /// The same as the numbers of the rows, which are added to `rows`.
+    pub fn marked(&self, pings: &Pings<'_>, source: Source, rows: &mut Vec<u32>) {
+        if self.is_empty() {
+            return;
+        }
+        let moves = self.feeds.iter().any(|f| f.source == source && f.motion == Motion::Linear);
+        if source == Source::Venue || moves || self.any_everywhere {
+            let all = 0..pings.times.len();
+            rows.extend(all.filter(|row| self.may_meet_from(&pings.at(*row))).map(|row| row as u32));
+            return;
+        }
+        let class = self.class(source);
+        let columns = pings.times.iter().zip(pings.lats).zip(pings.lons);
+        for (row, ((&time, &lat), &lon)) in (0u32..).zip(columns) {
+            if let Some(spot) = self.lattice.spot(lat, lon)
+                && self.has(spot_of(class, spot), self.slot(time))
+            {
+                rows.push(row);
+            }
+        }
     }
 
     /// Whether a ping, standing as long as it can, may meet a case.
-    #[inline]
     pub fn may_meet_from(&self, ping: &Ping) -> bool {
         let rule = &self.feeds[ping.feed as usize];
-        let end = if ping.until == NO_UNTIL { ping.time + rule.hold_ms } else { ping.until };
-        let moves = rule.motion == Motion::Linear;
-        self.test(rule.source, ping.lat, ping.lon, ping.place, moves, ping.time, end)
-    }
-
-    /// Whether a stay may meet a case.
-    #[inline]
-    pub fn may_meet(&self, stay: &Stay) -> bool {
-        self.test(stay.source, stay.lat, stay.lon, stay.place, stay.leg.is_some(), stay.start, stay.end)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a ping and a stay name the same seven facts differently")]
-    fn test(
-        &self,
-        source: Source,
-        lat: f64,
-        lon: f64,
-        place: u32,
-        moves: bool,
-        start: Millis,
-        end: Millis,
-    ) -> bool {
-        let by_id = source == Source::Venue && place != NO_PLACE;
-        let by_position = !lat.is_nan() && (source != Source::Venue || self.cross_source);
+        let (source, moves) = (rule.source, rule.motion == Motion::Linear);
+        let by_id = source == Source::Venue && ping.place != NO_PLACE;
+        let by_position = !ping.lat.is_nan() && (source != Source::Venue || self.cross_source);
         let class = self.class(source);
-        let spot = if by_position && !moves { self.spot(class, lat, lon) } else { 0 };
-        let venue = spot_of_venue(place);
-        let first = (start.div_euclid(self.slot_ms) - self.slot_first).max(0);
-        let last =
-            ((end - 1).div_euclid(self.slot_ms) - self.slot_first).min(self.somewhere.len() as i64 - 1);
-        for slot in first..=last {
-            if by_id && self.has(spot_at(venue, slot)) {
+        let spot = if by_position && !moves { self.lattice.spot(ping.lat, ping.lon) } else { None };
+        // A ping that says itself when it ends may meet a case at any time up to then.
+        let last = if ping.until == NO_UNTIL { ping.time } else { (ping.until - 1).max(ping.time) };
+        if last < self.first {
+            return false;
+        }
+        let slots = self.slot(ping.time)..=self.slot(last).min(self.somewhere.len());
+        slots.into_iter().any(|slot| {
+            if by_id && self.has(spot_of_venue(ping.place), slot) {
                 return true;
             }
-            if by_position {
-                let everywhere =
-                    if moves { self.somewhere[slot as usize] } else { self.everywhere[slot as usize] };
-                if everywhere >> class & 1 == 1 || (!moves && self.has(spot_at(spot, slot))) {
-                    return true;
-                }
-            }
-        }
-        false
+            let Some(everywhere) = self.everywhere.get(slot) else { return false };
+            let everywhere = if moves { self.somewhere[slot] } else { *everywhere };
+            by_position
+                && (everywhere >> class & 1 == 1
+                    || spot.is_some_and(|spot| self.has(spot_of(class, spot), slot)))
+        })
     }
 
     fn class(&self, source: Source) -> u8 {
         if self.cross_source { CLASS_ANY } else { source as u8 }
     }
 
+    /// The slot of an instant; one beyond the last for what comes later, the first for what comes before
+    /// any stay: nothing is entered where nothing can be met.
     #[inline]
-    fn has(&self, entry: u64) -> bool {
-        let bit = entry & self.mask;
-        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1
-    }
-
-    #[inline]
-    fn row(&self, lat: f64) -> usize {
-        (((lat + 90.0) * self.rows_per_degree) as usize).min(self.cols_per_degree.len() - 1)
+    fn slot(&self, at: Millis) -> usize {
+        ((at - self.first) as f64 * self.slots_per_ms) as usize
     }
 
     #[inline]
-    fn spot(&self, class: u8, lat: f64, lon: f64) -> u64 {
-        let row = self.row(lat);
-        spot_of(class, row, ((lon + 180.0) * self.cols_per_degree[row]) as u64)
-    }
-
-    fn slots(&self, stay: &Stay, rule: &EncounterRule) -> std::ops::RangeInclusive<i64> {
-        let first = stay.start.div_euclid(self.slot_ms) - self.slot_first;
-        let last = ((stay.end + rule.lag_ms).min(self.as_of) - 1).div_euclid(self.slot_ms) - self.slot_first;
-        first..=last
-    }
-
-    /// The boxes a stay fills; none if it fills too many.
-    fn boxes(&self, stay: &Stay, rule: &EncounterRule) -> Option<Vec<(usize, u64, u64)>> {
-        let mut boxes = Vec::new();
-        let mut count = 0;
-        for part in reach(stay, &rule.place).split() {
-            for row in self.row(part.lat_min)..=self.row(part.lat_max) {
-                let col = |lon: f64| ((lon + 180.0) * self.cols_per_degree[row]) as u64;
-                let (west, east) = (col(part.lon_min), col(part.lon_max));
-                count += east - west + 1;
-                if count > BOXES_MAX {
-                    return None;
-                }
-                boxes.push((row, west, east));
-            }
-        }
-        Some(boxes)
-    }
-
-    fn mark_slots(&mut self, stay: &Stay, rule: &EncounterRule) {
-        if !stay.has_position() {
-            return;
-        }
-        let bit = 1 << self.class(stay.source);
-        let wide = self.boxes(stay, rule).is_none();
-        for slot in self.slots(stay, rule) {
-            self.somewhere[slot as usize] |= bit;
-            if wide {
-                self.everywhere[slot as usize] |= bit;
-            }
-        }
-    }
-
-    fn entries(&self, stay: &Stay, rule: &EncounterRule, each: &mut impl FnMut(u64)) {
-        let class = self.class(stay.source);
-        if stay.source == Source::Venue && stay.place != NO_PLACE {
-            for slot in self.slots(stay, rule) {
-                each(spot_at(spot_of_venue(stay.place), slot));
-            }
-        }
-        if !stay.has_position() || (stay.source == Source::Venue && !self.cross_source) {
-            return;
-        }
-        for (row, west, east) in self.boxes(stay, rule).unwrap_or_default() {
-            for col in west..=east {
-                for slot in self.slots(stay, rule) {
-                    each(spot_at(spot_of(class, row, col), slot));
-                }
-            }
+    fn has(&self, spot: u64, slot: usize) -> bool {
+        let bit = spot & self.place_mask;
+        // Without entries there are no words.
+        let Some(places) = self.places.get((bit >> 6) as usize) else { return false };
+        places >> (bit & 63) & 1 == 1 && {
+            let word = (spot_at(spot, slot / 64) & self.word_mask) as usize;
+            self.words[word] >> (slot % 64) & 1 == 1
         }
     }
 }
 
 /// Everywhere that another may be to share this stay's place.
-fn reach(stay: &Stay, place: &PlaceRule) -> LatLonBox {
+pub fn reach(stay: &Stay, place: &PlaceRule) -> LatLonBox {
     match *place {
         PlaceRule::Distance { distance_m_max } => stay.bounds().grown(distance_m_max),
         PlaceRule::Grid { square_m } => {
@@ -284,8 +285,8 @@ fn cell_radius_m(resolution: u8) -> f64 {
 }
 
 #[inline]
-fn spot_of(class: u8, row: usize, col: u64) -> u64 {
-    mixed(((row as u64) << 32 | col) ^ u64::from(class) << 60)
+fn spot_of(class: u8, spot: u64) -> u64 {
+    mixed(spot ^ u64::from(class) << 60)
 }
 
 #[inline]
@@ -294,13 +295,6 @@ fn spot_of_venue(place: u32) -> u64 {
 }
 
 #[inline]
-fn spot_at(spot: u64, slot: i64) -> u64 {
-    mixed(spot ^ (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014), shortened to one round.
-#[inline]
-fn mixed(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z ^ (z >> 29)
+fn spot_at(spot: u64, epoch: usize) -> u64 {
+    mixed(spot ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

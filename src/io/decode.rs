@@ -1,6 +1,6 @@
 //! From row groups to batches of pings: read in batches, never whole; a bad row is data.
 
-use super::columns::{NoTime, Times, numbers, texts};
+use super::columns::{Clock, NoTime, Times, numbers, texts};
 use super::files::{guarded, unreadable};
 use super::pings::{Group, OpenFeed, Origin, PingFile};
 use super::places::{Numbers, position_of};
@@ -9,17 +9,19 @@ use crate::error::{Error, Problem, Result};
 use crate::person::{PersonKind, PersonSet, PersonType, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
-use crate::time::Millis;
+use crate::time::{INSTANT_MS_MAX, Millis, TimeUnit};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    UInt16Array, UInt32Array,
 };
-use arrow::compute::filter;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::{cast, filter};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use std::fs::File;
+use std::mem::take;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A row that is left out as unreadable.
@@ -72,55 +74,149 @@ pub struct Decoder {
 impl Decoder {
     /// Whether a row group can hold a ping of the lookback.
     pub fn wants(&self, group: &Group) -> bool {
-        let slack = group.slack_ms;
-        group.time_range.is_none_or(|(min, max)| max + slack >= self.from && min - slack < self.to)
+        group.time_range.is_none_or(|(min, max)| max >= self.from && min < self.to)
     }
 
-    /// Reads one row group in batches. Venues that these persons visit are given numbers, others keep
-    /// the one they have.
+    /// Reads these rows of a row group in batches; all rows, if none are named. Venues that these persons
+    /// visit are given numbers, others keep the one they have.
     pub fn read(
         &self,
         feed: &OpenFeed,
         file: &PingFile,
         group: usize,
+        rows: Option<&[Range<u64>]>,
         visitors: Option<&PersonSet>,
         each: &mut dyn FnMut(Decoded) -> Result<()>,
     ) -> Result<()> {
-        let broken = |why: String| {
-            Error::Input(Problem::new(
-                format!("{}, row group {group}", file.input.name),
-                "columns that can be decoded",
-                why,
-                "write the file again, or leave it out of the feed",
-            ))
+        let first_row = file.groups[group].first_row;
+        let mut numbers = rows.unwrap_or_default().to_vec().into_iter().flatten();
+        let one_run = rows.is_none_or(|rows| rows.len() == 1);
+        let mut next = rows.and_then(|rows| rows.first()).map_or(0, |first| first.start);
+        self.batches(file, group, &file.roots(), rows, &mut |batch| {
+            let numbering = if one_run {
+                Numbering::From(first_row + next)
+            } else {
+                Numbering::Each(numbers.by_ref().take(batch.num_rows()).map(|row| first_row + row).collect())
+            };
+            next += batch.num_rows() as u64;
+            let decoded = self.decode(feed, file, batch, &numbering, visitors);
+            each(decoded.map_err(|e| broken(file, group, &e.to_string()))?)
+        })
+    }
+
+    /// Reads only the persons of these rows of a row group; rows without one count among them as null.
+    pub fn read_persons(
+        &self,
+        file: &PingFile,
+        group: usize,
+        rows: Option<&[Range<u64>]>,
+        each: &mut dyn FnMut(Persons) -> Result<()>,
+    ) -> Result<()> {
+        let Some((_, Origin::Column(at))) = file.columns.iter().find(|(name, _)| *name == "person_id") else {
+            return Ok(());
         };
+        self.batches(file, group, &[*at], rows, &mut |batch| {
+            let persons =
+                self.person.adopt(batch.column(0)).map_err(|e| broken(file, group, &e.to_string()))?;
+            each(Persons::of(&persons))
+        })
+    }
+
+    fn batches(
+        &self,
+        file: &PingFile,
+        group: usize,
+        roots: &[usize],
+        rows: Option<&[Range<u64>]>,
+        each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
         let source = File::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
-        let mask = ProjectionMask::roots(file.metadata.parquet_schema(), file.roots());
+        let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots.iter().copied());
         let opened = guarded(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(source, file.metadata.clone())
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, file.metadata.clone())
                 .with_projection(mask)
                 .with_row_groups(vec![group])
-                .with_batch_size(self.batch_rows)
-                .build()
+                .with_batch_size(self.batch_rows);
+            match rows {
+                Some(rows) => reader.with_row_selection(selection(rows)).build(),
+                None => reader.build(),
+            }
         });
         let mut reader = match opened {
             Ok(Ok(reader)) => reader,
-            Ok(Err(e)) => return Err(broken(e.to_string())),
-            Err(_) => return Err(broken("bytes that are no column".into())),
+            Ok(Err(e)) => return Err(broken(file, group, &e.to_string())),
+            Err(_) => return Err(broken(file, group, "bytes that are no column")),
         };
-        let mut first_row = file.groups[group].first_row;
         loop {
-            let batch = match guarded(|| reader.next()) {
+            match guarded(|| reader.next()) {
                 Ok(None) => return Ok(()),
-                Ok(Some(Ok(batch))) => batch,
-                Ok(Some(Err(e))) => return Err(broken(e.to_string())),
-                Err(_) => return Err(broken("bytes that are no column".into())),
-            };
-            let decoded =
-                self.decode(feed, file, &batch, first_row, visitors).map_err(|e| broken(e.to_string()))?;
-            first_row += batch.num_rows() as u64;
-            each(decoded)?;
+                Ok(Some(Ok(batch))) => each(&batch)?,
+                Ok(Some(Err(e))) => return Err(broken(file, group, &e.to_string())),
+                Err(_) => return Err(broken(file, group, "bytes that are no column")),
+            }
         }
+    }
+
+    /// The batch as it is, where every row is readable and inside the lookback and no column has to be
+    /// translated: almost always, and then nothing is copied.
+    fn as_it_is(
+        &self,
+        feed: &OpenFeed,
+        file: &PingFile,
+        batch: &RecordBatch,
+    ) -> std::result::Result<Option<Decoded>, ArrowError> {
+        let plain = feed.config.stay.source == Source::Gps && feed.config.datum == Some(Datum::Wgs84);
+        let (true, Some(Clock::Utc(unit))) = (plain, file.clock("time")) else { return Ok(None) };
+        let full = |name: &str| column(file, batch, name).filter(|c| c.null_count() == 0);
+        let (Some(person), Some(time), Some(lat), Some(lon)) =
+            (full("person_id"), full("time"), full("lat"), full("lon"))
+        else {
+            return Ok(None);
+        };
+        let (Some(lats), Some(lons)) =
+            (lat.as_primitive_opt::<Float64Type>(), lon.as_primitive_opt::<Float64Type>())
+        else {
+            return Ok(None);
+        };
+        let counts = cast(&time, &DataType::Int64)?;
+        let Some(times) = in_millis(counts.as_primitive::<Int64Type>(), unit) else { return Ok(None) };
+        let (Some(min), Some(max)) =
+            (times.values().iter().copied().min(), times.values().iter().copied().max())
+        else {
+            return Ok(None);
+        };
+        // -0 is out: it would have to become 0.
+        let fits = |v: &f64, least: f64, end: f64| *v >= least && *v < end && v.to_bits() != 1 << 63;
+        let clean = min >= self.from
+            && max < self.to
+            && counts.null_count() == 0
+            && lats.values().iter().fold(true, |ok, v| ok & fits(v, -90.0, f64::INFINITY) & (*v <= 90.0))
+            && lons.values().iter().fold(true, |ok, v| ok & fits(v, -180.0, 180.0));
+        let accuracy = self.schema.column_with_name("accuracy_m").map(|(_, field)| field.data_type());
+        let accuracy = match (accuracy, column(file, batch, "accuracy_m")) {
+            (None, None) => None,
+            (Some(kind), Some(given)) if given.data_type() == kind && good_accuracies(&given) => Some(given),
+            _ => return Ok(None),
+        };
+        let persons = self.person.adopt(&person)?;
+        if !clean || persons.null_count() > 0 {
+            return Ok(None);
+        }
+        let mut columns: Vec<ArrayRef> = vec![persons, Arc::new(times), lat.clone(), lon.clone()];
+        columns.extend(accuracy);
+        if self.schema.column_with_name("feed").is_some() {
+            columns.push(Arc::new(UInt16Array::from(vec![feed.number; batch.num_rows()])));
+        }
+        for field in &self.schema.fields()[columns.len()..] {
+            columns.push(match field.name().as_str() {
+                "until" => Arc::new(Int64Array::from(vec![NO_UNTIL; batch.num_rows()])),
+                "place" => Arc::new(UInt32Array::from(vec![NO_PLACE; batch.num_rows()])),
+                _ => Arc::new(UInt32Array::from(vec![NO_FLOOR; batch.num_rows()])),
+            });
+        }
+        let pings = RecordBatch::try_new(self.schema.clone(), columns)?;
+        let rows = batch.num_rows() as u64;
+        Ok(Some(Decoded { rows, pings, faults: Vec::new(), before: 0, after: 0, span: Some((min, max)) }))
     }
 
     fn decode(
@@ -128,9 +224,12 @@ impl Decoder {
         feed: &OpenFeed,
         file: &PingFile,
         batch: &RecordBatch,
-        first_row: u64,
+        numbering: &Numbering,
         visitors: Option<&PersonSet>,
     ) -> std::result::Result<Decoded, ArrowError> {
+        if let Some(decoded) = self.as_it_is(feed, file, batch)? {
+            return Ok(decoded);
+        }
         let rows = batch.num_rows();
         let raw = Raw::new(self, feed, file, batch)?;
         let mut out = Columns::with_capacity(rows);
@@ -147,9 +246,7 @@ impl Decoder {
                         out.push(&ping);
                         kept = true;
                     }
-                    Err((reason, column)) => {
-                        faults.push(Fault { row: first_row + row as u64, reason, column })
-                    }
+                    Err((reason, column)) => faults.push(Fault { row: numbering.at(row), reason, column }),
                 },
             }
             if let Ok(time) = raw.times.at(row) {
@@ -167,6 +264,81 @@ impl Decoder {
         let pings = out.finish(persons, feed.number, &self.schema)?;
         Ok(Decoded { rows: rows as u64, pings, faults, before, after, span })
     }
+}
+
+fn broken(file: &PingFile, group: usize, why: &str) -> Error {
+    Error::Input(Problem::new(
+        format!("{}, row group {group}", file.input.name),
+        "columns that can be decoded",
+        why,
+        "write the file again, or leave it out of the feed",
+    ))
+}
+
+/// How the rows of a batch are counted in the file.
+enum Numbering {
+    From(u64),
+    Each(Vec<u64>),
+}
+
+impl Numbering {
+    fn at(&self, row: usize) -> u64 {
+        match self {
+            Numbering::From(first) => first + row as u64,
+            Numbering::Each(rows) => rows[row],
+        }
+    }
+}
+
+fn selection(rows: &[Range<u64>]) -> RowSelection {
+    let mut done = 0;
+    let mut selectors = Vec::with_capacity(rows.len() * 2);
+    for range in rows {
+        selectors.push(RowSelector::skip((range.start - done) as usize));
+        selectors.push(RowSelector::select((range.end - range.start) as usize));
+        done = range.end;
+    }
+    RowSelection::from(selectors)
+}
+
+/// A column by its name here.
+fn column(file: &PingFile, batch: &RecordBatch, name: &str) -> Option<ArrayRef> {
+    let (_, origin) = file.columns.iter().find(|(column, _)| *column == name)?;
+    match origin {
+        Origin::Column(at) => batch.column_by_name(file.metadata.schema().field(*at).name()).cloned(),
+        Origin::Folder(value) => {
+            let rows = std::iter::repeat_n(value.as_deref(), batch.num_rows());
+            Some(Arc::new(rows.collect::<StringArray>()))
+        }
+    }
+}
+
+/// Counts in milliseconds, if all are readable.
+fn in_millis(counts: &Int64Array, unit: TimeUnit) -> Option<Int64Array> {
+    let readable = |ms: &i64| (-INSTANT_MS_MAX..=INSTANT_MS_MAX).contains(ms);
+    let times = match unit {
+        TimeUnit::Ms => counts.clone(),
+        TimeUnit::S => counts.unary(|v| v.saturating_mul(1_000)),
+        TimeUnit::Us => counts.unary(|v| v.div_euclid(1_000)),
+        TimeUnit::Ns => counts.unary(|v| v.div_euclid(1_000_000)),
+    };
+    times.values().iter().fold(true, |ok, ms| ok & readable(ms)).then_some(times)
+}
+
+/// Whether no accuracy is missing, negative, infinite or no number.
+fn good_accuracies(column: &ArrayRef) -> bool {
+    column.null_count() == 0
+        && match column.data_type() {
+            DataType::Float32 => {
+                let values = column.as_primitive::<Float32Type>().values();
+                values.iter().fold(true, |ok, v| ok & (v.to_bits() < f32::INFINITY.to_bits()))
+            }
+            DataType::Float64 => {
+                let values = column.as_primitive::<Float64Type>().values();
+                values.iter().fold(true, |ok, v| ok & (v.to_bits() < f64::INFINITY.to_bits()))
+            }
+            _ => false,
+        }
 }
 
 /// The columns of a file's batch, as values.
@@ -205,17 +377,7 @@ impl Raw {
         file: &PingFile,
         batch: &RecordBatch,
     ) -> std::result::Result<Self, ArrowError> {
-        let schema = file.metadata.schema();
-        let column = |name: &str| -> Option<ArrayRef> {
-            let (_, origin) = file.columns.iter().find(|(column, _)| *column == name)?;
-            match origin {
-                Origin::Column(at) => batch.column_by_name(schema.field(*at).name()).cloned(),
-                Origin::Folder(value) => {
-                    let rows = std::iter::repeat_n(value.as_deref(), batch.num_rows());
-                    Some(Arc::new(rows.collect::<StringArray>()))
-                }
-            }
-        };
+        let column = |name: &str| column(file, batch, name);
         let needed = |name: &str| {
             column(name).ok_or_else(|| ArrowError::SchemaError(format!("no column {name} in the row group")))
         };
@@ -359,7 +521,7 @@ impl Columns {
     }
 
     fn finish(
-        self,
+        mut self,
         persons: ArrayRef,
         feed: u16,
         schema: &SchemaRef,
@@ -368,17 +530,20 @@ impl Columns {
         let mut columns: Vec<ArrayRef> = vec![
             persons,
             Arc::new(Int64Array::from(self.times)),
-            Arc::new(UInt16Array::from(vec![feed; rows])),
             Arc::new(Float64Array::from(self.lats)),
             Arc::new(Float64Array::from(self.lons)),
-            Arc::new(Float64Array::from(self.accuracies_m)),
         ];
-        if schema.column_with_name("place").is_some() {
-            columns.push(Arc::new(UInt32Array::from(self.places)));
-        }
-        if schema.column_with_name("until").is_some() {
-            columns.push(Arc::new(Int64Array::from(self.untils)));
-            columns.push(Arc::new(UInt32Array::from(self.floors)));
+        for field in &schema.fields()[4..] {
+            columns.push(match (field.name().as_str(), field.data_type()) {
+                ("accuracy_m", DataType::Float32) => {
+                    Arc::new(Float32Array::from_iter_values(self.accuracies_m.iter().map(|a| *a as f32)))
+                }
+                ("accuracy_m", _) => Arc::new(Float64Array::from(take(&mut self.accuracies_m))),
+                ("feed", _) => Arc::new(UInt16Array::from(vec![feed; rows])),
+                ("place", _) => Arc::new(UInt32Array::from(take(&mut self.places))),
+                ("until", _) => Arc::new(Int64Array::from(take(&mut self.untils))),
+                _ => Arc::new(UInt32Array::from(take(&mut self.floors))),
+            });
         }
         RecordBatch::try_new(schema.clone(), columns)
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
 use crate::rule::Source;
+use arrow::datatypes::DataType;
 
 /// A job's inputs, open.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub fn open(config: &Config) -> Result<Inputs> {
     }
     let decoder = Decoder {
         person,
-        schema: ping_schema(&person.inner(), config.sources()),
+        schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds), feeds.len()),
         from: config.lookback_start(),
         to: config.as_of,
         batch_rows: config.batch_rows,
@@ -98,6 +99,22 @@ fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
         }
     }
     Ok(shared)
+}
+
+/// How accuracies are kept: not at all if no file gives any and the feeds' own are the same, short if that
+/// loses nothing.
+fn accuracy_type(feeds: &[OpenFeed]) -> Option<DataType> {
+    let of_feed = |f: &OpenFeed| f.config.stay.accuracy_m;
+    let alike = feeds.iter().all(|f| of_feed(f).to_bits() == of_feed(&feeds[0]).to_bits());
+    let given: Vec<DataType> =
+        feeds.iter().flat_map(|f| &f.files).filter_map(|f| f.type_of("accuracy_m")).collect();
+    let short = given.iter().all(|kind| *kind == DataType::Float32)
+        && feeds.iter().all(|f| f64::from(of_feed(f) as f32).to_bits() == of_feed(f).to_bits());
+    match (given.is_empty() && alike, short) {
+        (true, _) => None,
+        (false, true) => Some(DataType::Float32),
+        (false, false) => Some(DataType::Float64),
+    }
 }
 
 impl Inputs {

@@ -5,8 +5,8 @@ use super::files::{Input, open_parquet, resolve};
 use super::places::Places;
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::error::{Error, Problem, Result};
-use crate::person::PersonType;
-use crate::time::{DAY_MS, Millis, TimeUnit, Tz};
+use crate::person::{PersonId, PersonType};
+use crate::time::{Millis, TimeUnit, Tz};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::{LogicalType, TimeUnit as ParquetUnit};
@@ -40,7 +40,7 @@ pub struct PingFile {
 }
 
 /// One row group of a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Group {
     /// Its first row, counted in the file.
     pub first_row: u64,
@@ -50,8 +50,8 @@ pub struct Group {
     pub bytes: u64,
     /// From the earliest to the latest time, by the file's statistics.
     pub time_range: Option<(Millis, Millis)>,
-    /// How far off that may be, as statistics of local times are read as if they were UTC.
-    pub slack_ms: Millis,
+    /// From the first to the last person, by the file's statistics; a bound may lie beyond the persons.
+    pub person_range: Option<(PersonId, PersonId)>,
 }
 
 /// Where the values of a column come from.
@@ -152,6 +152,15 @@ impl PingFile {
             .collect()
     }
 
+    /// The type of one of its columns, if the file has it.
+    pub(super) fn type_of(&self, name: &str) -> Option<DataType> {
+        let (_, origin) = self.columns.iter().find(|(column, _)| *column == name)?;
+        match origin {
+            Origin::Column(at) => Some(self.metadata.schema().field(*at).data_type().clone()),
+            Origin::Folder(_) => Some(DataType::Utf8),
+        }
+    }
+
     pub(super) fn clock(&self, name: &str) -> Option<Clock> {
         self.clocks.iter().find(|(column, _)| *column == name).map(|(_, clock)| *clock)
     }
@@ -170,11 +179,14 @@ impl PingFile {
         let leaves: Vec<usize> = (0..schema.num_columns())
             .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
             .collect();
-        let time = self.columns.iter().find_map(|(name, origin)| match origin {
-            Origin::Column(at) if *name == "time" => Some(*at),
-            _ => None,
-        });
-        let time_leaf = leaves.iter().copied().find(|leaf| Some(schema.get_column_root_idx(*leaf)) == time);
+        let leaf_of = |wanted: &str| {
+            let root = self.columns.iter().find_map(|(name, origin)| match origin {
+                Origin::Column(at) if *name == wanted => Some(*at),
+                _ => None,
+            });
+            leaves.iter().copied().find(|leaf| Some(schema.get_column_root_idx(*leaf)) == root)
+        };
+        let (time_leaf, person_leaf) = (leaf_of("time"), leaf_of("person_id"));
         let mut first_row = 0;
         let groups = self.metadata.metadata().row_groups();
         groups
@@ -191,7 +203,7 @@ impl PingFile {
                         .map(|leaf| group.column(*leaf).compressed_size().max(0) as u64)
                         .sum(),
                     time_range: time_leaf.and_then(|leaf| self.time_range(group.column(leaf))),
-                    slack_ms: if matches!(self.clock("time"), Some(Clock::Local(..))) { DAY_MS } else { 0 },
+                    person_range: person_leaf.and_then(|leaf| self.person_range(group.column(leaf))),
                 }
             })
             .collect()
@@ -224,9 +236,31 @@ impl PingFile {
             }),
             _ => None,
         };
-        let (Clock::Utc(unit) | Clock::Local(unit, _)) = self.clock("time")?;
-        let unit = stored.unwrap_or(unit);
-        let (from, to) = (unit.millis(min)?, unit.millis(max)?);
+        // A wall clock that is set back shows the earlier instant twice, so its order is that of UTC.
+        let clock = match self.clock("time")? {
+            Clock::Utc(unit) => Clock::Utc(stored.unwrap_or(unit)),
+            Clock::Local(unit, zone) => Clock::Local(stored.unwrap_or(unit), zone),
+        };
+        let (from, to) = (clock.millis(min).ok()?, clock.millis(max).ok()?);
         (from <= to).then_some((from, to))
+    }
+
+    /// The range of persons that statistics promise; `None` where they promise nothing.
+    fn person_range(
+        &self,
+        column: &parquet::file::metadata::ColumnChunkMetaData,
+    ) -> Option<(PersonId, PersonId)> {
+        let person = self.person?;
+        let integer = |v: i64| person.integer(v as u64);
+        let (first, last) = match (column.statistics()?, person) {
+            (Statistics::Int64(s), PersonType::Int64 | PersonType::UInt64) => {
+                (integer(*s.min_opt()?), integer(*s.max_opt()?))
+            }
+            (Statistics::ByteArray(s), PersonType::Text | PersonType::Binary) => {
+                (PersonId::Bytes(s.min_opt()?.data().into()), PersonId::Bytes(s.max_opt()?.data().into()))
+            }
+            _ => return None,
+        };
+        (first <= last).then_some((first, last))
     }
 }

@@ -1,33 +1,59 @@
-//! The run: survey, index, sieve, gather, resolve. The only place that spreads work over threads.
+//! The run: every row is read once, the rows that can matter become stays, by person, and stays become the
+//! answer. The only place that spreads work over threads.
 
-mod gather;
-mod marks;
-mod survey;
+mod intake;
+mod order;
+mod parts;
+mod person_order;
+mod time_order;
+mod unordered;
 pub mod warnings;
 pub mod watch;
 
-use crate::answer::{Answer, CaseRow, Counts, Sorted, Survey};
+use crate::answer::{Answer, CaseRow, Counts, Sorted, SourcePath, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
+use crate::io::decode::Decoded;
 use crate::io::inputs::Inputs;
+use crate::io::spill::Spill;
+use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person};
 use crate::resolve::{
     Resolved, Setting, Tally, candidate_schema, encounter_schema, exposure_schema, resolve,
 };
+use crate::rule::{EncounterRule, Motion, Source, StayRule};
+use crate::stay::{Stays, stay_schema};
+use crate::time::{Millis, days_in};
+use crate::track::TrackRule;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use gather::{PARTS, gather};
+use chrono::NaiveDate;
 use hashbrown::HashMap;
-use marks::Marks;
+use intake::{CasePersons, Intake};
+use order::{Order, Unit};
+use parts::{Gathering, Parts, Room};
 use rayon::prelude::*;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use watch::{Stage, Watch};
 
-/// Rows that one call of the resolve kernel gets, about; persons stay whole.
+/// Stays that one call of the resolve kernel gets, about; persons stay whole.
 const RESOLVE_ROWS: usize = 65_536;
+/// Rows that a thread decodes in one round of a pass in the order of time.
+const ROUND_ROWS: u64 = 2 << 20;
+/// Bytes of a decoded row, about, without a text's.
+const ROW_BYTES: u64 = 40;
+/// Bytes of a pseudonym that is a text, about.
+const TEXT_BYTES: u64 = 44;
+/// Parts that persons are parted into, at least and at most.
+const PARTS_MIN: usize = 64;
+const PARTS_MAX: usize = 4_096;
 
 /// A batch that Arrow cannot hold: 2^31 bytes of ids in one.
 fn too_large(error: ArrowError) -> Error {
@@ -39,8 +65,8 @@ fn too_large(error: ArrowError) -> Error {
     ))
 }
 
-/// Runs a job up to its answer.
-pub fn compute(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer> {
+/// Runs a job up to its answer. What does not fit the memory goes to the folder `spill`, which is removed.
+pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build().map_err(|e| {
         Error::Memory(Problem::new(
             "--threads",
@@ -49,23 +75,293 @@ pub fn compute(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer
             "ask for fewer",
         ))
     })?;
-    pool.install(|| compute_here(config, inputs, watch))
+    pool.install(|| compute_here(config, inputs, spill, watch))
 }
 
-fn compute_here(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer> {
+/// What all passes of a run share.
+struct Job<'a> {
+    config: &'a Config,
+    inputs: &'a Inputs,
+    watch: &'a Watch,
+    feeds: Vec<StayRule>,
+    days: Vec<(Millis, NaiveDate)>,
+    case_persons: CasePersons,
+    stay_schema: SchemaRef,
+    /// Rows rejected so far, by feed.
+    rejected: Vec<AtomicU64>,
+    /// Rows that a round of a pass in the order of time decodes.
+    round_rows: u64,
+    parts: usize,
+}
+
+impl<'a> Job<'a> {
+    fn new(config: &'a Config, inputs: &'a Inputs, watch: &'a Watch) -> Self {
+        let feeds = config.stay_rules();
+        let rows = inputs.tasks().1;
+        let mut job = Job {
+            config,
+            inputs,
+            watch,
+            days: days_in(config.lookback_start(), config.as_of, config.zone()),
+            case_persons: CasePersons::new(inputs.cases.cases.iter().map(|c| c.person.clone())),
+            stay_schema: stay_schema(&inputs.decoder.person.inner(), &feeds),
+            rejected: intake::no_rejections(feeds.len()),
+            feeds,
+            round_rows: 0,
+            parts: PARTS_MIN,
+        };
+        let a_part = config.memory_bytes / (16 * config.threads as u64);
+        while rows * job.row_bytes() / job.parts as u64 > a_part && job.parts < PARTS_MAX {
+            job.parts *= 2;
+        }
+        job.round_rows = (ROUND_ROWS * config.threads as u64).min(job.window_rows() / 3).max(1);
+        job
+    }
+
+    fn rule(&self) -> &EncounterRule {
+        &self.config.rule.encounter
+    }
+
+    fn row_bytes(&self) -> u64 {
+        let text = self.inputs.decoder.person.kind() != PersonKind::Integer;
+        ROW_BYTES + if text { TEXT_BYTES } else { 0 }
+    }
+
+    /// Rows that a window over files in the order of time may hold.
+    fn window_rows(&self) -> u64 {
+        self.config.memory_bytes / 4 / self.row_bytes()
+    }
+
+    /// The longest hold of a source's feeds.
+    fn hold_ms(&self, source: Source) -> Millis {
+        self.feeds.iter().filter(|f| f.source == source).map(|f| f.hold_ms).max().unwrap_or(0)
+    }
+
+    /// How far ahead of a ping the cases' pings have to be known to tell whether it may meet them: a hold,
+    /// and another one where stays move and each ends at the next ping.
+    fn ahead_ms(&self, source: Source) -> Millis {
+        let moves = self.feeds.iter().any(|f| f.source == source && f.motion == Motion::Linear);
+        self.hold_ms(source) * if moves { 2 } else { 1 }
+    }
+
+    /// Whether a pass over these units in the order of time keeps within the memory, and knows enough.
+    fn window_fits(&self, source: Source, units: &[Unit]) -> bool {
+        let of_source = || self.feeds.iter().filter(|f| f.source == source);
+        if of_source().any(|f| f.motion == Motion::Linear) && of_source().any(StayRule::filters) {
+            return false;
+        }
+        // Where within its row group a unit lies is guessed from its rows.
+        let mut spans: Vec<(Millis, Millis, u64)> = units.iter().map(|u| self.span_of(u)).collect();
+        let rows_by = |spans: &[(Millis, Millis, u64)], key: &dyn Fn(&(Millis, Millis, u64)) -> Millis| {
+            let mut sorted: Vec<(Millis, u64)> = spans.iter().map(|s| (key(s), s.2)).collect();
+            sorted.sort_unstable();
+            let mut sum = 0;
+            sorted.iter_mut().for_each(|(_, rows)| {
+                sum += *rows;
+                *rows = sum;
+            });
+            sorted
+        };
+        let (begun, over) = (rows_by(&spans, &|s| s.0), rows_by(&spans, &|s| s.1));
+        let sum = |sorted: &[(Millis, u64)], count: usize| count.checked_sub(1).map_or(0, |at| sorted[at].1);
+        let ahead_ms = self.ahead_ms(source);
+        spans.iter_mut().all(|(from, to, _)| {
+            let begun_by = sum(&begun, begun.partition_point(|b| b.0 <= to.saturating_add(ahead_ms)));
+            let over_by = sum(&over, over.partition_point(|o| o.0 < *from));
+            begun_by - over_by <= self.window_rows()
+        })
+    }
+
+    fn span_of(&self, unit: &Unit) -> (Millis, Millis, u64) {
+        let rows = self.inputs.feeds[unit.feed].files[unit.file].groups[unit.group].rows;
+        let Some(range) = &unit.rows else { return (unit.from, unit.to, unit.count) };
+        let length = unit.to.saturating_sub(unit.from) as f64;
+        let at = |row: u64| unit.from.saturating_add((length * row as f64 / rows as f64) as Millis);
+        (at(range.start), at(range.end), unit.count)
+    }
+
+    fn track_rule(&self, source: Source) -> TrackRule<'_> {
+        TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true)
+    }
+
+    /// The persons that statistics promise for a unit's row group.
+    fn person_range(&self, unit: &Unit) -> Option<(PersonId, PersonId)> {
+        let file = &self.inputs.feeds[unit.feed].files[unit.file];
+        // Integers of another type are ordered otherwise.
+        (file.person == Some(self.inputs.decoder.person)).then_some(())?;
+        file.groups[unit.group].person_range.clone()
+    }
+
+    /// Reads rows of a unit in batches.
+    fn read(
+        &self,
+        unit: &Unit,
+        rows: Option<&[Range<u64>]>,
+        visitors: Option<&PersonSet>,
+        each: &mut dyn FnMut(Decoded) -> Result<()>,
+    ) -> Result<()> {
+        let feed = &self.inputs.feeds[unit.feed];
+        self.inputs.decoder.read(feed, &feed.files[unit.file], unit.group, rows, visitors, &mut |decoded| {
+            self.watch.advance(decoded.rows)?;
+            each(decoded)
+        })
+    }
+
+    fn read_persons(&self, unit: &Unit, each: &mut dyn FnMut(Persons) -> Result<()>) -> Result<()> {
+        let file = &self.inputs.feeds[unit.feed].files[unit.file];
+        let rows = unit.rows.clone().map(|rows| vec![rows]);
+        self.inputs.decoder.read_persons(file, unit.group, rows.as_deref(), &mut |persons| {
+            self.watch.advance(0)?;
+            each(persons)
+        })
+    }
+}
+
+/// One source on its way through the run.
+struct Lane<'r> {
+    source: Source,
+    order: Order,
+    /// The order that it seemed to have, if it broke the promise.
+    promised: Option<Order>,
+    units: Vec<Unit>,
+    stays: Parts<'r>,
+    pings: Parts<'r>,
+    intake: Intake,
+    marked: u64,
+    tracked: u64,
+}
+
+impl<'r> Lane<'r> {
+    fn new(job: &Job<'_>, source: Source, room: &'r Room) -> Result<Self> {
+        let units = order::units(job, source);
+        let order = order::order_of(job, source, &units)?;
+        Ok(Lane {
+            source,
+            order,
+            promised: None,
+            units,
+            stays: Parts::new(room, job.parts),
+            pings: Parts::new(room, job.parts),
+            intake: Intake::new(job),
+            marked: 0,
+            tracked: 0,
+        })
+    }
+
+    /// Starts again in the way that needs no order.
+    fn give_up_order(&mut self, job: &Job<'_>) -> Result<()> {
+        self.promised = Some(self.order);
+        self.order = Order::None;
+        self.reset(job)?;
+        self.gather(job)
+    }
+
+    fn reset(&mut self, job: &Job<'_>) -> Result<()> {
+        self.stays.clear()?;
+        self.pings.clear()?;
+        self.intake = Intake::new(job);
+        (self.marked, self.tracked) = (0, 0);
+        let of_source = job.feeds.iter().zip(&job.rejected).filter(|(f, _)| f.source == self.source);
+        of_source.for_each(|(_, rejected)| rejected.store(0, Ordering::Relaxed));
+        Ok(())
+    }
+
+    fn gather(&mut self, job: &Job<'_>) -> Result<()> {
+        let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        self.intake = unordered::gather(job, self.source, &self.units, &gathering)?;
+        gathering.finish()
+    }
+
+    /// The pass that finds the cases' pings; in the order of time it is the only one.
+    fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
+        match self.order {
+            Order::None => self.gather(job),
+            Order::Time => match time_order::pass(job, self.source, self.units.clone(), &self.stays)? {
+                Some(found) => {
+                    (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
+                    Ok(())
+                }
+                None => self.give_up_order(job),
+            },
+            Order::Person => {
+                self.intake.case_pings = person_order::case_pings(job, &self.units)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The pass over rows in the order of persons. Says whether they were.
+    fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
+        let edges = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
+        edges.finish()?;
+        let Some(found) = found else { return Ok(false) };
+        let case_pings = std::mem::take(&mut self.intake.case_pings);
+        (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
+        self.intake.case_pings = case_pings;
+        Ok(true)
+    }
+
+    /// All of the lane's stays of one part.
+    fn stays_of(
+        &self,
+        part: usize,
+        job: &Job<'_>,
+        index: &CaseIndex,
+    ) -> Result<(Vec<RecordBatch>, (u64, u64))> {
+        let mut stays = self.stays.take(part)?;
+        let mut counts = (0, 0);
+        let pings = self.pings.take(part)?;
+        stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);
+        Ok((stays, counts))
+    }
+}
+
+fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
     let mut clock = Clock::default();
-    let survey = survey::survey(config, inputs, watch)?;
-    clock.lap(Stage::Survey);
-
-    watch.start(Stage::Index, survey.case_pings.num_rows() as u64);
-    let feeds = config.stay_rules();
-    let case_pings = group_by_person(&survey.case_pings).map_err(too_large)?;
-    let index =
-        CaseIndex::build(&case_pings, &inputs.cases.cases, &config.rule.encounter, &feeds, config.as_of);
-    watch.advance(0)?;
-    clock.lap(Stage::Index);
-
+    let job = Job::new(config, inputs, watch);
+    let room = Room::new(config.memory_bytes / 3, Spill::new(spill));
+    watch.start(Stage::Scan, inputs.tasks().1);
+    let mut lanes = Vec::new();
+    for source in Source::ALL {
+        if job.feeds.iter().any(|f| f.source == source) {
+            lanes.push(Lane::new(&job, source, &room)?);
+        }
+    }
+    watch.start(Stage::Scan, inputs.tasks().1);
+    for lane in &mut lanes {
+        lane.first_pass(&job)?;
+    }
+    clock.lap(Stage::Scan);
+    let (index, case_pings) = loop {
+        let (index, case_pings) = index_of(&job, &lanes, watch)?;
+        clock.lap(Stage::Index);
+        watch.start(Stage::Sieve, rows_in_order_of_persons(&lanes));
+        let mut broken = false;
+        for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
+            broken |= !lane.second_pass(&job, &index)?;
+            if broken {
+                lane.give_up_order(&job)?;
+                break;
+            }
+        }
+        clock.lap(Stage::Sieve);
+        if !broken {
+            break (index, case_pings);
+        }
+        // The cases' pings may have been others than the statistics promised, so all starts again.
+        for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
+            let case_pings = std::mem::take(&mut lane.intake.case_pings);
+            lane.reset(&job)?;
+            lane.intake.case_pings = case_pings;
+        }
+    };
+    let mut intake = Intake::new(&job);
     let mut counts = Counts { case_stays: index.len() as u64, ..Counts::default() };
+    for lane in &mut lanes {
+        intake.merge(std::mem::replace(&mut lane.intake, Intake::new(&job)));
+    }
+    let survey = intake.finish(&job)?;
     for (feed, open) in survey.feeds.iter().zip(&inputs.feeds) {
         counts.rows += open.files.iter().map(|f| f.rows()).sum::<u64>();
         counts.rows_read += feed.rows_read;
@@ -73,93 +369,112 @@ fn compute_here(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answe
         counts.rows_rejected += feed.rejected_rows();
     }
     counts.persons = survey.persons.estimate();
-    let mut resolved = Vec::new();
-    if !index.is_empty() {
-        let places = inputs.decoder.venues.ids();
-        let setting = Setting {
-            index: &index,
-            feeds: &feeds,
-            rule: &config.rule,
-            as_of: config.as_of,
-            places: &places,
-            exposures: config.exposures,
-            encounters: config.encounters,
-        };
-        let marks = Marks::new(counts.rows_kept, config.memory_bytes / 8, &feeds);
-        counts.rows_marked = mark(inputs, &setting, &marks, watch)?;
-        clock.lap(Stage::Sieve);
-        let mut first = 0;
-        let mut width = PARTS;
-        while first < PARTS && counts.rows_marked > 0 {
-            let wanted = first..(first + width).min(PARTS);
-            let (kept, parts) = gather(config, inputs, &marks, wanted, watch)?;
-            clock.lap(Stage::Gather);
-            counts.passes += 1;
-            let rows = parts.iter().flatten().map(RecordBatch::num_rows).sum::<usize>() as u64;
-            counts.rows_gathered += rows;
-            watch.start(Stage::Resolve, rows);
-            resolved.extend(resolve_parts(parts, &setting, watch)?);
-            clock.lap(Stage::Resolve);
-            (first, width) = (kept.end, kept.len().max(1));
-        }
-    }
+    let places = inputs.decoder.venues.ids();
+    let setting = Setting {
+        index: &index,
+        rule: &config.rule,
+        places: &places,
+        exposures: config.exposures,
+        encounters: config.encounters,
+    };
+    let resolved = resolve_parts(&job, &lanes, &setting, &mut counts)?;
+    clock.lap(Stage::Resolve);
+    counts.parts = job.parts as u64;
+    (counts.spilled_files, counts.spilled_bytes) = room.spilled();
+    counts.paths = lanes.iter().map(Lane::path).collect();
+    drop(lanes);
     let answer = collect(inputs, survey, &index, &case_pings, resolved, counts, clock)?;
     watch.advance(0)?;
     Ok(answer)
 }
 
-/// Marks every row that the sieve lets through; returns how many.
-fn mark(inputs: &Inputs, setting: &Setting<'_>, marks: &Marks, watch: &Watch) -> Result<u64> {
-    let (tasks, rows) = inputs.tasks();
-    watch.start(Stage::Sieve, rows);
-    tasks
-        .par_iter()
-        .map(|task| {
-            let feed = &inputs.feeds[task.feed];
-            let mut marked = 0;
-            inputs.decoder.read(feed, &feed.files[task.file], task.group, None, &mut |decoded| {
-                watch.advance(decoded.rows)?;
-                let sieved = setting.index.sieve.mark(&decoded.pings);
-                let pings = Pings::of(&decoded.pings);
-                for row in sieved.values().set_indices() {
-                    marks.mark(pings.persons.at(row), &pings.at(row), &feed.config.stay);
-                    marked += 1;
-                }
-                Ok(())
-            })?;
-            Ok(marked)
-        })
-        .try_reduce(|| 0, |a, b| Ok(a + b))
+impl Lane<'_> {
+    fn path(&self) -> SourcePath {
+        SourcePath {
+            source: self.source.name(),
+            order: self.order.name(),
+            broken_promise: self.promised.map(Order::name),
+        }
+    }
+}
+
+fn rows_in_order_of_persons(lanes: &[Lane<'_>]) -> u64 {
+    let units = lanes.iter().filter(|l| l.order == Order::Person).flat_map(|l| &l.units);
+    units.map(|u| u.count).sum()
+}
+
+/// The index over the cases' stays, and their pings grouped by person.
+fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseIndex, RecordBatch)> {
+    let batches: Vec<&RecordBatch> = lanes.iter().flat_map(|l| &l.intake.case_pings).collect();
+    let pings = concat_batches(&job.inputs.decoder.schema, batches).map_err(too_large)?;
+    watch.start(Stage::Index, pings.num_rows() as u64);
+    let view = Pings::of(&pings);
+    let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
+    let cases = &job.inputs.cases.cases;
+    let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of);
+    watch.advance(0)?;
+    Ok((index, grouped))
 }
 
 /// Resolves each part on its own.
 fn resolve_parts(
-    parts: Vec<Vec<RecordBatch>>,
+    job: &Job<'_>,
+    lanes: &[Lane<'_>],
     setting: &Setting<'_>,
-    watch: &Watch,
+    counts: &mut Counts,
 ) -> Result<Vec<Resolved>> {
+    job.watch.start(Stage::Resolve, job.parts as u64);
     let results = Mutex::new(Vec::new());
-    parts.into_par_iter().try_for_each(|batches| {
-        let Some(first) = batches.first() else { return Ok(()) };
-        let joined = concat_batches(first.schema_ref(), &batches).map_err(too_large)?;
-        drop(batches);
-        let grouped = group_by_person(&joined).map_err(too_large)?;
-        drop(joined);
-        let groups = Pings::of(&grouped).groups();
-        let mut start = 0;
-        for (i, group) in groups.iter().enumerate() {
-            let last = i + 1 == groups.len();
-            if last || group.end - start >= RESOLVE_ROWS {
-                let resolved =
-                    resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
-                watch.advance((group.end - start) as u64)?;
-                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(resolved);
-                start = group.end;
+    let totals: Vec<(u64, u64, u64)> = (0..job.parts)
+        .into_par_iter()
+        .map(|part| {
+            let (mut marked, mut tracked) = (0, 0);
+            let mut batches = Vec::new();
+            for lane in lanes {
+                let (stays, counts) = lane.stays_of(part, job, setting.index)?;
+                batches.extend(stays);
+                (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
-        }
-        Ok(())
-    })?;
+            let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
+            resolve_part(batches, &job.stay_schema, setting, &mut |resolved| {
+                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(resolved);
+            })?;
+            job.watch.advance(1)?;
+            Ok((marked, tracked, stays))
+        })
+        .collect::<Result<_>>()?;
+    counts.rows_marked =
+        lanes.iter().map(|l| l.marked).sum::<u64>() + totals.iter().map(|t| t.0).sum::<u64>();
+    counts.rows_tracked =
+        lanes.iter().map(|l| l.tracked).sum::<u64>() + totals.iter().map(|t| t.1).sum::<u64>();
+    counts.stays = totals.iter().map(|t| t.2).sum();
     Ok(results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+fn resolve_part(
+    batches: Vec<RecordBatch>,
+    schema: &SchemaRef,
+    setting: &Setting<'_>,
+    each: &mut dyn FnMut(Resolved),
+) -> Result<()> {
+    if batches.is_empty() || setting.index.is_empty() {
+        return Ok(());
+    }
+    let joined = concat_batches(schema, &batches).map_err(too_large)?;
+    drop(batches);
+    let starts = Stays::of(&joined).starts;
+    let grouped = group_by_person(&joined, |row| starts[row]).map_err(too_large)?;
+    drop(joined);
+    let groups = Stays::of(&grouped).persons.groups();
+    let mut start = 0;
+    for (i, group) in groups.iter().enumerate() {
+        let last = i + 1 == groups.len();
+        if last || group.end - start >= RESOLVE_ROWS {
+            each(resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?);
+            start = group.end;
+        }
+    }
+    Ok(())
 }
 
 fn collect(

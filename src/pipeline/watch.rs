@@ -9,27 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub enum Stage {
     /// Footers, cases, towers and venues.
     Open = 0,
-    /// All rows once: what there is, and the cases' own pings.
-    Survey = 1,
+    /// What there is, the cases' own pings, and for rows in the order of time all stays that can matter.
+    Scan = 1,
     /// The cases' stays, indexed.
     Index = 2,
-    /// All rows again: which can matter.
+    /// For rows in the order of persons: the stays that can matter.
     Sieve = 3,
-    /// The marked rows and their closers, by person.
-    Gather = 4,
-    /// Stays, encounters, exposures.
-    Resolve = 5,
+    /// Encounters, exposures; for rows in no order the stays first.
+    Resolve = 4,
     /// Files.
-    Write = 6,
+    Write = 5,
 }
 
 impl Stage {
-    const ALL: [Stage; 7] =
-        [Stage::Open, Stage::Survey, Stage::Index, Stage::Sieve, Stage::Gather, Stage::Resolve, Stage::Write];
+    const ALL: [Stage; 6] =
+        [Stage::Open, Stage::Scan, Stage::Index, Stage::Sieve, Stage::Resolve, Stage::Write];
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        ["open", "survey", "index", "sieve", "gather", "resolve", "write"][self as usize]
+        ["open", "scan", "index", "sieve", "resolve", "write"][self as usize]
     }
 }
 

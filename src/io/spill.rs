@@ -1,0 +1,86 @@
+//! A folder for what does not fit the memory: batches as compressed Arrow IPC, read back once.
+
+use super::output::cannot_write;
+use crate::error::{Error, Problem, Result};
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::{CompressionType, MetadataVersion};
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A folder that is made when it is first needed, and goes when this does.
+#[derive(Debug)]
+pub struct Spill {
+    folder: PathBuf,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Spill {
+    /// A place for spilled batches, which need not exist yet.
+    pub fn new(folder: &Path) -> Self {
+        Spill { folder: folder.to_path_buf(), files: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// Files written so far, and their bytes.
+    pub fn written(&self) -> (u64, u64) {
+        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Writes batches of one schema to a file of their own.
+    pub fn write(&self, batches: &[RecordBatch]) -> Result<PathBuf> {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{number:06}.arrow"));
+        let failed = |e: &std::io::Error| cannot_write(&path, e);
+        fs::create_dir_all(&self.folder).map_err(|e| failed(&e))?;
+        let file = File::create(&path).map_err(|e| failed(&e))?;
+        let written = write(file, batches).map_err(|e| match e {
+            ArrowError::IoError(_, io) => failed(&io),
+            other => failed(&std::io::Error::other(other.to_string())),
+        })?;
+        self.bytes.fetch_add(written, Ordering::Relaxed);
+        Ok(path)
+    }
+
+    /// Reads a file back and removes it.
+    pub fn read(&self, path: &Path) -> Result<Vec<RecordBatch>> {
+        let failed = |e: String| {
+            Error::Output(Problem::new(
+                path.display().to_string(),
+                "what this run spilled there",
+                e,
+                "run again; nothing else may touch the folder while a run lasts",
+            ))
+        };
+        let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+        let reader = StreamReader::try_new(BufReader::new(file), None).map_err(|e| failed(e.to_string()))?;
+        let batches = reader.collect::<std::result::Result<_, _>>().map_err(|e| failed(e.to_string()))?;
+        fs::remove_file(path).map_err(|e| failed(e.to_string()))?;
+        Ok(batches)
+    }
+}
+
+fn write(file: File, batches: &[RecordBatch]) -> std::result::Result<u64, ArrowError> {
+    let Some(first) = batches.first() else { return Ok(0) };
+    let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)?
+        .try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = StreamWriter::try_new_with_options(BufWriter::new(&file), first.schema_ref(), options)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    let buffered = writer.into_inner()?;
+    buffered.into_inner().map_err(|e| ArrowError::from(e.into_error()))?;
+    Ok(file.metadata()?.len())
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        // It may never have been made, and what is left of it is swept with the folder that holds it.
+        let _gone = fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,247 @@
+//! What there is: rows by feed and day, persons seen, rejections, and the cases' own pings, counted as
+//! the rows pass.
+
+use super::Job;
+use super::order::Unit;
+use crate::answer::{FeedSurvey, Rejection, Survey};
+use crate::error::{Error, Problem, Result};
+use crate::io::decode::{Decoded, Fault};
+use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
+use crate::ping::Pings;
+use crate::time::{Millis, utc_text};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The persons who are cases, with a bitmap that most others fail.
+#[derive(Debug)]
+pub struct CasePersons {
+    set: PersonSet,
+    sorted: Vec<PersonId>,
+    bits: Vec<u64>,
+    mask: u64,
+}
+
+impl CasePersons {
+    /// The set of these persons.
+    pub fn new(persons: impl Iterator<Item = PersonId>) -> Self {
+        let set: PersonSet = persons.collect();
+        let mut sorted: Vec<PersonId> = set.iter().cloned().collect();
+        sorted.sort();
+        let size = (set.len() * 64).next_power_of_two().clamp(1 << 12, 1 << 26);
+        let mut bits = vec![0u64; size / 64];
+        let mask = size as u64 - 1;
+        for person in &set {
+            let bit = person.as_ref().spread() & mask;
+            bits[(bit >> 6) as usize] |= 1 << (bit & 63);
+        }
+        CasePersons { set, sorted, bits, mask }
+    }
+
+    /// The persons.
+    pub fn set(&self) -> &PersonSet {
+        &self.set
+    }
+
+    /// Whether somebody is a case; `spread` is that person's.
+    #[inline]
+    pub fn has(&self, person: PersonRef<'_>, spread: u64) -> bool {
+        let bit = spread & self.mask;
+        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1 && self.set.contains(&person)
+    }
+
+    /// Whether some case's person lies in [first, last].
+    pub fn any_in(&self, first: &PersonId, last: &PersonId) -> bool {
+        let at = self.sorted.partition_point(|p| p < first);
+        self.sorted.get(at).is_some_and(|p| p <= last)
+    }
+}
+
+/// What a part of the rows gave.
+#[derive(Debug)]
+pub struct Intake {
+    feeds: Vec<FeedSurvey>,
+    persons: PersonsSeen,
+    /// The pings of persons who are cases.
+    pub case_pings: Vec<RecordBatch>,
+    faults: Vec<(usize, usize, Fault)>,
+}
+
+impl Intake {
+    /// Nothing yet.
+    pub fn new(job: &Job<'_>) -> Self {
+        let feed = FeedSurvey { by_day: vec![0; job.days.len()], ..FeedSurvey::default() };
+        Intake {
+            feeds: vec![feed; job.inputs.feeds.len()],
+            persons: PersonsSeen::default(),
+            case_pings: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Adds what another part gave.
+    pub fn merge(&mut self, mut other: Intake) {
+        for (mine, theirs) in self.feeds.iter_mut().zip(&other.feeds) {
+            mine.add(theirs);
+        }
+        self.persons.merge(&other.persons);
+        self.case_pings.append(&mut other.case_pings);
+        self.faults.append(&mut other.faults);
+    }
+
+    /// Counts a batch in; with `cases`, keeps the pings of persons who are cases.
+    pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded, cases: bool) -> Result<()> {
+        let pings = Pings::of(&decoded.pings);
+        let feed = &mut self.feeds[unit.feed];
+        feed.rows_read += decoded.rows;
+        feed.rows_kept += pings.times.len() as u64;
+        feed.before += decoded.before;
+        feed.after += decoded.after;
+        feed.span = match (feed.span, decoded.span) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+        for fault in &decoded.faults {
+            *feed.rejected.entry(fault.reason).or_default() += 1;
+            self.faults.push((unit.feed, unit.file, *fault));
+        }
+        count_days(&mut feed.by_day, &pings, decoded.span, job);
+        if !decoded.faults.is_empty() {
+            self.refuse_faulty(job, unit.feed, decoded.faults.len() as u64)?;
+        }
+        let mut wanted: Vec<u32> = Vec::new();
+        let mut last = None;
+        for row in 0..pings.times.len() {
+            let person = pings.persons.at(row);
+            if last == Some(person) {
+                if cases && wanted.last() == Some(&(row as u32).wrapping_sub(1)) {
+                    wanted.push(row as u32);
+                }
+                continue;
+            }
+            last = Some(person);
+            let spread = person.spread();
+            self.persons.see(spread);
+            if cases && job.case_persons.has(person, spread) {
+                wanted.push(row as u32);
+            }
+        }
+        if !wanted.is_empty() {
+            let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
+            self.case_pings.push(rows.map_err(super::too_large)?);
+        }
+        Ok(())
+    }
+
+    /// Stops early where a feed has more faults than it may, whatever the rest of it holds.
+    fn refuse_faulty(&self, job: &Job<'_>, feed: usize, faults: u64) -> Result<()> {
+        let rows = job.inputs.rows_to_read(feed);
+        let limit = share_of(rows, job);
+        if job.rejected[feed].fetch_add(faults, Ordering::Relaxed) + faults > limit {
+            return Err(self.too_many_rejected(job, feed, limit, rows));
+        }
+        Ok(())
+    }
+
+    /// The survey of a whole run.
+    pub fn finish(self, job: &Job<'_>) -> Result<Survey> {
+        for (feed, found) in self.feeds.iter().enumerate() {
+            // Of the rows inside the lookback, as how many outside it are read depends on the files.
+            let inside = found.rows_kept + found.rejected_rows();
+            let limit = share_of(inside, job);
+            if found.rejected_rows() > limit {
+                return Err(self.too_many_rejected(job, feed, limit, inside));
+            }
+        }
+        refuse_all_outside(job, &self.feeds)?;
+        let schema = &job.inputs.decoder.schema;
+        let case_pings = concat_batches(schema, &self.case_pings).map_err(super::too_large)?;
+        let mut rejections: Vec<Rejection> = job.inputs.rejections.clone();
+        rejections.extend(self.faults.iter().map(|fault| rejection(job, fault)));
+        rejections.sort();
+        let days = job.days.clone();
+        Ok(Survey { feeds: self.feeds, days, persons: self.persons, case_pings, rejections })
+    }
+
+    fn too_many_rejected(&self, job: &Job<'_>, feed: usize, limit: u64, rows: u64) -> Error {
+        let open = &job.inputs.feeds[feed];
+        let first = self.faults.iter().filter(|f| f.0 == feed).map(|f| rejection(job, f)).min();
+        let example =
+            first.map_or(String::new(), |r| format!("; the first: {}, row {}: {}", r.file, r.row, r.reason));
+        Error::Input(Problem::new(
+            format!("{} ({} feed)", open.config.label, open.config.stay.source),
+            format!(
+                "at most {:.4}% of its rows unreadable (rejected_share_max)",
+                job.config.rejected_share_max * 100.0
+            ),
+            format!("more than {limit} of {rows} rows{example}"),
+            "mend the feed or its mapping (columns, time_unit, datum); raise rejected_share_max only if the loss is understood",
+        ))
+    }
+}
+
+fn count_days(by_day: &mut [u64], pings: &Pings<'_>, span: Option<(Millis, Millis)>, job: &Job<'_>) {
+    let day_of = |time: Millis| job.days.partition_point(|(start, _)| *start <= time).saturating_sub(1);
+    if let Some((first, last)) = span
+        && first >= job.inputs.decoder.from
+        && last < job.inputs.decoder.to
+        && day_of(first) == day_of(last)
+    {
+        by_day[day_of(first)] += pings.times.len() as u64;
+        return;
+    }
+    let mut day = 0;
+    for &time in pings.times {
+        // Times come in runs of a day, so the last day is tried first.
+        let inside = job.days[day].0 <= time && job.days.get(day + 1).is_none_or(|next| time < next.0);
+        if !inside {
+            day = day_of(time);
+        }
+        by_day[day] += 1;
+    }
+}
+
+fn rejection(job: &Job<'_>, (feed, file, fault): &(usize, usize, Fault)) -> Rejection {
+    let feed = &job.inputs.feeds[*feed];
+    Rejection {
+        feed: feed.config.label.clone(),
+        file: feed.files[*file].input.name.clone(),
+        row: fault.row,
+        reason: fault.reason,
+        column: fault.column,
+    }
+}
+
+/// How many of so many rows may be unreadable.
+fn share_of(rows: u64, job: &Job<'_>) -> u64 {
+    (rows as f64 * job.config.rejected_share_max + 1e-9).floor() as u64
+}
+
+/// Rejected rows by feed, counted over all threads.
+pub fn no_rejections(feeds: usize) -> Vec<AtomicU64> {
+    (0..feeds).map(|_| AtomicU64::new(0)).collect()
+}
+
+/// Not one ping inside the lookback, though there are pings: as_of or a unit is wrong, and an empty
+/// answer would look like good news.
+fn refuse_all_outside(job: &Job<'_>, feeds: &[FeedSurvey]) -> Result<()> {
+    let inputs = job.inputs;
+    let rows: u64 = inputs.feeds.iter().flat_map(|f| &f.files).map(|f| f.rows()).sum();
+    if rows == 0 || feeds.iter().any(|f| f.rows_kept > 0) {
+        return Ok(());
+    }
+    let skipped =
+        inputs.feeds.iter().flat_map(|f| &f.files).flat_map(|f| &f.groups).filter_map(|g| g.time_range);
+    let spans = feeds.iter().filter_map(|f| f.span).chain(skipped);
+    let Some((from, to)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
+    Err(Error::Input(Problem::new(
+        format!("all feeds ({rows} rows)"),
+        format!(
+            "pings inside the lookback, {} to {}",
+            utc_text(job.config.lookback_start()),
+            utc_text(job.config.as_of)
+        ),
+        format!("times from {} to {}", utc_text(from), utc_text(to)),
+        "check as_of, lookback_days, time_unit and time_zone",
+    )))
+}

@@ -1,0 +1,194 @@
+//! Batches parted by the hash of their person, in memory as long as the budget holds, then in the spill
+//! folder. A part is small enough to be worked on whole.
+
+use crate::error::Result;
+use crate::io::spill::Spill;
+use crate::person::{PersonRef, Persons};
+use crate::ping::{PingColumns, Pings};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Fewer bytes than these are not worth a file.
+const SPILL_BYTES_MIN: u64 = 1 << 12;
+/// Rows that gather before they become a batch.
+const CHUNK_ROWS: usize = 16_384;
+
+/// The memory that all parts share.
+#[derive(Debug)]
+pub struct Room {
+    held: AtomicU64,
+    most: AtomicU64,
+    budget: u64,
+    spill: Spill,
+}
+
+impl Room {
+    /// Room for so many bytes; the rest goes to the spill folder.
+    pub fn new(budget: u64, spill: Spill) -> Self {
+        Room { held: AtomicU64::new(0), most: AtomicU64::new(0), budget, spill }
+    }
+
+    /// Files and bytes that were spilled.
+    pub fn spilled(&self) -> (u64, u64) {
+        self.spill.written()
+    }
+
+    fn add(&self, bytes: u64) -> u64 {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.most.fetch_max(held, Ordering::Relaxed);
+        held
+    }
+
+    fn free(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    batches: Vec<RecordBatch>,
+    files: Vec<PathBuf>,
+}
+
+/// One kind of batches, by part.
+#[derive(Debug)]
+pub struct Parts<'r> {
+    room: &'r Room,
+    parts: Vec<Mutex<Held>>,
+    bytes: Vec<AtomicU64>,
+}
+
+/// The part of a person, of so many (a power of two), by its [`PersonRef::spread`].
+#[inline]
+pub fn part_of(spread: u64, parts: usize) -> usize {
+    (spread >> 32) as usize & (parts - 1)
+}
+
+/// The rows of each part.
+pub fn rows_by_part(persons: &Persons, rows: impl Iterator<Item = u32>, parts: usize) -> Vec<Vec<u32>> {
+    let mut by_part: Vec<Vec<u32>> = vec![Vec::new(); parts];
+    let mut last: Option<(PersonRef<'_>, usize)> = None;
+    for row in rows {
+        let person = persons.at(row as usize);
+        let part = match last {
+            Some((same, part)) if same == person => part,
+            _ => part_of(person.spread(), parts),
+        };
+        last = Some((person, part));
+        by_part[part].push(row);
+    }
+    by_part
+}
+
+impl<'r> Parts<'r> {
+    /// So many empty parts.
+    pub fn new(room: &'r Room, parts: usize) -> Self {
+        Parts {
+            room,
+            parts: (0..parts).map(|_| Mutex::default()).collect(),
+            bytes: (0..parts).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Adds a batch to a part.
+    pub fn push(&self, part: usize, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let bytes = batch.get_array_memory_size() as u64;
+        let mut held = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        held.batches.push(batch);
+        self.bytes[part].fetch_add(bytes, Ordering::Relaxed);
+        drop(held);
+        if self.room.add(bytes) > self.room.budget { self.shed() } else { Ok(()) }
+    }
+
+    /// Spills the largest parts until the rest fits.
+    fn shed(&self) -> Result<()> {
+        while self.room.held.load(Ordering::Relaxed) > self.room.budget {
+            let sizes = self.bytes.iter().map(|b| b.load(Ordering::Relaxed)).zip(0..);
+            let Some((size, part)) = sizes.max() else { return Ok(()) };
+            if size < SPILL_BYTES_MIN {
+                return Ok(());
+            }
+            let mut held = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let batches = std::mem::take(&mut held.batches);
+            if batches.is_empty() {
+                continue;
+            }
+            let freed = self.bytes[part].swap(0, Ordering::Relaxed);
+            held.files.push(self.room.spill.write(&batches)?);
+            drop(batches);
+            self.room.free(freed);
+        }
+        Ok(())
+    }
+
+    /// All batches of a part, which is empty from then on.
+    pub fn take(&self, part: usize) -> Result<Vec<RecordBatch>> {
+        let mut held = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batches = std::mem::take(&mut held.batches);
+        self.room.free(self.bytes[part].swap(0, Ordering::Relaxed));
+        for file in std::mem::take(&mut held.files) {
+            batches.extend(self.room.spill.read(&file)?);
+        }
+        Ok(batches)
+    }
+
+    /// Throws everything away.
+    pub fn clear(&self) -> Result<()> {
+        (0..self.len()).try_for_each(|part| self.take(part).map(drop))
+    }
+}
+
+/// Pings that gather by part until there are enough for a batch.
+#[derive(Debug)]
+pub struct Gathering<'p, 'r> {
+    parts: &'p Parts<'r>,
+    schema: SchemaRef,
+    open: Vec<Mutex<PingColumns>>,
+}
+
+impl<'p, 'r> Gathering<'p, 'r> {
+    /// Pings of this shape for these parts.
+    pub fn new(parts: &'p Parts<'r>, schema: &SchemaRef) -> Self {
+        let open = (0..parts.len()).map(|_| Mutex::new(PingColumns::new(schema))).collect();
+        Gathering { parts, schema: schema.clone(), open }
+    }
+
+    /// Adds all rows of a batch to the parts of their persons.
+    pub fn add(&self, batch: &RecordBatch) -> Result<()> {
+        let pings = Pings::of(batch);
+        let by_part = rows_by_part(&pings.persons, 0..pings.times.len() as u32, self.parts.len());
+        for (part, rows) in by_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
+            open.extend(&pings, &rows);
+            let full = open.len() >= CHUNK_ROWS || open.bytes() > 1 << 24;
+            let full = full.then(|| std::mem::replace(&mut *open, PingColumns::new(&self.schema)));
+            drop(open);
+            if let Some(full) = full {
+                self.parts.push(part, full.finish().map_err(super::too_large)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the rest into the parts.
+    pub fn finish(self) -> Result<()> {
+        for (part, open) in self.open.into_iter().enumerate() {
+            let open = open.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if !open.is_empty() {
+                self.parts.push(part, open.finish().map_err(super::too_large)?)?;
+            }
+        }
+        Ok(())
+    }
+}

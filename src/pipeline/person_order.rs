@@ -1,0 +1,328 @@
+//! Rows in the order of persons: the cases' own rows first, found by the person column alone, then one pass
+//! in which each person's rows stand together.
+
+use super::Job;
+use super::intake::Intake;
+use super::order::Unit;
+use super::parts::{Gathering, Parts, part_of};
+use crate::error::Result;
+use crate::index::sieve::Sieve;
+use crate::person::{PersonId, PersonRef};
+use crate::ping::Pings;
+use crate::rule::Source;
+use crate::stay::StayColumns;
+use crate::time::Millis;
+use crate::track::{Track, TrackRule};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows of a unit's stays that gather before they go to their parts.
+const STAYS_AT_ONCE: usize = 65_536;
+
+/// The pings of the cases' persons, from the row groups that may hold any.
+pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
+    let may_hold = |unit: &&Unit| {
+        job.person_range(unit).is_none_or(|(first, last)| job.case_persons.any_in(&first, &last))
+    };
+    let found: Vec<Result<Vec<RecordBatch>>> = units
+        .par_iter()
+        .filter(may_hold)
+        .map(|unit| {
+            let start = unit.rows.as_ref().map_or(0, |rows| rows.start);
+            let mut wanted: Vec<Range<u64>> = Vec::new();
+            let mut row = start;
+            job.read_persons(unit, &mut |persons| {
+                let mut last: Option<(PersonRef<'_>, bool)> = None;
+                for at in 0..persons.len() {
+                    let person = persons.at(at);
+                    let is_case = match last {
+                        Some((same, is_case)) if same == person => is_case,
+                        _ => job.case_persons.has(person, person.spread()),
+                    };
+                    last = Some((person, is_case));
+                    match wanted.last_mut() {
+                        Some(run) if is_case && run.end == row => run.end += 1,
+                        _ if is_case => wanted.push(row..row + 1),
+                        _ => {}
+                    }
+                    row += 1;
+                }
+                Ok(())
+            })?;
+            let mut pings = Vec::new();
+            if !wanted.is_empty() {
+                job.read(unit, Some(&wanted), None, &mut |decoded| {
+                    pings.push(decoded.pings);
+                    Ok(())
+                })?;
+            }
+            Ok(pings)
+        })
+        .collect();
+    found.into_iter().collect::<Result<Vec<_>>>().map(|batches| batches.concat())
+}
+
+/// What a pass gave.
+pub struct Found {
+    /// Counts.
+    pub intake: Intake,
+    /// Rows that the sieve marked.
+    pub marked: u64,
+    /// Rows that went to tracks.
+    pub tracked: u64,
+}
+
+/// One pass over a source. Persons whose rows lie in two units go to `edges`, to be done when all are read.
+/// `None` if some file is not in the order that it promised.
+pub fn pass(
+    job: &Job<'_>,
+    source: Source,
+    units: &[Unit],
+    sieve: &Sieve,
+    stays: &Parts<'_>,
+    edges: &Gathering<'_, '_>,
+) -> Result<Option<Found>> {
+    let (marked, tracked) = (AtomicU64::new(0), AtomicU64::new(0));
+    let spans: Mutex<Vec<(PersonId, PersonId)>> = Mutex::default();
+    let taken: Vec<Result<Option<Intake>>> = units
+        .par_iter()
+        .map(|unit| {
+            let mut intake = Intake::new(job);
+            let mut walk = Walk {
+                job,
+                sieve,
+                stays,
+                edges,
+                rule: job.track_rule(source),
+                out: (0..stays.len()).map(|_| StayColumns::new(&job.stay_schema)).collect(),
+                out_rows: 0,
+                pending: Vec::new(),
+                first: None,
+                range: job.person_range(unit),
+                marked: 0,
+                tracked: 0,
+            };
+            let whole = unit.rows.clone().map(|rows| vec![rows]);
+            let mut ordered = true;
+            job.read(unit, whole.as_deref(), None, &mut |decoded| {
+                intake.take(job, unit, &decoded, false)?;
+                ordered = ordered && walk.batch(&decoded.pings)?;
+                Ok(())
+            })?;
+            let span = walk.finish()?;
+            marked.fetch_add(walk.marked, Ordering::Relaxed);
+            tracked.fetch_add(walk.tracked, Ordering::Relaxed);
+            if let Some(span) = span {
+                spans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(span);
+            }
+            Ok(ordered.then_some(intake))
+        })
+        .collect();
+    let mut intake = Intake::new(job);
+    for part in taken {
+        let Some(part) = part? else { return Ok(None) };
+        intake.merge(part);
+    }
+    let mut spans = spans.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    spans.sort();
+    if spans.windows(2).any(|w| w[0].1 > w[1].0) {
+        return Ok(None);
+    }
+    Ok(Some(Found { intake, marked: marked.into_inner(), tracked: tracked.into_inner() }))
+}
+
+/// The way through one unit.
+struct Walk<'w, 'j, 'p, 'r> {
+    job: &'w Job<'j>,
+    sieve: &'w Sieve,
+    stays: &'w Parts<'r>,
+    edges: &'w Gathering<'p, 'r>,
+    rule: TrackRule<'w>,
+    out: Vec<StayColumns>,
+    out_rows: usize,
+    /// The last person's rows so far, who may go on.
+    pending: Vec<RecordBatch>,
+    /// The first person, whose rows may have begun before.
+    first: Option<PersonId>,
+    range: Option<(PersonId, PersonId)>,
+    marked: u64,
+    tracked: u64,
+}
+
+impl Walk<'_, '_, '_, '_> {
+    /// Goes through a batch; says whether it is in order.
+    fn batch(&mut self, batch: &RecordBatch) -> Result<bool> {
+        let pings = Pings::of(batch);
+        let rows = pings.times.len();
+        if rows == 0 {
+            return Ok(true);
+        }
+        let mut marks = Vec::new();
+        self.sieve.marked(&pings, self.rule.source, &mut marks);
+        self.marked += marks.len() as u64;
+        if let Some((least, most)) = &self.range
+            && (pings.persons.at(0) < least.as_ref() || pings.persons.at(rows - 1) > most.as_ref())
+        {
+            return Ok(false);
+        }
+        let mut start = 0;
+        let mut marks = marks.as_slice();
+        // The person of the rows before may go on.
+        if let Some(last) = self.pending.last() {
+            let before = Pings::of(last);
+            let last = before.persons.at(before.times.len() - 1);
+            if last > pings.persons.at(0) {
+                return Ok(false);
+            }
+            if last == pings.persons.at(0) {
+                start = end_of_run(&pings, 0);
+                self.pending.push(batch.slice(0, start));
+                marks = &marks[marks.partition_point(|row| (*row as usize) < start)..];
+                if start == rows {
+                    return Ok(true);
+                }
+            }
+            self.close_pending()?;
+        }
+        if self.first.is_none() {
+            self.first = Some(pings.persons.at(0).to_id());
+            start = end_of_run(&pings, 0);
+            let rest = batch.slice(0, start);
+            marks = &marks[marks.partition_point(|row| (*row as usize) < start)..];
+            self.pending.push(rest);
+            if start == rows {
+                return Ok(true);
+            }
+            self.close_pending()?;
+        }
+        while start < rows {
+            let end = end_of_run(&pings, start);
+            let person = pings.persons.at(start);
+            if end == rows {
+                self.pending.push(batch.slice(start, end - start));
+                break;
+            }
+            if pings.persons.at(end) < person {
+                return Ok(false);
+            }
+            let own = marks.partition_point(|row| (*row as usize) < end);
+            if own > 0 {
+                self.person(&pings, start..end, &marks[..own]);
+            }
+            marks = &marks[own..];
+            start = end;
+        }
+        if self.out_rows >= STAYS_AT_ONCE {
+            self.hand_over()?;
+        }
+        Ok(true)
+    }
+
+    /// One person's rows, of which these are marked.
+    fn person(&mut self, pings: &Pings<'_>, rows: Range<usize>, marks: &[u32]) {
+        let person = pings.persons.at(rows.start);
+        let part = part_of(person.spread(), self.out.len());
+        let out = &mut self.out[part];
+        let before = out.len();
+        self.tracked += follow(pings, rows, marks, &mut self.rule, &mut |stay| out.push(person, stay));
+        self.out_rows += out.len() - before;
+    }
+
+    /// The rows of the last person are all there, unless it is the unit's first.
+    fn close_pending(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.pending);
+        let Some(first) = batches.first() else { return Ok(()) };
+        let whose = Pings::of(first).persons.at(0).to_id();
+        if self.first.as_ref() == Some(&whose) {
+            return batches.iter().try_for_each(|batch| self.edges.add(batch));
+        }
+        let joined = concat_batches(first.schema_ref(), &batches).map_err(super::too_large)?;
+        let pings = Pings::of(&joined);
+        let mut marks = Vec::new();
+        self.sieve.marked(&pings, self.rule.source, &mut marks);
+        self.person(&pings, 0..joined.num_rows(), &marks);
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        self.out_rows = 0;
+        for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
+            let full = std::mem::replace(out, StayColumns::new(&self.job.stay_schema));
+            self.stays.push(part, full.finish().map_err(super::too_large)?)?;
+        }
+        Ok(())
+    }
+
+    /// The last person may go on in another unit. Gives the first and the last person.
+    fn finish(&mut self) -> Result<Option<(PersonId, PersonId)>> {
+        self.hand_over()?;
+        let batches = std::mem::take(&mut self.pending);
+        let last = batches.last().map(|batch| Pings::of(batch).persons.at(0).to_id());
+        batches.iter().try_for_each(|batch| self.edges.add(batch))?;
+        Ok(self.first.take().zip(last))
+    }
+}
+
+fn end_of_run(pings: &Pings<'_>, start: usize) -> usize {
+    let person = pings.persons.at(start);
+    let rows = pings.times.len();
+    (start + 1..rows).find(|row| pings.persons.at(*row) != person).unwrap_or(rows)
+}
+
+/// Lets a track follow one person's rows, of which these are marked, as far as they matter. Gives how many
+/// rows those were.
+pub fn follow(
+    pings: &Pings<'_>,
+    rows: Range<usize>,
+    marks: &[u32],
+    rule: &mut TrackRule<'_>,
+    out: &mut impl FnMut(&crate::stay::Stay),
+) -> u64 {
+    let mut track = Track::default();
+    let times = &pings.times[rows.clone()];
+    let ordered = times.windows(2).all(|w| w[0] <= w[1]);
+    let mut tracked = 0;
+    if !ordered {
+        // Rows of one person in any order.
+        let mut order: Vec<(Millis, usize)> = rows.map(|row| (pings.times[row], row)).collect();
+        order.sort_unstable();
+        for (_, row) in order {
+            let is_marked = marks.binary_search(&(row as u32)).is_ok();
+            track.push(pings.at(row), is_marked, rule, out);
+            tracked += 1;
+        }
+    } else if rule.filters() {
+        let mut marks = marks.iter().peekable();
+        for row in rows {
+            let is_marked = marks.next_if(|m| **m as usize == row).is_some();
+            track.push(pings.at(row), is_marked, rule, out);
+            tracked += 1;
+        }
+    } else {
+        // An instant matters if a ping of it or of the instant before is marked: it ends that one's stay.
+        let mut marks = marks.iter().map(|m| *m as usize).peekable();
+        let mut row = rows.start;
+        while let Some(&mark) = marks.peek() {
+            row += pings.times[row..mark].partition_point(|t| *t < pings.times[mark]);
+            let mut after_mark = true;
+            while row < rows.end {
+                let end = row + pings.times[row..rows.end].partition_point(|t| *t == pings.times[row]);
+                let has_mark = marks.peek().is_some_and(|mark| *mark < end);
+                if !has_mark && !after_mark {
+                    break;
+                }
+                for row in row..end {
+                    track.push(pings.at(row), marks.next_if_eq(&row).is_some(), rule, out);
+                }
+                tracked += (end - row) as u64;
+                (row, after_mark) = (end, has_mark);
+            }
+        }
+    }
+    track.finish(rule, out);
+    tracked
+}

@@ -1,0 +1,267 @@
+//! A track: one person's pings from one source, ordered by time, growing ping by ping. Out come its
+//! stays, each as soon as the ping that ends it is known.
+
+use crate::geo::{haversine_m, wrap_degrees};
+use crate::ping::{NO_PLACE, NO_UNTIL, Ping};
+use crate::place::{PlaceKey, PlaceRule, Squares};
+use crate::rule::{Motion, Source, StayRule};
+use crate::stay::{Leg, Stay, join, some_move};
+use crate::time::Millis;
+use std::cmp::Ordering;
+
+/// How tracks of one source become stays.
+#[derive(Debug, Clone)]
+pub struct TrackRule<'a> {
+    /// The source.
+    pub source: Source,
+    feeds: &'a [StayRule],
+    place: PlaceRule,
+    as_of: Millis,
+    moving: bool,
+    filters: bool,
+    joins: bool,
+    squares: Squares,
+}
+
+impl<'a> TrackRule<'a> {
+    /// The rule of a source in a job. With `joins`, stays that the rule cannot tell apart come as one.
+    pub fn new(source: Source, feeds: &'a [StayRule], place: &PlaceRule, as_of: Millis, joins: bool) -> Self {
+        TrackRule {
+            source,
+            feeds,
+            place: *place,
+            as_of,
+            moving: some_move(feeds),
+            filters: feeds.iter().any(|f| f.source == source && f.filters()),
+            joins,
+            squares: Squares::default(),
+        }
+    }
+
+    /// Whether a filter can drop pings, so that every ping of a track matters.
+    pub fn filters(&self) -> bool {
+        self.filters
+    }
+
+    fn key(&mut self, ping: &Ping) -> PlaceKey {
+        match (self.source, self.place) {
+            (Source::Venue, _) => PlaceKey::Venue(ping.place),
+            (_, PlaceRule::Grid { square_m }) => {
+                PlaceKey::Square(self.squares.square(ping.lat, ping.lon, square_m))
+            }
+            (_, place) => PlaceKey::of_position(&place, ping.lat, ping.lon),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    ping: Ping,
+    key: PlaceKey,
+    marked: bool,
+}
+
+/// The pings of one instant: one, but for scans.
+#[derive(Debug, Default)]
+struct Instant {
+    first: Option<Kept>,
+    more: Vec<Kept>,
+}
+
+impl Instant {
+    fn pings(&self) -> impl Iterator<Item = &Kept> {
+        self.first.iter().chain(&self.more)
+    }
+
+    fn time(&self) -> Option<Millis> {
+        self.first.map(|kept| kept.ping.time)
+    }
+
+    /// Adds a ping of the same instant. Of gps or tower pings the one with the smallest accuracy stays,
+    /// then the smallest tower id, latitude, longitude, then the feed first in the job; equal scans are one.
+    fn add(&mut self, kept: Kept, source: Source) {
+        let Some(first) = &mut self.first else {
+            self.first = Some(kept);
+            return;
+        };
+        if source != Source::Venue {
+            if before(&kept.ping, &first.ping) == Ordering::Less {
+                *first = kept;
+            }
+            return;
+        }
+        let scan = |k: &Kept| (k.ping.place, k.ping.until, k.ping.floor);
+        match std::iter::once(first).chain(&mut self.more).find(|k| scan(k) == scan(&kept)) {
+            Some(same) if kept.ping.feed < same.ping.feed => *same = kept,
+            Some(_) => {}
+            None => self.more.push(kept),
+        }
+    }
+}
+
+fn before(a: &Ping, b: &Ping) -> Ordering {
+    (a.accuracy_m.total_cmp(&b.accuracy_m))
+        .then(a.place.cmp(&b.place))
+        .then(a.lat.total_cmp(&b.lat))
+        .then(a.lon.total_cmp(&b.lon))
+        .then(a.feed.cmp(&b.feed))
+}
+
+/// A track as far as it has come.
+#[derive(Debug, Default)]
+pub struct Track {
+    /// The last instant kept, whose stays wait for the next.
+    last: Instant,
+    /// The instant after it, which a filter may yet drop when it sees what follows.
+    undecided: Option<Kept>,
+    /// The instant that more pings may join.
+    now: Instant,
+    run: Option<(Stay, PlaceKey)>,
+}
+
+impl Track {
+    /// Adds a ping, not earlier than the one before. Only stays of marked pings come out; those that are
+    /// known by now go to `out`.
+    #[inline]
+    pub fn push(&mut self, ping: Ping, marked: bool, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        if self.now.time().is_some_and(|now| now < ping.time) {
+            self.settle(rule, out);
+        }
+        let key = rule.key(&ping);
+        self.now.add(Kept { ping, key, marked }, rule.source);
+    }
+
+    /// Ends the instant that pings could join: none more will come at it.
+    pub fn settle(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        if self.now.first.is_none() {
+            return;
+        }
+        if rule.filters {
+            let next = self.now.first.take();
+            if let Some(kept) = std::mem::replace(&mut self.undecided, next)
+                && !self.dropped(&kept, next.as_ref(), rule)
+            {
+                self.step(Instant { first: Some(kept), more: Vec::new() }, rule, out);
+            }
+        } else {
+            let now = std::mem::take(&mut self.now);
+            self.step(now, rule, out);
+        }
+    }
+
+    /// Whether the track waits for pings at all: what it has may still have to be ended by one up to `at`.
+    pub fn is_open(&self, at: Millis, rule: &TrackRule<'_>) -> bool {
+        let waits = |k: &Kept| k.marked && k.ping.time + rule.feeds[k.ping.feed as usize].hold_ms >= at;
+        rule.filters || self.now.pings().chain(self.last.pings()).any(waits)
+    }
+
+    /// Ends the track: the last pings stand for their hold.
+    pub fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        self.settle(rule, out);
+        if let Some(kept) = self.undecided.take() {
+            self.step(Instant { first: Some(kept), more: Vec::new() }, rule, out);
+        }
+        self.step(Instant::default(), rule, out);
+        if let Some((stay, _)) = self.run.take() {
+            out(&stay);
+        }
+    }
+
+    /// Impossible travel (gps), ping-pong (tower): the setting is that of the ping's own feed; "before" is
+    /// the last ping kept, "after" the next raw one.
+    fn dropped(&self, kept: &Kept, after: Option<&Kept>, rule: &TrackRule<'_>) -> bool {
+        let ping = &kept.ping;
+        let feed = &rule.feeds[ping.feed as usize];
+        let (true, Some(before), Some(after)) = (feed.filters(), &self.last.first, after) else {
+            return false;
+        };
+        let (before, after) = (&before.ping, &after.ping);
+        match rule.source {
+            Source::Gps => {
+                let limit = feed.speed_m_per_s_max;
+                speed_m_per_s(before, ping) > limit && speed_m_per_s(ping, after) > limit
+            }
+            Source::Tower => {
+                before.place == after.place
+                    && ping.place != before.place
+                    && after.time - before.time <= feed.pingpong_ms
+            }
+            Source::Venue => false,
+        }
+    }
+
+    fn step(&mut self, next: Instant, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        for kept in self.last.pings().filter(|k| k.marked) {
+            let Some(stay) = stay(kept, &next, rule).and_then(|s| s.clipped(Millis::MIN, rule.as_of)) else {
+                continue;
+            };
+            if !rule.joins {
+                out(&stay);
+                continue;
+            }
+            let joined = self.run.as_mut().is_some_and(|run| join(run, &stay, kept.key, rule.moving));
+            if !joined && let Some((done, _)) = self.run.replace((stay, kept.key)) {
+                out(&done);
+            }
+        }
+        self.last = next;
+    }
+}
+
+fn stay(kept: &Kept, next: &Instant, rule: &TrackRule<'_>) -> Option<Stay> {
+    let ping = &kept.ping;
+    let feed = &rule.feeds[ping.feed as usize];
+    let mut stay = Stay {
+        start: ping.time,
+        sure: ping.time,
+        end: ping.time + feed.hold_ms,
+        lat: ping.lat,
+        lon: ping.lon,
+        leg: None,
+        place: ping.place,
+        floor: ping.floor,
+        source: rule.source,
+    };
+    if ping.until != NO_UNTIL {
+        stay.end = ping.until;
+        stay.sure = ping.until;
+        return Some(stay);
+    }
+    let closer = next.first.filter(|n| n.ping.time <= stay.end);
+    match (feed.motion, closer) {
+        (Motion::Linear, None) => return None,
+        (Motion::Linear, Some(Kept { ping: next, .. })) => {
+            stay.end = next.time;
+            stay.sure = next.time;
+            stay.leg = Some(Leg {
+                from: ping.time,
+                to: next.time,
+                dlat: next.lat - ping.lat,
+                dlon: wrap_degrees(next.lon - ping.lon),
+            });
+        }
+        (Motion::Hold, None) => {}
+        (Motion::Hold, Some(first)) => {
+            stay.end = first.ping.time;
+            if next.pings().any(|n| same_place(kept, n, rule)) {
+                stay.sure = stay.end;
+            }
+        }
+    }
+    Some(stay)
+}
+
+/// Whether two pings of one track are at the same place, which brackets the stay between them.
+fn same_place(a: &Kept, b: &Kept, rule: &TrackRule<'_>) -> bool {
+    match (rule.source, rule.place) {
+        (Source::Venue, _) => a.ping.place == b.ping.place && a.ping.place != NO_PLACE,
+        (_, PlaceRule::Distance { distance_m_max }) => {
+            haversine_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon) <= distance_m_max
+        }
+        _ => a.key == b.key,
+    }
+}
+
+fn speed_m_per_s(a: &Ping, b: &Ping) -> f64 {
+    haversine_m(a.lat, a.lon, b.lat, b.lon) / ((b.time - a.time) as f64 / 1_000.0)
+}
