@@ -124,8 +124,9 @@ impl<'a> Pings<'a> {
         Ping {
             time: self.times[row],
             until: self.untils.map_or(NO_UNTIL, |c| c[row]),
-            lat: self.lats[row],
-            lon: self.lons[row],
+            // Adding zero turns -0 into 0, so that equal positions are equal bits.
+            lat: self.lats[row] + 0.0,
+            lon: self.lons[row] + 0.0,
             accuracy_m: self.accuracy_m(row),
             place: self.places.map_or(NO_PLACE, |c| c[row]),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),

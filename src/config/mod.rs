@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Default rows of a batch that is decoded at once.
-pub const BATCH_ROWS: usize = 65_536;
+pub const BATCH_ROWS: usize = 8_192;
 /// The smallest budget, bytes.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 

@@ -35,9 +35,9 @@ impl Lattice {
     pub fn spot(&self, lat: f64, lon: f64) -> Option<Spot> {
         let above = (lat - self.lat_first) * self.rows_per_degree;
         // What lies below the first row, and what is no number, is no row.
-        let row = if above >= 0.0 { above as usize } else { usize::MAX };
+        let row = if above >= 0.0 { above as i64 as usize } else { usize::MAX };
         let cols = *self.cols_per_degree.get(row)?;
-        Some((row as u64) << 32 | ((lon + 180.0) * cols) as u64)
+        Some((row as u64) << 32 | ((lon + 180.0) * cols) as i64 as u64)
     }
 
     /// The boxes that an area fills; `None` if they are more than `most`.
@@ -50,7 +50,7 @@ impl Lattice {
                 continue;
             }
             for row in row(part.lat_min)..=row(part.lat_max) {
-                let col = |lon: f64| ((lon + 180.0) * self.cols_per_degree[row]) as u64;
+                let col = |lon: f64| ((lon + 180.0) * self.cols_per_degree[row]) as i64 as u64;
                 for col in col(part.lon_min)..=col(part.lon_max) {
                     if spots.len() == most {
                         return None;
@@ -60,6 +60,104 @@ impl Lattice {
             }
         }
         Some(spots)
+    }
+}
+
+/// Boxes of a map, at most: its bits stay near the cores.
+const MAP_BITS_MAX: f64 = (1u64 << 20) as f64;
+/// An area of more boxes than this makes all of the map say yes.
+const MAP_AREA_MAX: u64 = 1 << 16;
+
+/// A bitmap of the surroundings of some areas: boxes of equal degrees inside the box that holds them all.
+#[derive(Debug, Clone, Default)]
+pub struct Map {
+    lat_first: f64,
+    lon_first: f64,
+    rows_per_degree: f64,
+    cols_per_degree: f64,
+    height: u32,
+    width: u32,
+    bits: Vec<u64>,
+    /// Everywhere is in it.
+    full: bool,
+}
+
+impl Map {
+    /// A map of these areas, of boxes about `row_m` metres high, or larger if they would be too many.
+    pub fn new(areas: &[Option<LatLonBox>], row_m: f64) -> Self {
+        let parts = || areas.iter().flatten().flat_map(|area| area.split());
+        let Some(all) = parts().reduce(|a, b| LatLonBox {
+            lat_min: a.lat_min.min(b.lat_min),
+            lat_max: a.lat_max.max(b.lat_max),
+            lon_min: a.lon_min.min(b.lon_min),
+            lon_max: a.lon_max.max(b.lon_max),
+        }) else {
+            return Map::default();
+        };
+        let (high, wide) = (all.lat_max - all.lat_min, all.lon_max - all.lon_min);
+        let cos = all.lat_min.abs().max(all.lat_max.abs()).min(89.0).to_radians().cos();
+        let per_degree = METRES_PER_DEGREE / row_m;
+        let shrink =
+            ((high * per_degree + 1.0) * (wide * per_degree * cos + 1.0) / MAP_BITS_MAX).sqrt().max(1.0);
+        let (rows_per_degree, cols_per_degree) = (per_degree / shrink, per_degree * cos / shrink);
+        let (height, width) = ((high * rows_per_degree) as u32 + 1, (wide * cols_per_degree) as u32 + 1);
+        let mut map = Map {
+            lat_first: all.lat_min,
+            lon_first: all.lon_min,
+            rows_per_degree,
+            cols_per_degree,
+            height,
+            width,
+            bits: vec![0; (u64::from(height) * u64::from(width)).div_ceil(64) as usize],
+            full: false,
+        };
+        for part in parts() {
+            map.fill(&part);
+        }
+        map
+    }
+
+    fn fill(&mut self, area: &LatLonBox) {
+        let row = |lat: f64| (((lat - self.lat_first) * self.rows_per_degree) as u32).min(self.height - 1);
+        let col = |lon: f64| (((lon - self.lon_first) * self.cols_per_degree) as u32).min(self.width - 1);
+        let (south, north) = (row(area.lat_min), row(area.lat_max));
+        let (west, east) = (col(area.lon_min), col(area.lon_max));
+        self.full |= u64::from(north - south + 1) * u64::from(east - west + 1) > MAP_AREA_MAX;
+        if self.full {
+            return;
+        }
+        for row in south..=north {
+            for col in west..=east {
+                let bit = row as usize * self.width as usize + col as usize;
+                self.bits[bit >> 6] |= 1 << (bit & 63);
+            }
+        }
+    }
+
+    /// Adds the rows whose positions may lie in an area to `rows`. None of a map without areas.
+    pub fn rows(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
+        if self.full {
+            rows.extend(0..lats.len() as u32);
+            return;
+        }
+        if self.bits.is_empty() {
+            return;
+        }
+        let start = rows.len();
+        rows.resize(start + lats.len(), 0);
+        let mut kept = start;
+        // Without branches: which rows pass is hard to foretell.
+        for (number, (lat, lon)) in (0u32..).zip(lats.iter().zip(lons)) {
+            // Casts of floats saturate: what is far away, or no number, is at an edge.
+            let row = ((lat - self.lat_first) * self.rows_per_degree) as i32;
+            let col = ((lon - self.lon_first) * self.cols_per_degree) as i32;
+            let inside = (row as u32) < self.height && (col as u32) < self.width;
+            let bit = if inside { row as usize * self.width as usize + col as usize } else { 0 };
+            let yes = inside && self.bits[bit >> 6] >> (bit & 63) & 1 == 1;
+            rows[kept] = number;
+            kept += usize::from(yes);
+        }
+        rows.truncate(kept);
     }
 }
 

@@ -1,11 +1,11 @@
 //! The sieve: may a ping that stands here from now on meet a case at all? A few nanoseconds a ping.
 //!
-//! Two bitmaps over quantised place and time, made from the cases' stays: one of places alone, small
-//! enough to stay near the cores, and one whose words hold 64 slots of time of a place each. A bit says
-//! that a ping which starts in this slot here may meet a case before its hold is over. The sieve never says
+//! Two bitmaps over quantised place and time, made from the cases' stays: a map of their surroundings, small
+//! enough to stay near the cores, and a hashed one whose words hold 64 slots of time of a place each. A bit
+//! says that a ping which starts in this slot here may meet a case before its hold is over. The sieve never says
 //! no where an encounter is possible; a wrong yes only costs the exact test.
 
-use super::lattice::{Lattice, mixed};
+use super::lattice::{Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceRule, row_cos, square};
@@ -14,6 +14,7 @@ use crate::stay::Stay;
 use crate::time::Millis;
 use arrow::array::{BooleanArray, RecordBatch};
 use h3o::{CellIndex, LatLng};
+use hashbrown::HashMap;
 
 /// A hold has about so many slots, within these bounds.
 const SLOTS_A_HOLD: Millis = 4;
@@ -25,10 +26,8 @@ const SLOTS_MAX: i64 = 65_536;
 const ROW_M_MIN: f64 = 25.0;
 /// A stay that would fill more boxes than this marks its whole time slots instead.
 const BOXES_MAX: usize = 4_096;
-/// Bits of the map of places, and words of the map of times, for each entry.
-const PLACE_BITS_PER_ENTRY: usize = 16;
+/// Words for each place and epoch of 64 slots.
 const WORDS_PER_ENTRY: usize = 4;
-const PLACE_BITS_MAX: usize = 1 << 23;
 const WORDS_MAX: usize = 1 << 24;
 
 /// Stays that could meet share a class: positions of one source, positions of any, or venues' ids.
@@ -52,8 +51,7 @@ pub struct Sieve {
     everywhere: Vec<u8>,
     any_everywhere: bool,
     lattice: Lattice,
-    places: Vec<u64>,
-    place_mask: u64,
+    map: Map,
     words: Vec<u64>,
     word_mask: u64,
 }
@@ -105,12 +103,11 @@ impl Sieve {
             everywhere: vec![0; slots.max(1) as usize],
             any_everywhere: false,
             lattice,
-            places: Vec::new(),
-            place_mask: 0,
+            map: Map::new(&areas, row_m),
             words: Vec::new(),
             word_mask: 0,
         };
-        let mut entries: Vec<(u64, usize, usize)> = Vec::new();
+        let mut entries = Entries::default();
         for (stay, area) in stays.iter().zip(&areas) {
             sieve.enter(stay, *area, &mut entries);
         }
@@ -123,12 +120,12 @@ impl Sieve {
         self.words.is_empty() && self.somewhere.iter().all(|s| *s == 0)
     }
 
-    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, entries: &mut Vec<(u64, usize, usize)>) {
+    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, entries: &mut Entries) {
         let last = self.slot((stay.end + self.lag_ms).min(self.as_of));
         let (from, to) =
             (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1));
         if stay.source == Source::Venue && stay.place != NO_PLACE {
-            entries.push((spot_of_venue(stay.place), from, to));
+            entries.add(spot_of_venue(stay.place), from, to);
         }
         let Some(area) = area else { return };
         let class = self.class(stay.source);
@@ -140,30 +137,18 @@ impl Sieve {
                 self.any_everywhere = true;
             }
         }
-        entries.extend(spots.unwrap_or_default().into_iter().map(|spot| (spot_of(class, spot), from, to)));
+        spots.unwrap_or_default().into_iter().for_each(|spot| entries.add(spot_of(class, spot), from, to));
     }
 
-    fn fill(&mut self, entries: &[(u64, usize, usize)]) {
-        if entries.is_empty() {
+    fn fill(&mut self, entries: &Entries) {
+        if entries.words.is_empty() {
             return;
         }
-        let words: usize = entries.iter().map(|(_, from, to)| to / 64 - from / 64 + 1).sum();
-        let place_bits =
-            (entries.len() * PLACE_BITS_PER_ENTRY).next_power_of_two().clamp(1 << 12, PLACE_BITS_MAX);
-        let words = (words * WORDS_PER_ENTRY).next_power_of_two().clamp(1 << 10, WORDS_MAX);
-        self.places = vec![0; place_bits / 64];
-        self.place_mask = place_bits as u64 - 1;
+        let words = (entries.words.len() * WORDS_PER_ENTRY).next_power_of_two().clamp(1 << 10, WORDS_MAX);
         self.words = vec![0; words];
         self.word_mask = words as u64 - 1;
-        for &(spot, from, to) in entries {
-            let bit = spot & self.place_mask;
-            self.places[(bit >> 6) as usize] |= 1 << (bit & 63);
-            for epoch in from / 64..=to / 64 {
-                let low = if epoch == from / 64 { from % 64 } else { 0 };
-                let high = if epoch == to / 64 { to % 64 } else { 63 };
-                let word = (spot_at(spot, epoch) & self.word_mask) as usize;
-                self.words[word] |= (u64::MAX << low) & (u64::MAX >> (63 - high));
-            }
+        for (spot_at, slots) in &entries.words {
+            self.words[(spot_at & self.word_mask) as usize] |= slots;
         }
     }
 
@@ -189,14 +174,19 @@ impl Sieve {
             return;
         }
         let class = self.class(source);
-        let columns = pings.times.iter().zip(pings.lats).zip(pings.lons);
-        for (row, ((&time, &lat), &lon)) in (0u32..).zip(columns) {
-            if let Some(spot) = self.lattice.spot(lat, lon)
-                && self.has(spot_of(class, spot), self.slot(time))
-            {
-                rows.push(row);
-            }
+        let start = rows.len();
+        self.map.rows(pings.lats, pings.lons, rows);
+        let mut kept = start;
+        for at in start..rows.len() {
+            let row = rows[at] as usize;
+            let passes = self
+                .lattice
+                .spot(pings.lats[row], pings.lons[row])
+                .is_some_and(|spot| self.has(spot_of(class, spot), self.slot(pings.times[row])));
+            rows[kept] = rows[at];
+            kept += usize::from(passes);
         }
+        rows.truncate(kept);
     }
 
     /// Whether a ping, standing as long as it can, may meet a case.
@@ -233,17 +223,32 @@ impl Sieve {
     /// any stay: nothing is entered where nothing can be met.
     #[inline]
     fn slot(&self, at: Millis) -> usize {
-        ((at - self.first) as f64 * self.slots_per_ms) as usize
+        ((at - self.first) as f64 * self.slots_per_ms).max(0.0) as i64 as usize
     }
 
     #[inline]
     fn has(&self, spot: u64, slot: usize) -> bool {
-        let bit = spot & self.place_mask;
+        let word = (spot_at(spot, slot / 64) & self.word_mask) as usize;
         // Without entries there are no words.
-        let Some(places) = self.places.get((bit >> 6) as usize) else { return false };
-        places >> (bit & 63) & 1 == 1 && {
-            let word = (spot_at(spot, slot / 64) & self.word_mask) as usize;
-            self.words[word] >> (slot % 64) & 1 == 1
+        self.words.get(word).is_some_and(|slots| slots >> (slot % 64) & 1 == 1)
+    }
+}
+
+/// What goes into the bitmaps, each place and each epoch of it once.
+#[derive(Debug, Default)]
+struct Entries {
+    /// By place and epoch of 64 slots: the slots.
+    words: HashMap<u64, u64>,
+}
+
+impl Entries {
+    /// A place in the slots `from` to `to`, both included.
+    fn add(&mut self, spot: u64, from: usize, to: usize) {
+        for epoch in from / 64..=to / 64 {
+            let low = if epoch == from / 64 { from % 64 } else { 0 };
+            let high = if epoch == to / 64 { to % 64 } else { 63 };
+            *self.words.entry(spot_at(spot, epoch)).or_default() |=
+                (u64::MAX << low) & (u64::MAX >> (63 - high));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Problem, Result};
 use crate::person::{PersonKind, PersonSet, PersonType, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
-use crate::time::{INSTANT_MS_MAX, Millis, TimeUnit};
+use crate::time::{Millis, TimeUnit};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     UInt16Array, UInt32Array,
@@ -179,19 +179,21 @@ impl Decoder {
             return Ok(None);
         };
         let counts = cast(&time, &DataType::Int64)?;
-        let Some(times) = in_millis(counts.as_primitive::<Int64Type>(), unit) else { return Ok(None) };
-        let (Some(min), Some(max)) =
-            (times.values().iter().copied().min(), times.values().iter().copied().max())
-        else {
-            return Ok(None);
+        let times = in_millis(counts.as_primitive::<Int64Type>(), unit);
+        let ends = times
+            .values()
+            .iter()
+            .fold((Millis::MAX, Millis::MIN), |(min, max), t| (min.min(*t), max.max(*t)));
+        let (min, max) = ends;
+        let within = |values: &[f64], most: f64, end: f64| {
+            values.iter().fold(true, |ok, v| ok & (v.abs() <= most) & (*v < end))
         };
-        // -0 is out: it would have to become 0.
-        let fits = |v: &f64, least: f64, end: f64| *v >= least && *v < end && v.to_bits() != 1 << 63;
-        let clean = min >= self.from
+        let clean = min <= max
+            && min >= self.from
             && max < self.to
             && counts.null_count() == 0
-            && lats.values().iter().fold(true, |ok, v| ok & fits(v, -90.0, f64::INFINITY) & (*v <= 90.0))
-            && lons.values().iter().fold(true, |ok, v| ok & fits(v, -180.0, 180.0));
+            && within(lats.values(), 90.0, f64::INFINITY)
+            && within(lons.values(), 180.0, 180.0);
         let accuracy = self.schema.column_with_name("accuracy_m").map(|(_, field)| field.data_type());
         let accuracy = match (accuracy, column(file, batch, "accuracy_m")) {
             (None, None) => None,
@@ -313,16 +315,15 @@ fn column(file: &PingFile, batch: &RecordBatch, name: &str) -> Option<ArrayRef> 
     }
 }
 
-/// Counts in milliseconds, if all are readable.
-fn in_millis(counts: &Int64Array, unit: TimeUnit) -> Option<Int64Array> {
-    let readable = |ms: &i64| (-INSTANT_MS_MAX..=INSTANT_MS_MAX).contains(ms);
-    let times = match unit {
+/// Counts in milliseconds.
+fn in_millis(counts: &Int64Array, unit: TimeUnit) -> Int64Array {
+    // What cannot be read lies outside any lookback.
+    match unit {
         TimeUnit::Ms => counts.clone(),
         TimeUnit::S => counts.unary(|v| v.saturating_mul(1_000)),
         TimeUnit::Us => counts.unary(|v| v.div_euclid(1_000)),
         TimeUnit::Ns => counts.unary(|v| v.div_euclid(1_000_000)),
-    };
-    times.values().iter().fold(true, |ok, ms| ok & readable(ms)).then_some(times)
+    }
 }
 
 /// Whether no accuracy is missing, negative, infinite or no number.

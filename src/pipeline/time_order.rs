@@ -57,32 +57,43 @@ pub struct Found {
 /// One person with the track as far as it has come.
 type Open = (PersonId, Track);
 
-/// The persons marked in one round.
+/// The persons marked in one round, each in the slots of time in which closers of the marked pings come: a
+/// slot is as long as the longest hold.
 struct Marked {
     /// Their pings' holds are over then.
     until: Millis,
+    slot_ms: Millis,
     bits: Vec<AtomicU64>,
 }
 
 impl Marked {
-    fn new(rows: u64, until: Millis) -> Self {
+    fn new(rows: u64, until: Millis, slot_ms: Millis) -> Self {
         let bits = (rows * MARK_BITS_PER_ROW).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
-        Marked { until, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
+        Marked { until, slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    fn set(&self, spread: u64) {
-        let bit = spread & (self.bits.len() as u64 * 64 - 1);
-        let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
-        // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
-        if word.load(Ordering::Relaxed) & mask == 0 {
-            word.fetch_or(mask, Ordering::Relaxed);
+    fn set(&self, spread: u64, time: Millis) {
+        let slot = time.div_euclid(self.slot_ms);
+        for slot in [slot, slot + 1] {
+            let bit = self.bit(spread, slot);
+            let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
+            // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
+            if word.load(Ordering::Relaxed) & mask == 0 {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
         }
     }
 
     #[inline]
-    fn has(&self, spread: u64) -> bool {
-        let bit = spread & (self.bits.len() as u64 * 64 - 1);
+    fn has(&self, spread: u64, slot: Millis) -> bool {
+        let bit = self.bit(spread, slot);
         self.bits[(bit >> 6) as usize].load(Ordering::Relaxed) >> (bit & 63) & 1 == 1
+    }
+
+    #[inline]
+    fn bit(&self, spread: u64, slot: Millis) -> u64 {
+        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+            & (self.bits.len() as u64 * 64 - 1)
     }
 }
 
@@ -264,7 +275,8 @@ impl Pass<'_, '_, '_> {
     ) -> Result<()> {
         let (job, source, parts) = (self.job, self.source, self.tracks.len());
         let last = pieces.iter().map(|(piece, _)| piece.last).max().unwrap_or(0);
-        let marked = Marked::new(rows, last.saturating_add(self.hold_ms));
+        let slot_ms = self.hold_ms.max(60_000);
+        let marked = Marked::new(rows, last.saturating_add(slot_ms), slot_ms);
         pieces.sort_by_key(|(piece, _)| piece.first);
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
@@ -273,7 +285,9 @@ impl Pass<'_, '_, '_> {
                 let pings = Pings::of(&batch);
                 let mut marks = Vec::new();
                 sieve.marked(&pings, source, &mut marks);
-                marks.iter().for_each(|row| marked.set(pings.persons.at(*row as usize).spread()));
+                for &row in &marks {
+                    marked.set(pings.persons.at(row as usize).spread(), pings.times[row as usize]);
+                }
                 marks
             })
             .collect();
@@ -290,13 +304,11 @@ impl Pass<'_, '_, '_> {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
                 let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    scatter(
-                        piece,
-                        rows,
-                        marks,
-                        |spread| all || marked.iter().any(|m| m.has(spread)),
-                        &mut by_part,
-                    );
+                    let matters = |spread, time: Millis| {
+                        let slot = time.div_euclid(slot_ms);
+                        all || marked.iter().any(|m| m.has(spread, slot))
+                    };
+                    scatter(piece, rows, marks, matters, &mut by_part);
                 }
                 by_part
             })
@@ -352,7 +364,7 @@ fn scatter(
     piece: &Piece,
     rows: &std::ops::Range<usize>,
     marks: &[u32],
-    matters: impl Fn(u64) -> bool,
+    matters: impl Fn(u64, Millis) -> bool,
     by_part: &mut [(PingColumns, Vec<bool>)],
 ) {
     let pings = Pings::of(&piece.batch);
@@ -361,7 +373,7 @@ fn scatter(
     for row in rows.clone() {
         let is_marked = marks.next_if_eq(&row).is_some();
         let spread = pings.persons.at(row).spread();
-        if is_marked || matters(spread) {
+        if is_marked || matters(spread, pings.times[row]) {
             let part = part_of(spread, by_part.len());
             rows_of[part].push(row as u32);
             by_part[part].1.push(is_marked);
