@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "error",
     "time",
     "geo",
@@ -21,6 +21,7 @@ const ORDER: [&str; 21] = [
     "candidate",
     "resolve",
     "answer",
+    "synth",
     "config",
     "io",
     "pipeline",
