@@ -12,6 +12,7 @@ pub mod pings;
 pub mod places;
 pub mod read_back;
 pub mod results;
+pub mod synth;
 pub mod table;
 
 /// The tables of an output folder; manifest.json stands beside them.

@@ -3,6 +3,7 @@
 mod gather;
 mod marks;
 mod survey;
+pub mod synth;
 pub mod warnings;
 pub mod watch;
 
@@ -41,15 +42,19 @@ fn too_large(error: ArrowError) -> Error {
 
 /// Runs a job up to its answer.
 pub fn compute(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build().map_err(|e| {
+    pool(config.threads)?.install(|| compute_here(config, inputs, watch))
+}
+
+/// So many threads of one's own.
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
         Error::Memory(Problem::new(
             "--threads",
             "threads that the system grants",
             e.to_string(),
             "ask for fewer",
         ))
-    })?;
-    pool.install(|| compute_here(config, inputs, watch))
+    })
 }
 
 fn compute_here(config: &Config, inputs: &Inputs, watch: &Watch) -> Result<Answer> {
