@@ -1,6 +1,6 @@
 //! The city itself: its districts, and the buildings, workplaces and venues inside them.
 
-use super::draw::{Normal, Stream, below, unit};
+use super::draw::{Normal, QUANTILES_LOG2, Stream, below, unit};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 
 /// Where the city lies: no ping is outside.
@@ -16,10 +16,11 @@ const VENUES: u64 = 3_000;
 /// Popularity of the venue of rank r is r to the power of -0.7 (Zipf).
 const ZIPF: f64 = 0.7;
 const DISTRICTS: usize = 48;
+/// Weights of districts are exponential draws to this power, which spreads them as a gamma of shape 0.8 does.
+const WEIGHT_POWER: f64 = 1.1;
 /// accuracy_m is lognormal: its logarithm has this mean (a median of 12.2 m) and this standard deviation.
 const ACCURACY_LOG_MEAN: f64 = 2.5;
 const ACCURACY_LOG_SD: f64 = 0.35;
-const ACCURACIES_LOG2: u32 = 11;
 
 /// A position in degrees.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,9 +63,9 @@ pub struct City {
     works: Vec<Spot>,
     venues: Vec<Spot>,
     /// The venue of each of 2^16 even shares of all visits.
-    visits: Vec<u16>,
+    visits: Box<[u16; 1 << 16]>,
     /// Quantiles of accuracy_m.
-    accuracies_m: Vec<f32>,
+    accuracies_m: Box<[f32; 1 << QUANTILES_LOG2]>,
 }
 
 struct District {
@@ -93,13 +94,13 @@ impl City {
         let homes = place(1, HOMES, Layout { spread: 1.0, outside: 0.12 });
         let works = place(2, WORKS, Layout { spread: 0.7, outside: 0.08 });
         let venues = place(3, VENUES, Layout { spread: 0.8, outside: 0.05 });
-        let accuracies_m = (0..1u32 << ACCURACIES_LOG2)
-            .map(|n| {
-                let z = normal.at(((n << 1) | 1) << (31 - ACCURACIES_LOG2));
-                let accuracy_m = (ACCURACY_LOG_MEAN + ACCURACY_LOG_SD * z).exp().clamp(3.0, 80.0);
-                ((accuracy_m * 10.0).round() / 10.0) as f32
-            })
-            .collect();
+        let accuracy_m = |n: usize| {
+            // The middle between two quantiles.
+            let z = normal.at(((n as u32) << 1 | 1) << (31 - QUANTILES_LOG2));
+            let accuracy_m = (ACCURACY_LOG_MEAN + ACCURACY_LOG_SD * z).exp().clamp(3.0, 80.0);
+            ((accuracy_m * 10.0).round() / 10.0) as f32
+        };
+        let accuracies_m = Box::new(std::array::from_fn(accuracy_m));
         City { normal, homes, works, venues, visits: visits(), accuracies_m }
     }
 
@@ -124,7 +125,7 @@ impl City {
     /// A ping's accuracy_m, a multiple of 0.1.
     #[inline]
     pub fn accuracy_m(&self, draw: u32) -> f32 {
-        self.accuracies_m[(draw & ((1 << ACCURACIES_LOG2) - 1)) as usize]
+        self.accuracies_m[(draw & ((1 << QUANTILES_LOG2) - 1)) as usize]
     }
 }
 
@@ -133,7 +134,7 @@ fn districts(normal: &Normal, draws: Stream) -> Vec<District> {
     let mut districts: Vec<District> = (0..DISTRICTS as u64)
         .map(|n| {
             let (x, y) = normal.pair(draws.draw(3 * n));
-            weight_to -= (1.0 - unit(draws.draw(3 * n + 1))).ln();
+            weight_to += (-(1.0 - unit(draws.draw(3 * n + 1))).ln()).powf(WEIGHT_POWER);
             District {
                 middle: Spot { lon: 113.68 + 0.09 * x, lat: 34.755 + 0.045 * y },
                 spread: 0.004 + 0.016 * unit(draws.draw(3 * n + 2)),
@@ -163,17 +164,17 @@ fn building(normal: &Normal, districts: &[District], layout: &Layout, draws: Str
 }
 
 /// The venue of each of 2^16 even shares of all visits.
-fn visits() -> Vec<u16> {
+fn visits() -> Box<[u16; 1 << 16]> {
     let weights: Vec<f64> = (1..=VENUES).map(|rank| (rank as f64).powf(-ZIPF)).collect();
     let total: f64 = weights.iter().sum();
-    let mut visits = Vec::with_capacity(1 << 16);
-    let mut sum = 0.0;
+    let mut visits = Box::new([VENUES as u16 - 1; 1 << 16]);
+    let (mut sum, mut from) = (0.0, 0);
     for (venue, weight) in weights.iter().enumerate() {
         sum += weight;
-        let to = (sum / total * f64::from(1u32 << 16)).round() as usize;
-        visits.resize(to.min(1 << 16), venue as u16);
+        let to = ((sum / total * 65_536.0).round() as usize).min(1 << 16);
+        visits[from..to].fill(venue as u16);
+        from = to;
     }
-    visits.resize(1 << 16, VENUES as u16 - 1);
     visits
 }
 

@@ -20,31 +20,6 @@ const STAY_MS_MIN: f64 = 600_000.0;
 const DAYS: u64 = 1 << 32;
 const PINGS: u64 = 1 << 32;
 
-/// Where a person lives and works, on all days.
-#[derive(Debug, Clone, Copy)]
-pub struct Person {
-    draws: Stream,
-    home: Spot,
-    /// The workplace of those who have one.
-    work: Option<Spot>,
-}
-
-impl Person {
-    /// The person of these draws.
-    #[inline]
-    pub fn new(city: &City, draws: Stream) -> Self {
-        let spread = |draw: u64, sd_m: f64| {
-            let (east, north) = city.normal.pair(draw);
-            (east * sd_m, north * sd_m)
-        };
-        let first = draws.draw(0);
-        let home = city.home(first).moved(spread(draws.draw(1), HOME_SD_M));
-        let works = first & 0xFFFF < WORKING;
-        let work = works.then(|| city.work(draws.draw(2)).moved(spread(draws.draw(3), WORK_SD_M)));
-        Person { draws, home, work }
-    }
-}
-
 /// Where a person is at each instant of one day.
 #[derive(Debug)]
 pub struct Day {
@@ -65,40 +40,53 @@ pub struct Position {
 }
 
 impl Day {
-    /// The person's day that lies so many days before the last.
+    /// The day that lies so many days before the last, up to `until_ms` after its start; what comes later is
+    /// left out.
     #[inline]
-    pub fn new(city: &City, person: &Person, days_before: u64) -> Self {
-        let draws = person.draws.stream(DAYS + days_before);
-        let visits = draws.draw(0);
-        let venue = |n: u32| city.venue((visits >> (16 * n)) as u16);
-        let last = draws.draw(3);
+    pub fn new(city: &City, person: Stream, days_before: u64, until_ms: u64) -> Self {
+        let draws = person.stream(DAYS + days_before);
+        let normal = &city.normal;
+        let spread = |draw: u64, sd_m: f64| {
+            let (east, north) = normal.pair(draw);
+            (east * sd_m, north * sd_m)
+        };
+        let (first, visits, last) = (person.draw(0), draws.draw(0), draws.draw(3));
+        let works = first & 0xFFFF < WORKING;
         let has_lunch = (last >> 16) & 0xFF < LUNCH;
         let (goes_out, takes_third) = (last & (1 << 24) != 0, last & (1 << 25) != 0);
-        let morning = person.work.unwrap_or_else(|| venue(0));
-        let spots = [
-            person.home,
-            morning,
-            if has_lunch { venue(1) } else { morning },
-            person.work.unwrap_or(person.home),
-            match (goes_out, takes_third) {
-                (false, _) => person.home,
-                (true, true) => venue(2),
-                (true, false) => venue(3),
-            },
-            person.home,
-        ];
         let ms_per_m = 1_000.0 / (3.5 + 5.5 * (last & 0xFFFF) as f64 / 65_536.0);
-        let (first, second) = (city.normal.pair(draws.draw(1)), city.normal.pair(draws.draw(2)));
-        let spread = [first.0, first.1, second.0, second.1, city.normal.at((last >> 32) as u32)];
-        let (mut leaves_ms, mut ways_ms) = ([0.0; 5], [0.0; 5]);
+
+        let home = city.home(first).moved(spread(person.draw(1), HOME_SD_M));
+        let work = || city.work(person.draw(2)).moved(spread(person.draw(3), WORK_SD_M));
+        let venue = |n: u32| city.venue((visits >> (16 * n)) as u16);
+        let (mut spots, mut leaves_ms, mut ways_ms) = ([home; 6], [f64::INFINITY; 5], [1.0; 5]);
         let mut earliest_ms = 0.0;
         for n in 0..5 {
             let (mean_h, sd_h) = LEAVES_H[n];
-            let wanted_ms = (mean_h + sd_h * spread[n]) * HOUR_MS as f64;
+            let z = match n {
+                0 => normal.at(draws.draw(1) as u32),
+                1 => normal.at((draws.draw(1) >> 32) as u32),
+                2 => normal.at(draws.draw(2) as u32),
+                3 => normal.at((draws.draw(2) >> 32) as u32),
+                _ => normal.at((last >> 32) as u32),
+            };
+            let leave_ms = f64::max((mean_h + sd_h * z) * HOUR_MS as f64, earliest_ms);
+            if leave_ms > until_ms as f64 {
+                break;
+            }
+            spots[n + 1] = match n {
+                0 if works => work(),
+                0 => venue(0),
+                1 if has_lunch => venue(1),
+                1 => spots[1],
+                2 if works => spots[1],
+                3 if goes_out => venue(if takes_third { 2 } else { 3 }),
+                _ => home,
+            };
             let metres = spots[n].metres_to(spots[n + 1]);
-            leaves_ms[n] = f64::max(wanted_ms, earliest_ms);
+            leaves_ms[n] = leave_ms;
             ways_ms[n] = if metres < 1.0 { 1.0 } else { WAY_MS + metres * ms_per_m };
-            earliest_ms = leaves_ms[n] + ways_ms[n] + STAY_MS_MIN;
+            earliest_ms = leave_ms + ways_ms[n] + STAY_MS_MIN;
         }
         Day { draws, spots, leaves_ms, ways_ms }
     }

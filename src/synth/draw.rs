@@ -48,7 +48,7 @@ pub fn unit(draw: u64) -> f64 {
 }
 
 /// log2 of the quantiles of the normal distribution that are held.
-const QUANTILES_LOG2: u32 = 11;
+pub const QUANTILES_LOG2: u32 = 11;
 /// The normal distribution ends here, on both sides.
 pub const SIGMAS_MAX: f64 = 4.0;
 
@@ -56,7 +56,7 @@ pub const SIGMAS_MAX: f64 = 4.0;
 /// at four standard deviations.
 #[derive(Debug)]
 pub struct Normal {
-    quantiles: Vec<f32>,
+    quantiles: Box<[f32; (1 << QUANTILES_LOG2) + 1]>,
 }
 
 impl Normal {
@@ -80,8 +80,8 @@ impl Normal {
             upper.push(z);
         }
         upper.push(SIGMAS_MAX);
-        let lower = upper.iter().skip(1).rev().map(|z| -z);
-        Normal { quantiles: lower.chain(upper.iter().copied()).map(|z| z as f32).collect() }
+        let at = |i: usize| if i < HALF { -upper[HALF - i] } else { upper[i - HALF] };
+        Normal { quantiles: Box::new(std::array::from_fn(|i| at(i) as f32)) }
     }
 
     /// A draw of 32 bits as a standard normal number.

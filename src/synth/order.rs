@@ -2,7 +2,7 @@
 
 use super::city::City;
 use super::clock::{BLOCK, Block, Clock};
-use super::day::{Day, Person};
+use super::day::Day;
 use super::draw::{Shuffle, Stream, below};
 use super::{AS_OF, Order, Recipe};
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::time::{DAY_MS, Millis};
 use std::ops::Range;
 
 /// Rows that a part hands on at once.
-pub const BATCH_ROWS: usize = 16_384;
+pub const BATCH_ROWS: usize = 8_192;
 /// Files of a day, and the rows from which on there are more of them.
 const FILES_A_DAY: u64 = 16;
 const FILE_ROWS: u64 = 8_000_000;
@@ -110,9 +110,10 @@ impl Synth {
         person * share + below(self.ids.draw(person), share)
     }
 
+    /// A person's day, which may be left out after `until_ms`.
     #[inline]
-    fn person(&self, person: u64) -> Person {
-        Person::new(&self.city, self.persons.stream(person))
+    fn day(&self, person: u64, day: u64, until_ms: u64) -> Day {
+        Day::new(&self.city, self.persons.stream(person), self.days_before(day), until_ms)
     }
 
     /// Days are drawn by their distance from the last, so that more days change none.
@@ -172,7 +173,7 @@ impl Rows<'_> {
             let start = synth.start_of(day);
             for key in &keys {
                 let (ms, person, place) = (key >> 37, (key >> 2) & ((1 << 35) - 1), key & 3);
-                let today = Day::new(&synth.city, &synth.person(person), synth.days_before(day));
+                let today = synth.day(person, day, ms);
                 self.push(synth.id(person), start, &today, block.first + place, ms)?;
             }
         }
@@ -182,10 +183,10 @@ impl Rows<'_> {
     fn by_person(&mut self, persons: Range<u64>) -> Result<()> {
         let synth = self.synth;
         for number in persons {
-            let (person, id) = (synth.person(number), synth.id(number));
+            let id = synth.id(number);
             for day in 0..synth.recipe.days {
                 let (start, days_before) = (synth.start_of(day), synth.days_before(day));
-                let today = Day::new(&synth.city, &person, days_before);
+                let today = synth.day(number, day, DAY_MS as u64);
                 let pings = synth.recipe.pings_of(number, day);
                 for block in 0..pings.div_ceil(BLOCK) {
                     let block = synth.clock.block(days_before, block);
@@ -216,10 +217,10 @@ impl Rows<'_> {
             };
             let (day, person) = (person_day / recipe.persons, person_day % recipe.persons);
             let days_before = synth.days_before(day);
-            let today = Day::new(&synth.city, &synth.person(person), days_before);
             let block = synth.clock.block(days_before, number / BLOCK);
             let count = (recipe.pings_of(person, day) - block.first).min(BLOCK);
             let ms = block.times_ms(person, count)[(number % BLOCK) as usize];
+            let today = synth.day(person, day, ms);
             self.push(synth.id(person), synth.start_of(day), &today, number, ms)?;
         }
         Ok(())
