@@ -21,6 +21,7 @@
 //! | words | [`time`], [`geo`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
 //! | the flow | [`ping`], [`stay`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
+//! | a made-up city | [`synth`] | time, geo |
 //! | edge | [`io`] | words, the schema of the flow, config |
 //!
 //! # Invariants
@@ -51,5 +52,6 @@ pub mod place;
 pub mod resolve;
 pub mod rule;
 pub mod stay;
+pub mod synth;
 pub mod time;
 pub mod track;

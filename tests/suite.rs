@@ -10,5 +10,6 @@ mod oracle;
 mod properties;
 mod real_data;
 mod support;
+mod synth;
 mod tidy;
 mod worlds;

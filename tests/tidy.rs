@@ -22,6 +22,7 @@ const ORDER: [&str; 22] = [
     "candidate",
     "resolve",
     "answer",
+    "synth",
     "config",
     "io",
     "pipeline",

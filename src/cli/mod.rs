@@ -11,6 +11,7 @@ mod interrupt;
 mod progress;
 mod run;
 mod summary;
+mod synth;
 
 use crate::config::{Config, Overrides};
 use crate::error::{Error, Problem, Result};
@@ -39,6 +40,8 @@ enum Command {
     Check(check::Check),
     /// Show the evidence about one person in an output folder.
     Explain(explain::Explain),
+    /// Write a made-up city: pings and cases of any number, and the job that reads them.
+    Synth(synth::Synth),
 }
 
 /// Flags of all commands that take a job.
@@ -111,7 +114,7 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.job.log_format,
             Command::Check(check) => check.job.log_format,
-            Command::Explain(_) => LogFormat::Text,
+            Command::Explain(_) | Command::Synth(_) => LogFormat::Text,
         }
     }
 
@@ -121,6 +124,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Synth(synth) => synth.run(),
         }
     }
 }

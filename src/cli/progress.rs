@@ -67,7 +67,7 @@ fn show(style: Style, watch: &Watch, done: &AtomicBool) {
         let due = match last {
             Some((shown, at)) if shown == stage => at.elapsed() >= LINES_EVERY,
             _ => {
-                stage_start = Instant::now();
+                stage_start = a_tick_ago();
                 true
             }
         };
@@ -96,6 +96,12 @@ fn show(style: Style, watch: &Watch, done: &AtomicBool) {
     }
 }
 
+/// When a stage may have begun that is seen for the first time; from now on its rows would be too many.
+fn a_tick_ago() -> Instant {
+    let now = Instant::now();
+    now.checked_sub(TICK).unwrap_or(now)
+}
+
 fn pace(rows: u64, total: u64, elapsed: Duration) -> (f64, f64) {
     let rate = rows as f64 / elapsed.as_secs_f64().max(1e-3);
     let remaining_s = if rows > 0 { total.saturating_sub(rows) as f64 / rate } else { 0.0 };
@@ -115,7 +121,7 @@ fn show_bar(watch: &Watch, done: &AtomicBool) {
         let (stage, rows, total) = watch.now();
         if shown != Some(stage) {
             shown = Some(stage);
-            stage_start = Instant::now();
+            stage_start = a_tick_ago();
             bar.reset();
             bar.set_prefix(stage.name());
         }

@@ -5,7 +5,8 @@ use super::{JobArgs, interrupt, summary};
 use crate::config::Overrides;
 use crate::error::Result;
 use crate::io::manifest::{self, Circumstances};
-use crate::io::{inputs, machine, output::Staging, results};
+use crate::io::output::{Kind, Staging};
+use crate::io::{inputs, machine, results};
 use crate::pipeline;
 use crate::pipeline::watch::{Stage, Watch};
 use clap::{Args, ValueEnum};
@@ -69,7 +70,7 @@ impl Run {
         })?;
         let watch = Arc::new(Watch::default());
         interrupt::install(&watch);
-        let staging = Staging::new(&config.out, config.force)?;
+        let staging = Staging::new(Kind::Answer, &config.out, config.force)?;
         let progress = Progress::start(self.job.progress, &watch);
         let inputs = inputs::open(&config)?;
         let answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;

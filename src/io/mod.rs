@@ -13,6 +13,7 @@ pub mod places;
 pub mod read_back;
 pub mod results;
 pub mod spill;
+pub mod synth;
 pub mod table;
 
 /// The tables of an output folder; manifest.json stands beside them.

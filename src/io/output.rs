@@ -1,5 +1,6 @@
 //! The output folder: written under another name beside it, synced, then renamed; whole or not at all.
 
+use super::synth;
 use crate::error::{Error, Problem, Result};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -9,9 +10,29 @@ use std::sync::{Mutex, PoisonError};
 /// The folder that is being written, and the parents made for it, so that a signal can remove them.
 static UNFINISHED: Mutex<Vec<(PathBuf, Vec<PathBuf>)>> = Mutex::new(Vec::new());
 
+/// What an output folder holds: only one of the same kind is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The answer of a run.
+    Answer,
+    /// A made-up city.
+    City,
+}
+
+impl Kind {
+    /// What names the folder on the command line.
+    fn argument(self) -> &'static str {
+        match self {
+            Kind::Answer => "--out",
+            Kind::City => "OUT",
+        }
+    }
+}
+
 /// A folder on its way to becoming the output.
 #[derive(Debug)]
 pub struct Staging {
+    kind: Kind,
     target: PathBuf,
     folder: PathBuf,
     /// Parents that were made for it, the innermost first.
@@ -22,16 +43,17 @@ pub struct Staging {
 }
 
 /// A write that failed, with the cure for a full disk.
-pub fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+pub fn cannot_write(kind: Kind, path: &Path, error: &std::io::Error) -> Error {
     let full = matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero
     );
     let (expected, cure) = if full {
-        ("room for the result", "free some space, or give another --out; nothing was left behind")
+        ("room for the result", "free some space, or give another {}; nothing was left behind")
     } else {
-        ("a folder that can be written", "check its permissions, or give another --out")
+        ("a folder that can be written", "check its permissions, or give another {}")
     };
+    let cure = cure.replace("{}", kind.argument());
     Error::Output(Problem::new(path.display().to_string(), expected, error.to_string(), cure))
 }
 
@@ -48,61 +70,83 @@ fn beside(folder: &Path, ending: &str) -> PathBuf {
 }
 
 /// Why a folder cannot become the output.
-fn refuse_existing(target: &Path, force: bool) -> Result<()> {
+fn refuse_existing(kind: Kind, target: &Path, force: bool) -> Result<()> {
     if target.symlink_metadata().is_err() {
         return Ok(());
     }
-    let ours = is_output(target);
+    let ours = is_output(kind, target);
     let (expected, cure) = match (force, ours) {
         (true, true) => return Ok(()),
         (true, false) if fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) => {
             return Ok(());
         }
         (true, false) => {
-            ("an earlier output to replace", "remove it yourself if nobody needs it, or give another --out")
+            ("an earlier output to replace", "remove it yourself if nobody needs it, or give another {}")
         }
-        (false, false) => ("a folder that does not exist yet", "give another --out"),
-        (false, true) => (
-            "a folder that does not exist yet",
-            "give another --out, or --force to replace an earlier output",
-        ),
+        (false, false) => ("a folder that does not exist yet", "give another {}"),
+        (false, true) => {
+            ("a folder that does not exist yet", "give another {}, or --force to replace an earlier output")
+        }
     };
-    let found = if ours {
-        "an earlier output"
-    } else {
-        "something that is no output of copresence, or more than that"
+    let found = match (ours, kind) {
+        (true, _) => "an earlier output",
+        (false, Kind::Answer) => "something that is no output of copresence, or more than that",
+        (false, Kind::City) => "something that is no city of copresence synth, or more than that",
     };
-    Err(Error::Output(Problem::new(format!("--out {}", target.display()), expected, found, cure)))
+    let cure = cure.replace("{}", kind.argument());
+    let place = format!("{} {}", kind.argument(), target.display());
+    Err(Error::Output(Problem::new(place, expected, found, cure)))
 }
 
-/// Whether a folder is an output and nothing else: it has our manifest, and no file that a run does not write.
-fn is_output(folder: &Path) -> bool {
+fn is_output(kind: Kind, folder: &Path) -> bool {
+    match kind {
+        Kind::Answer => is_answer(folder),
+        Kind::City => is_city(folder),
+    }
+}
+
+/// Whether a folder is an answer and nothing else: it has our manifest, and no file that a run does not write.
+fn is_answer(folder: &Path) -> bool {
     let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap_or_default();
     let ours = serde_json::from_str::<serde_json::Value>(&manifest)
         .is_ok_and(|m| m["copresence"].is_string() && m["schema_version"].is_string());
     let known = |name: &str| name == "manifest.json" || super::OUTPUT_FILES.contains(&name);
-    ours && fs::read_dir(folder).is_ok_and(|mut entries| {
+    ours && holds_only(folder, &known)
+}
+
+/// Whether a folder is a city and nothing else: its job file says so, and there is no file that is not written
+/// with one.
+fn is_city(folder: &Path) -> bool {
+    let job = fs::read_to_string(folder.join(synth::JOB)).unwrap_or_default();
+    job.starts_with(synth::MARK)
+        && holds_only(folder, &|name| [synth::PINGS, synth::CASES, synth::JOB].contains(&name))
+        && holds_only(&folder.join(synth::PINGS), &synth::is_part)
+}
+
+fn holds_only(folder: &Path, known: &dyn Fn(&str) -> bool) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| {
         entries.all(|entry| entry.is_ok_and(|e| known(&e.file_name().to_string_lossy())))
     })
 }
 
 impl Staging {
     /// Makes the folder. An existing output stops it at once, unless `force` says to replace it.
-    pub fn new(target: &Path, force: bool) -> Result<Self> {
+    pub fn new(kind: Kind, target: &Path, force: bool) -> Result<Self> {
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.partial-");
         sweep(parent, &prefix, target);
-        refuse_existing(target, force)?;
+        refuse_existing(kind, target, force)?;
         let made: Vec<PathBuf> = parent
             .ancestors()
             .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
             .map(Path::to_path_buf)
             .collect();
-        fs::create_dir_all(parent).map_err(|e| cannot_write(parent, &e))?;
-        let (folder, lock) = make_folder(parent, &format!("{prefix}{}", std::process::id()))?;
+        fs::create_dir_all(parent).map_err(|e| cannot_write(kind, parent, &e))?;
+        let (folder, lock) = make_folder(kind, parent, &format!("{prefix}{}", std::process::id()))?;
         UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push((folder.clone(), made.clone()));
-        let staging = Staging { target: target.to_path_buf(), folder, made, force, _lock: lock, done: false };
+        let staging =
+            Staging { kind, target: target.to_path_buf(), folder, made, force, _lock: lock, done: false };
         Ok(staging)
     }
 
@@ -118,23 +162,17 @@ impl Staging {
 
     /// An error for a file that could not be written.
     pub fn failed(&self, name: &str, error: &std::io::Error) -> Error {
-        cannot_write(&self.final_path(name), error)
+        cannot_write(self.kind, &self.final_path(name), error)
     }
 
     /// Syncs all files and makes the folder the output.
     pub fn commit(mut self) -> Result<()> {
-        let sync = || -> std::io::Result<()> {
-            for entry in fs::read_dir(&self.folder)? {
-                File::open(entry?.path())?.sync_all()?;
-            }
-            File::open(&self.folder)?.sync_all()
-        };
-        sync().map_err(|e| cannot_write(&self.target, &e))?;
+        sync(&self.folder).map_err(|e| cannot_write(self.kind, &self.target, &e))?;
         let old = beside(&self.folder, REPLACED);
         let mut tries = 0;
         loop {
             // Another run may have put something there meanwhile.
-            refuse_existing(&self.target, self.force)?;
+            refuse_existing(self.kind, &self.target, self.force)?;
             let moved = match fs::rename(&self.target, &old) {
                 Ok(()) => fs::rename(&self.folder, &self.target),
                 Err(e) if e.kind() == ErrorKind::NotFound => fs::rename(&self.folder, &self.target),
@@ -147,7 +185,7 @@ impl Staging {
                 Err(e) => {
                     // The earlier output goes back to where it was, if that place is still free.
                     drop(fs::rename(&old, &self.target));
-                    return Err(cannot_write(&self.target, &e));
+                    return Err(cannot_write(self.kind, &self.target, &e));
                 }
             }
         }
@@ -162,6 +200,16 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// Syncs a folder and all below it.
+fn sync(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            sync(&entry?.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
 }
 
 fn forget(folder: &Path) {
@@ -201,13 +249,13 @@ fn contended(error: &std::io::Error) -> bool {
 }
 
 /// Makes a folder of a name that nobody has yet, and locks the file beside it.
-fn make_folder(parent: &Path, name: &str) -> Result<(PathBuf, File)> {
+fn make_folder(kind: Kind, parent: &Path, name: &str) -> Result<(PathBuf, File)> {
     for number in 0..u32::MAX {
         let folder = parent.join(format!("{name}-{number}"));
         let lock_path = beside(&folder, LOCK);
         let lock = match File::create_new(&lock_path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
-            Err(e) => return Err(cannot_write(&lock_path, &e)),
+            Err(e) => return Err(cannot_write(kind, &lock_path, &e)),
             Ok(lock) => lock,
         };
         // Where locks do not exist, a killed run's folder may be swept away early by a run to the same
@@ -218,11 +266,11 @@ fn make_folder(parent: &Path, name: &str) -> Result<(PathBuf, File)> {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_file(&lock_path)),
             Err(e) => {
                 drop(fs::remove_file(&lock_path));
-                return Err(cannot_write(&folder, &e));
+                return Err(cannot_write(kind, &folder, &e));
             }
         }
     }
-    Err(cannot_write(parent, &std::io::Error::from(ErrorKind::AlreadyExists)))
+    Err(cannot_write(kind, parent, &std::io::Error::from(ErrorKind::AlreadyExists)))
 }
 
 /// Removes what runs to the same output left behind that were killed: folders whose lock nobody holds. An

@@ -1,6 +1,6 @@
 //! A folder for what does not fit the memory: batches as compressed Arrow IPC, read back once.
 
-use super::output::cannot_write;
+use super::output::{Kind, cannot_write};
 use crate::error::{Error, Problem, Result};
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -35,7 +35,7 @@ impl Spill {
     pub fn write(&self, batches: &[RecordBatch]) -> Result<PathBuf> {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{number:06}.arrow"));
-        let failed = |e: &std::io::Error| cannot_write(&path, e);
+        let failed = |e: &std::io::Error| cannot_write(Kind::Answer, &path, e);
         fs::create_dir_all(&self.folder).map_err(|e| failed(&e))?;
         let file = File::create(&path).map_err(|e| failed(&e))?;
         let written = write(file, batches).map_err(|e| match e {

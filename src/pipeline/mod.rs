@@ -5,6 +5,7 @@ mod intake;
 mod order;
 mod parts;
 mod person_order;
+pub mod synth;
 mod time_order;
 mod unordered;
 pub mod warnings;
@@ -67,15 +68,19 @@ fn too_large(error: ArrowError) -> Error {
 
 /// Runs a job up to its answer. What does not fit the memory goes to the folder `spill`, which is removed.
 pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build().map_err(|e| {
+    pool(config.threads)?.install(|| compute_here(config, inputs, spill, watch))
+}
+
+/// So many threads of one's own.
+fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
         Error::Memory(Problem::new(
             "--threads",
             "threads that the system grants",
             e.to_string(),
             "ask for fewer",
         ))
-    })?;
-    pool.install(|| compute_here(config, inputs, spill, watch))
+    })
 }
 
 /// What all passes of a run share.
