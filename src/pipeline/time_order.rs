@@ -21,10 +21,9 @@ use arrow::compute::concat_batches;
 use hashbrown::{HashMap, HashTable};
 use rayon::prelude::*;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits of the set of marked persons for each row of a round, within these bounds.
-const MARK_BITS_PER_ROW: u64 = 4;
+/// Bits of the set of marked persons for each of its pairs, within these bounds.
+const BITS_PER_PAIR: u64 = 8;
 const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 25;
 
@@ -57,43 +56,38 @@ pub struct Found {
 /// One person with the track as far as it has come.
 type Open = (PersonId, Track);
 
-/// The persons marked in one round, each in the slots of time in which closers of the marked pings come: a
+/// The persons with a marked ping, each in the slots of time in which closers of the marked pings come: a
 /// slot is as long as the longest hold.
 struct Marked {
-    /// Their pings' holds are over then.
-    until: Millis,
     slot_ms: Millis,
-    bits: Vec<AtomicU64>,
+    bits: Vec<u64>,
 }
 
 impl Marked {
-    fn new(rows: u64, until: Millis, slot_ms: Millis) -> Self {
-        let bits = (rows * MARK_BITS_PER_ROW).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
-        Marked { until, slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
+    /// A set for so many pairs of person and slot.
+    fn new(pairs: u64, slot_ms: Millis) -> Self {
+        let bits = (pairs * BITS_PER_PAIR).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
+        Marked { slot_ms, bits: vec![0; (bits / 64) as usize] }
     }
 
-    fn set(&self, spread: u64, time: Millis) {
+    /// A person in the slot of an instant and the next.
+    fn set(&mut self, spread: u64, time: Millis) {
         let slot = time.div_euclid(self.slot_ms);
         for slot in [slot, slot + 1] {
             let bit = self.bit(spread, slot);
-            let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
-            // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
-            if word.load(Ordering::Relaxed) & mask == 0 {
-                word.fetch_or(mask, Ordering::Relaxed);
-            }
+            self.bits[(bit >> 6) as usize] |= 1 << (bit & 63);
         }
     }
 
     #[inline]
     fn has(&self, spread: u64, slot: Millis) -> bool {
         let bit = self.bit(spread, slot);
-        self.bits[(bit >> 6) as usize].load(Ordering::Relaxed) >> (bit & 63) & 1 == 1
+        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1
     }
 
     #[inline]
     fn bit(&self, spread: u64, slot: Millis) -> u64 {
-        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-            & (self.bits.len() as u64 * 64 - 1)
+        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) & (self.bits.len() as u64 * 64 - 1)
     }
 }
 
@@ -108,7 +102,6 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         frontier: Millis::MIN,
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
-        marked: VecDeque::new(),
         tracks: (0..stays.len()).map(|_| HashTable::new()).collect(),
         found: Found { intake: Intake::new(job), marked: 0, tracked: 0 },
         stays,
@@ -190,7 +183,6 @@ struct Pass<'p, 'j, 'r> {
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
-    marked: VecDeque<Marked>,
     tracks: Vec<HashTable<Open>>,
     found: Found,
     stays: &'p Parts<'r>,
@@ -216,15 +208,13 @@ impl Pass<'_, '_, '_> {
         if pieces.is_empty() {
             return Ok(());
         }
-        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
         let first = pieces.iter().map(|(piece, _)| piece.first).min().unwrap_or(from).max(from);
-        self.marked.retain(|m| m.until >= first);
         let sieve = self.sieve(first, to)?;
         let all =
             TrackRule::new(self.source, &self.job.feeds, &self.job.rule().place, self.job.config.as_of, true)
                 .filters();
-        if !sieve.is_empty() || !self.marked.is_empty() || all {
-            self.track(pieces, rows, &sieve, all)?;
+        if !sieve.is_empty() || self.tracks.iter().any(|t| !t.is_empty()) || all {
+            self.track(pieces, first, &sieve, all)?;
         }
         Ok(())
     }
@@ -269,31 +259,36 @@ impl Pass<'_, '_, '_> {
     fn track(
         &mut self,
         mut pieces: Vec<(&Piece, std::ops::Range<usize>)>,
-        rows: u64,
+        first: Millis,
         sieve: &Sieve,
         all: bool,
     ) -> Result<()> {
         let (job, source, parts) = (self.job, self.source, self.tracks.len());
-        let last = pieces.iter().map(|(piece, _)| piece.last).max().unwrap_or(0);
-        let slot_ms = self.hold_ms.max(60_000);
-        let marked = Marked::new(rows, last.saturating_add(slot_ms), slot_ms);
         pieces.sort_by_key(|(piece, _)| piece.first);
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
             .map(|(piece, rows)| {
                 let batch = piece.batch.slice(rows.start, rows.len());
-                let pings = Pings::of(&batch);
                 let mut marks = Vec::new();
-                sieve.marked(&pings, source, &mut marks);
-                for &row in &marks {
-                    marked.set(pings.persons.at(row as usize).spread(), pings.times[row as usize]);
-                }
+                sieve.marked(&Pings::of(&batch), source, &mut marks);
                 marks
             })
             .collect();
-        self.found.marked += marks.iter().map(|m| m.len() as u64).sum::<u64>();
-        self.marked.push_back(marked);
-        let marked = &self.marked;
+        let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
+        self.found.marked += count;
+        // Tracks that wait for a ping since the last round, and this round's marks.
+        let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
+        let mut marked = Marked::new(2 * (count + waiting), self.hold_ms.max(60_000));
+        for (person, _) in self.tracks.iter().flatten() {
+            marked.set(person.as_ref().spread(), first);
+        }
+        for ((piece, rows), marks) in pieces.iter().zip(&marks) {
+            let pings = Pings::of(&piece.batch);
+            for row in marks.iter().map(|row| rows.start + *row as usize) {
+                marked.set(pings.persons.at(row).spread(), pings.times[row]);
+            }
+        }
+        let marked = &marked;
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
         let chunks: Vec<(&[(&Piece, std::ops::Range<usize>)], &[Vec<u32>])> =
@@ -304,11 +299,7 @@ impl Pass<'_, '_, '_> {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
                 let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    let matters = |spread, time: Millis| {
-                        let slot = time.div_euclid(slot_ms);
-                        all || marked.iter().any(|m| m.has(spread, slot))
-                    };
-                    scatter(piece, rows, marks, matters, &mut by_part);
+                    scatter(piece, rows, marks, marked, all, &mut by_part);
                 }
                 by_part
             })
@@ -364,16 +355,22 @@ fn scatter(
     piece: &Piece,
     rows: &std::ops::Range<usize>,
     marks: &[u32],
-    matters: impl Fn(u64, Millis) -> bool,
+    marked: &Marked,
+    all: bool,
     by_part: &mut [(PingColumns, Vec<bool>)],
 ) {
     let pings = Pings::of(&piece.batch);
     let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); by_part.len()];
     let mut marks = marks.iter().map(|row| rows.start + *row as usize).peekable();
+    let (mut slot, mut slot_end) = (0, Millis::MIN);
     for row in rows.clone() {
+        if pings.times[row] >= slot_end {
+            slot = pings.times[row].div_euclid(marked.slot_ms);
+            slot_end = (slot + 1) * marked.slot_ms;
+        }
         let is_marked = marks.next_if_eq(&row).is_some();
         let spread = pings.persons.at(row).spread();
-        if is_marked || matters(spread, pings.times[row]) {
+        if is_marked || all || marked.has(spread, slot) {
             let part = part_of(spread, by_part.len());
             rows_of[part].push(row as u32);
             by_part[part].1.push(is_marked);
