@@ -228,9 +228,13 @@ impl Sieve {
 
     #[inline]
     fn has(&self, spot: u64, slot: usize) -> bool {
-        let word = (spot_at(spot, slot / 64) & self.word_mask) as usize;
+        self.slots(spot, slot / 64) >> (slot % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn slots(&self, spot: u64, epoch: usize) -> u64 {
         // Without entries there are no words.
-        self.words.get(word).is_some_and(|slots| slots >> (slot % 64) & 1 == 1)
+        self.words.get((spot_at(spot, epoch) & self.word_mask) as usize).copied().unwrap_or(0)
     }
 }
 

@@ -298,8 +298,9 @@ impl Pass<'_, '_, '_> {
             .map(|(pieces, marks)| {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
                 let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
+                let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); parts];
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    scatter(piece, rows, marks, marked, all, &mut by_part);
+                    scatter(piece, rows, marks, marked, all, &mut rows_of, &mut by_part);
                 }
                 by_part
             })
@@ -350,34 +351,35 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     Stay { start: ping.time, sure: end, end, lat: ping.lat, lon: ping.lon, leg: None, place, floor, source }
 }
 
-/// Sends the rows of persons that matter to their parts.
+/// Sends the rows of persons that matter to their parts; `rows_of` is room to work in.
 fn scatter(
     piece: &Piece,
     rows: &std::ops::Range<usize>,
     marks: &[u32],
     marked: &Marked,
     all: bool,
+    rows_of: &mut [Vec<u32>],
     by_part: &mut [(PingColumns, Vec<bool>)],
 ) {
     let pings = Pings::of(&piece.batch);
-    let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); by_part.len()];
-    let mut marks = marks.iter().map(|row| rows.start + *row as usize).peekable();
+    let mut is_marked = vec![false; rows.len()];
+    marks.iter().for_each(|row| is_marked[*row as usize] = true);
     let (mut slot, mut slot_end) = (0, Millis::MIN);
-    for row in rows.clone() {
+    for (row, is_marked) in rows.clone().zip(is_marked) {
         if pings.times[row] >= slot_end {
             slot = pings.times[row].div_euclid(marked.slot_ms);
             slot_end = (slot + 1) * marked.slot_ms;
         }
-        let is_marked = marks.next_if_eq(&row).is_some();
         let spread = pings.persons.at(row).spread();
         if is_marked || all || marked.has(spread, slot) {
-            let part = part_of(spread, by_part.len());
+            let part = part_of(spread, rows_of.len());
             rows_of[part].push(row as u32);
             by_part[part].1.push(is_marked);
         }
     }
-    for ((columns, _), rows) in by_part.iter_mut().zip(&rows_of) {
+    for ((columns, _), rows) in by_part.iter_mut().zip(rows_of) {
         columns.extend(&pings, rows);
+        rows.clear();
     }
 }
 
