@@ -21,6 +21,7 @@ use arrow::compute::concat_batches;
 use hashbrown::{HashMap, HashTable};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bits of the set of marked persons for each of its pairs, within these bounds.
 const BITS_PER_PAIR: u64 = 8;
@@ -60,29 +61,33 @@ type Open = (PersonId, Track);
 /// slot is as long as the longest hold.
 struct Marked {
     slot_ms: Millis,
-    bits: Vec<u64>,
+    bits: Vec<AtomicU64>,
 }
 
 impl Marked {
     /// A set for so many pairs of person and slot.
     fn new(pairs: u64, slot_ms: Millis) -> Self {
         let bits = (pairs * BITS_PER_PAIR).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
-        Marked { slot_ms, bits: vec![0; (bits / 64) as usize] }
+        Marked { slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// A person in the slot of an instant and the next.
-    fn set(&mut self, spread: u64, time: Millis) {
+    fn set(&self, spread: u64, time: Millis) {
         let slot = time.div_euclid(self.slot_ms);
         for slot in [slot, slot + 1] {
             let bit = self.bit(spread, slot);
-            self.bits[(bit >> 6) as usize] |= 1 << (bit & 63);
+            let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
+            // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
+            if word.load(Ordering::Relaxed) & mask == 0 {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
         }
     }
 
     #[inline]
     fn has(&self, spread: u64, slot: Millis) -> bool {
         let bit = self.bit(spread, slot);
-        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1
+        self.bits[(bit >> 6) as usize].load(Ordering::Relaxed) >> (bit & 63) & 1 == 1
     }
 
     #[inline]
@@ -100,6 +105,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         ahead_ms: job.ahead_ms(source),
         window: Vec::new(),
         frontier: Millis::MIN,
+        marked_last: None,
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| HashTable::new()).collect(),
@@ -180,6 +186,8 @@ struct Pass<'p, 'j, 'r> {
     window: Vec<Piece>,
     /// All rows before it are done.
     frontier: Millis,
+    /// Marks of the last round, and some more.
+    marked_last: Option<u64>,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
@@ -265,29 +273,30 @@ impl Pass<'_, '_, '_> {
     ) -> Result<()> {
         let (job, source, parts) = (self.job, self.source, self.tracks.len());
         pieces.sort_by_key(|(piece, _)| piece.first);
+        // Tracks that wait for a ping since the last round, and marks, about as many as in that.
+        let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
+        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
+        let likely = if self.frontier == Millis::MAX { rows } else { self.marked_last.unwrap_or(rows).min(rows) };
+        let marked = Marked::new(2 * (likely + waiting), self.hold_ms.max(60_000));
+        for (person, _) in self.tracks.iter().flatten() {
+            marked.set(person.as_ref().spread(), first);
+        }
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
             .map(|(piece, rows)| {
                 let batch = piece.batch.slice(rows.start, rows.len());
+                let pings = Pings::of(&batch);
                 let mut marks = Vec::new();
-                sieve.marked(&Pings::of(&batch), source, &mut marks);
+                sieve.marked(&pings, source, &mut marks);
+                for &row in &marks {
+                    marked.set(pings.persons.at(row as usize).spread(), pings.times[row as usize]);
+                }
                 marks
             })
             .collect();
         let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
         self.found.marked += count;
-        // Tracks that wait for a ping since the last round, and this round's marks.
-        let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
-        let mut marked = Marked::new(2 * (count + waiting), self.hold_ms.max(60_000));
-        for (person, _) in self.tracks.iter().flatten() {
-            marked.set(person.as_ref().spread(), first);
-        }
-        for ((piece, rows), marks) in pieces.iter().zip(&marks) {
-            let pings = Pings::of(&piece.batch);
-            for row in marks.iter().map(|row| rows.start + *row as usize) {
-                marked.set(pings.persons.at(row).spread(), pings.times[row]);
-            }
-        }
+        self.marked_last = Some(count + count / 4);
         let marked = &marked;
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
@@ -298,9 +307,9 @@ impl Pass<'_, '_, '_> {
             .map(|(pieces, marks)| {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
                 let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
-                let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); parts];
+                let mut room = Sending::default();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    scatter(piece, rows, marks, marked, all, &mut rows_of, &mut by_part);
+                    scatter(piece, rows, marks, marked, all, &mut room, &mut by_part);
                 }
                 by_part
             })
@@ -351,35 +360,63 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     Stay { start: ping.time, sure: end, end, lat: ping.lat, lon: ping.lon, leg: None, place, floor, source }
 }
 
-/// Sends the rows of persons that matter to their parts; `rows_of` is room to work in.
+/// Room for sending rows to parts, used again for the next.
+#[derive(Default)]
+struct Sending {
+    is_marked: Vec<bool>,
+    rows: Vec<u32>,
+    part_of: Vec<u16>,
+    sorted: Vec<u32>,
+}
+
+/// Sends the rows of persons that matter to their parts.
 fn scatter(
     piece: &Piece,
     rows: &std::ops::Range<usize>,
     marks: &[u32],
     marked: &Marked,
     all: bool,
-    rows_of: &mut [Vec<u32>],
+    room: &mut Sending,
     by_part: &mut [(PingColumns, Vec<bool>)],
 ) {
     let pings = Pings::of(&piece.batch);
-    let mut is_marked = vec![false; rows.len()];
+    let Sending { is_marked, rows: kept, part_of: parts, sorted } = room;
+    is_marked.clear();
+    is_marked.resize(rows.len(), false);
     marks.iter().for_each(|row| is_marked[*row as usize] = true);
+    kept.resize(rows.len(), 0);
+    parts.resize(rows.len(), 0);
     let (mut slot, mut slot_end) = (0, Millis::MIN);
-    for (row, is_marked) in rows.clone().zip(is_marked) {
+    let mut count = 0;
+    // Without branches: whether a row matters is hard to foretell.
+    for (row, is_marked) in rows.clone().zip(is_marked.iter()) {
         if pings.times[row] >= slot_end {
             slot = pings.times[row].div_euclid(marked.slot_ms);
             slot_end = (slot + 1) * marked.slot_ms;
         }
         let spread = pings.persons.at(row).spread();
-        if is_marked || all || marked.has(spread, slot) {
-            let part = part_of(spread, rows_of.len());
-            rows_of[part].push(row as u32);
-            by_part[part].1.push(is_marked);
-        }
+        kept[count] = row as u32;
+        parts[count] = part_of(spread, by_part.len()) as u16;
+        count += usize::from(*is_marked | all | marked.has(spread, slot));
     }
-    for ((columns, _), rows) in by_part.iter_mut().zip(rows_of) {
-        columns.extend(&pings, rows);
-        rows.clear();
+    let (kept, parts) = (&kept[..count], &parts[..count]);
+    let mut ends = vec![0u32; by_part.len() + 1];
+    parts.iter().for_each(|part| ends[usize::from(*part) + 1] += 1);
+    for part in 1..ends.len() {
+        ends[part] += ends[part - 1];
+    }
+    sorted.resize(count, 0);
+    for (row, part) in kept.iter().zip(parts) {
+        let end = &mut ends[usize::from(*part)];
+        sorted[*end as usize] = *row;
+        *end += 1;
+    }
+    let mut start = 0;
+    for ((columns, marks), end) in by_part.iter_mut().zip(ends) {
+        let own = &sorted[start..end as usize];
+        columns.extend(&pings, own);
+        marks.extend(own.iter().map(|row| is_marked[*row as usize - rows.start]));
+        start = end as usize;
     }
 }
 
@@ -395,30 +432,27 @@ fn follow(
         .map(|(rows, marks)| Ok((rows.finish().map_err(super::too_large)?, marks)))
         .collect::<Result<_>>()?;
     let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
-    let ordered = {
-        let mut last = Millis::MIN;
-        views.iter().flat_map(|(v, _)| v.times).all(|t| std::mem::replace(&mut last, *t) <= *t)
-    };
-    let mut each = |chunk: usize, row: usize| {
-        let (view, marks) = &views[chunk];
-        let person = view.persons.at(row);
-        let track = track_of(tracks, person);
-        track.push(view.at(row), marks[row], rule, &mut |stay| out.push(person, stay));
-    };
-    if ordered {
-        for (chunk, (view, _)) in views.iter().enumerate() {
-            (0..view.times.len()).for_each(|row| each(chunk, row));
-        }
-        return Ok(());
+    // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
+    // of time, also where files overlap in it.
+    let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
+    for (chunk, (view, _)) in (0u32..).zip(&views) {
+        rows.extend((0u32..).zip(view.times).map(|(row, time)| {
+            (view.persons.at(row as usize).spread() as u32, *time, chunk, row)
+        }));
     }
-    // Files that overlap in time: their rows are merged.
-    let mut rows: Vec<(Millis, usize, usize)> = views
-        .iter()
-        .enumerate()
-        .flat_map(|(chunk, (v, _))| v.times.iter().enumerate().map(move |(row, time)| (*time, chunk, row)))
-        .collect();
-    rows.sort();
-    rows.into_iter().for_each(|(_, chunk, row)| each(chunk, row));
+    rows.sort_unstable();
+    let mut last: Option<(PersonRef<'_>, &mut Track)> = None;
+    for (_, _, chunk, row) in rows {
+        let (view, marks) = &views[chunk as usize];
+        let person = view.persons.at(row as usize);
+        if last.as_ref().is_none_or(|(same, _)| *same != person) {
+            last = Some((person, track_of(tracks, person)));
+        }
+        if let Some((_, track)) = &mut last {
+            let row = row as usize;
+            track.push(view.at(row), marks[row], rule, &mut |stay| out.push(person, stay));
+        }
+    }
     Ok(())
 }
 
