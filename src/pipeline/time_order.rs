@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bits of the set of marked persons for each of its pairs, within these bounds.
 const BITS_PER_PAIR: u64 = 8;
 const MARK_BITS_MIN: u64 = 1 << 12;
-const MARK_BITS_MAX: u64 = 1 << 25;
+const MARK_BITS_MAX: u64 = 1 << 24;
 
 /// Some rows of one file, in the order of time.
 struct Piece {
@@ -43,6 +43,11 @@ impl Piece {
         times.partition_point(|t| *t < from)..times.partition_point(|t| *t < to)
     }
 }
+
+/// Rows of a piece.
+type Rows<'p> = (&'p Piece, std::ops::Range<usize>);
+/// Rows that go to a part, and which of them are marked.
+type Sent = (PingColumns, Vec<bool>);
 
 /// What a pass gave.
 pub struct Found {
@@ -211,7 +216,7 @@ impl Pass<'_, '_, '_> {
     }
 
     fn process(&mut self, window: &[Piece], from: Millis, to: Millis) -> Result<()> {
-        let pieces: Vec<(&Piece, std::ops::Range<usize>)> =
+        let pieces: Vec<Rows<'_>> =
             window.iter().map(|p| (p, p.rows(from, to))).filter(|(_, rows)| !rows.is_empty()).collect();
         if pieces.is_empty() {
             return Ok(());
@@ -266,7 +271,7 @@ impl Pass<'_, '_, '_> {
 
     fn track(
         &mut self,
-        mut pieces: Vec<(&Piece, std::ops::Range<usize>)>,
+        mut pieces: Vec<Rows<'_>>,
         first: Millis,
         sieve: &Sieve,
         all: bool,
@@ -300,13 +305,13 @@ impl Pass<'_, '_, '_> {
         let marked = &marked;
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
-        let chunks: Vec<(&[(&Piece, std::ops::Range<usize>)], &[Vec<u32>])> =
+        let chunks: Vec<(&[Rows<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
-        let scattered: Vec<Vec<(PingColumns, Vec<bool>)>> = chunks
+        let scattered: Vec<Vec<Sent>> = chunks
             .par_iter()
             .map(|(pieces, marks)| {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
-                let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
+                let mut by_part: Vec<Sent> = (0..parts).map(|_| empty()).collect();
                 let mut room = Sending::default();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
                     scatter(piece, rows, marks, marked, all, &mut room, &mut by_part);
@@ -316,7 +321,7 @@ impl Pass<'_, '_, '_> {
             .collect();
         job.watch.advance(0)?;
         self.found.tracked += scattered.iter().flatten().map(|(rows, _)| rows.len() as u64).sum::<u64>();
-        let mut by_part: Vec<Vec<(PingColumns, Vec<bool>)>> = (0..parts).map(|_| Vec::new()).collect();
+        let mut by_part: Vec<Vec<Sent>> = (0..parts).map(|_| Vec::new()).collect();
         for chunk in scattered {
             for (part, rows) in by_part.iter_mut().zip(chunk) {
                 if !rows.0.is_empty() {
@@ -377,7 +382,7 @@ fn scatter(
     marked: &Marked,
     all: bool,
     room: &mut Sending,
-    by_part: &mut [(PingColumns, Vec<bool>)],
+    by_part: &mut [Sent],
 ) {
     let pings = Pings::of(&piece.batch);
     let Sending { is_marked, rows: kept, part_of: parts, sorted } = room;
@@ -423,7 +428,7 @@ fn scatter(
 /// Lets the tracks of a part follow its rows.
 fn follow(
     tracks: &mut HashTable<Open>,
-    chunks: Vec<(PingColumns, Vec<bool>)>,
+    chunks: Vec<Sent>,
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
