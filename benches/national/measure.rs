@@ -81,6 +81,8 @@ pub struct Measured {
     scans: Vec<Run>,
     runs: Vec<Run>,
     manifests: Vec<Value>,
+    /// Cores that other processes kept busy meanwhile; above a tenth, wall times are not to be trusted.
+    others_cores: f64,
 }
 
 /// Runs the pairs.
@@ -93,7 +95,9 @@ pub fn measure(data: &Data, setting: &Setting) -> Measured {
         scans: Vec::new(),
         runs: Vec::new(),
         manifests: Vec::new(),
+        others_cores: f64::NAN,
     };
+    let (clock, busy_s, own_s) = (Instant::now(), machine_cpu_s(), children_cpu_s());
     let out = data.folder.with_extension("out");
     for _ in 0..setting.pairs.max(1) {
         measured.scans.push(bare_scan(data, setting.threads).0);
@@ -103,6 +107,8 @@ pub fn measure(data: &Data, setting: &Setting) -> Measured {
         measured.runs.push(run);
         measured.manifests.push(manifest);
     }
+    let others_s = (machine_cpu_s() - busy_s) - (children_cpu_s() - own_s);
+    measured.others_cores = others_s.max(0.0) / clock.elapsed().as_secs_f64();
     fs::remove_dir_all(&out).expect("the output can go");
     measured
 }
@@ -148,6 +154,14 @@ fn children_cpu_s() -> f64 {
     // The name, in brackets, may hold spaces; cutime and cstime are fields 16 and 17, the name is field 2.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     fields.skip(13).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
+}
+
+/// Processor seconds of all processes of the machine so far.
+fn machine_cpu_s() -> f64 {
+    let Ok(stat) = fs::read_to_string("/proc/stat") else { return f64::NAN };
+    // The first line: cpu, then user, nice and system.
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace();
+    fields.skip(1).take(3).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_S
 }
 
 /// MiB read, from the page cache too, by this process and all children that ended so far.
@@ -260,7 +274,8 @@ impl fmt::Display for Measured {
         writeln!(f, "|---|{}", "---|".repeat(stages.len()))?;
         writeln!(f, "| s | {} |", join(&|s| format!("{:.2}", s.1)))?;
         writeln!(f, "| share | {} |", join(&|s| format!("{:.0}%", 100.0 * s.1 / run.wall_s)))?;
-        write!(f, "\n{}", self.counts())
+        writeln!(f, "\n{}", self.counts())?;
+        write!(f, "other processes: {:.2} cores busy", self.others_cores)
     }
 }
 

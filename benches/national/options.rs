@@ -98,8 +98,8 @@ impl ShapeWord {
 
 impl ValueEnum for ShapeWord {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [ShapeWord; 9] = {
-            let mut words = [ShapeWord(None); 9];
+        const ALL: [ShapeWord; Shape::ALL.len() + 1] = {
+            let mut words = [ShapeWord(None); Shape::ALL.len() + 1];
             let mut number = 0;
             while number < Shape::ALL.len() {
                 words[number] = ShapeWord(Some(Shape::ALL[number]));

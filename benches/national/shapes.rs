@@ -11,7 +11,7 @@ use copresence::synth::{AS_OF, text_id};
 use copresence::time::{DAY_MS, HOUR_MS};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use rayon::prelude::*;
 use std::fs::{self, File};
 use std::path::Path;
@@ -48,13 +48,15 @@ pub enum Shape {
     OneDayOf14,
     /// One file of one row group.
     OneRowGroup,
+    /// The same without an index of its pages, as most other writers leave it.
+    NoPageIndex,
     /// Files of 1,000 rows each.
     ManyFiles,
 }
 
 impl Shape {
     /// All.
-    pub const ALL: [Shape; 8] = [
+    pub const ALL: [Shape; 9] = [
         Shape::OnePerson,
         Shape::OneCase,
         Shape::OneSquare,
@@ -62,6 +64,7 @@ impl Shape {
         Shape::AllCases,
         Shape::OneDayOf14,
         Shape::OneRowGroup,
+        Shape::NoPageIndex,
         Shape::ManyFiles,
     ];
 
@@ -71,7 +74,7 @@ impl Shape {
             Shape::OnePerson | Shape::OneSquare | Shape::OneSecond => 1_000_000,
             Shape::OneCase | Shape::AllCases => 200_000,
             Shape::OneDayOf14 => 2_800_000,
-            Shape::OneRowGroup => 5_000_000,
+            Shape::OneRowGroup | Shape::NoPageIndex => 5_000_000,
             Shape::ManyFiles => 10_000_000,
         }
     }
@@ -207,7 +210,7 @@ fn rows(recipe: &Recipe) -> (Vec<Ping>, Vec<u64>) {
             let days = (0..persons).flat_map(|person| (1 - DAYS..=0).map(move |day| (person, day)));
             days.for_each(|(person, day)| town.add(person, day, PINGS_A_PERSON, &mut rows));
         }
-        Shape::OneSquare | Shape::AllCases | Shape::OneRowGroup | Shape::ManyFiles => {
+        _ => {
             (0..persons).for_each(|person| town.add(person, 0, PINGS_A_PERSON, &mut rows));
         }
     }
@@ -245,15 +248,23 @@ pub fn make(recipe: &Recipe, folder: &Path) {
         }
     }
     let (file_rows, group_rows) = match recipe.shape {
-        Shape::OneRowGroup => (rows.len(), rows.len()),
+        Shape::OneRowGroup | Shape::NoPageIndex => (rows.len(), rows.len()),
         Shape::ManyFiles => (ROWS_OF_MANY as usize, GROUP_ROWS),
         _ => (rows.len().div_ceil(FILES as usize), GROUP_ROWS),
     };
     rows.par_chunks(file_rows).enumerate().for_each(|(number, rows)| {
         let path = folder.join(format!("pings/part-{number:05}.parquet"));
-        save(&path, group_rows, rows.chunks(GROUP_ROWS).map(|rows| ping_batch(rows, recipe.text)));
+        save(
+            &path,
+            properties(group_rows, recipe.shape),
+            rows.chunks(GROUP_ROWS).map(|rows| ping_batch(rows, recipe.text)),
+        );
     });
-    save(&folder.join("cases.parquet"), GROUP_ROWS, [case_batch(&cases, recipe.text)].into_iter());
+    save(
+        &folder.join("cases.parquet"),
+        properties(GROUP_ROWS, recipe.shape),
+        [case_batch(&cases, recipe.text)].into_iter(),
+    );
     fs::write(folder.join("job.toml"), job(recipe)).expect("a job file");
 }
 
@@ -295,12 +306,19 @@ fn case_batch(cases: &[u64], text: bool) -> RecordBatch {
     RecordBatch::try_from_iter(columns).expect("columns of one length")
 }
 
-fn save(path: &Path, group_rows: usize, batches: impl Iterator<Item = RecordBatch>) {
-    let properties = WriterProperties::builder()
+fn properties(group_rows: usize, shape: Shape) -> WriterProperties {
+    let builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(group_rows))
-        .set_dictionary_enabled(false)
-        .build();
+        .set_dictionary_enabled(false);
+    if shape == Shape::NoPageIndex {
+        let whole = builder.set_statistics_enabled(EnabledStatistics::Chunk);
+        return whole.set_offset_index_disabled(true).build();
+    }
+    builder.build()
+}
+
+fn save(path: &Path, properties: WriterProperties, batches: impl Iterator<Item = RecordBatch>) {
     let mut batches = batches.peekable();
     let schema = batches.peek().expect("a batch").schema();
     let file = File::create(path).expect("a file");
