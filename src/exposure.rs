@@ -46,9 +46,9 @@ pub fn exposures(
 ) {
     exposures.clear();
     let pairs = overlaps.chunk_by(|a, b| a.case == b.case).zip(encounters.chunk_by(|a, b| a.case == b.case));
-    exposures.extend(pairs.map(|(overlaps, encounters)| {
-        exposure(overlaps, encounters, person_is_case, rule, ranges)
-    }));
+    exposures.extend(
+        pairs.map(|(overlaps, encounters)| exposure(overlaps, encounters, person_is_case, rule, ranges)),
+    );
 }
 
 fn exposure(
@@ -68,9 +68,9 @@ fn exposure(
     let confirmed_ms = union_of(Kind::Direct, &|e| e.sure);
     let indirect_ms = union_of(Kind::Indirect, &|e| e.end);
     let direct_ms = union_of(Kind::Direct, &|e| e.end);
-    let spans = encounters.iter().fold((Millis::MAX, Millis::MIN), |(first, last), e| {
-        (first.min(e.start), last.max(e.end))
-    });
+    let spans = encounters
+        .iter()
+        .fold((Millis::MAX, Millis::MIN), |(first, last), e| (first.min(e.start), last.max(e.end)));
     Exposure {
         case: encounters[0].case,
         person_is_case,

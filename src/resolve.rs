@@ -233,15 +233,15 @@ impl Rows {
 }
 
 fn int64s<T>(rows: &[T], value: impl Fn(&T) -> i64) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| value(row))))
+    Arc::new(Int64Array::from_iter_values(rows.iter().map(value)))
 }
 
 fn cases<T>(rows: &[T], value: impl Fn(&T) -> u32) -> ArrayRef {
-    Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| value(row))))
+    Arc::new(UInt32Array::from_iter_values(rows.iter().map(value)))
 }
 
 fn bytes<T>(rows: &[T], value: impl Fn(&T) -> u8) -> ArrayRef {
-    Arc::new(UInt8Array::from_iter_values(rows.iter().map(|row| value(row))))
+    Arc::new(UInt8Array::from_iter_values(rows.iter().map(value)))
 }
 
 fn booleans<T>(rows: &[T], value: impl Fn(&T) -> bool) -> ArrayRef {

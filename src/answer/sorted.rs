@@ -130,7 +130,8 @@ impl Sorted {
         if batches.is_empty() {
             return Ok(RecordBatch::new_empty(self.schema.clone()));
         }
-        let rows: Vec<(usize, usize)> = self.order[rows].iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
+        let rows: Vec<(usize, usize)> =
+            self.order[rows].iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
         interleave_record_batch(&batches, &rows)
     }
 

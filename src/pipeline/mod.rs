@@ -75,7 +75,9 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
 /// Writes an answer's tables, on as many threads as the run has.
 pub fn write(config: &Config, staging: &Staging, answer: &Answer) -> Result<()> {
     pool(config.threads)?.install(|| {
-        results::write(staging, config, answer, &|groups, encode| groups.into_par_iter().map(encode).collect())
+        results::write(staging, config, answer, &|groups, encode| {
+            groups.into_par_iter().map(encode).collect()
+        })
     })
 }
 

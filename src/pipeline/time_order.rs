@@ -44,6 +44,8 @@ impl Piece {
     }
 }
 
+/// A unit's rows, and what they came to.
+type Decoded = (Vec<Piece>, Intake);
 /// Rows of a piece.
 type Rows<'p> = (&'p Piece, std::ops::Range<usize>);
 /// Rows that go to a part, and which of them are marked.
@@ -97,7 +99,8 @@ impl Marked {
 
     #[inline]
     fn bit(&self, spread: u64, slot: Millis) -> u64 {
-        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) & (self.bits.len() as u64 * 64 - 1)
+        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+            & (self.bits.len() as u64 * 64 - 1)
     }
 }
 
@@ -131,8 +134,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
             rows += unit.count;
             round.extend(queue.pop_front());
         }
-        let decoded: Vec<Result<Option<(Vec<Piece>, Intake)>>> =
-            round.par_iter().map(|unit| decode(job, unit)).collect();
+        let decoded: Vec<Result<Option<Decoded>>> = round.par_iter().map(|unit| decode(job, unit)).collect();
         for (unit, decoded) in round.iter().zip(decoded) {
             let Some((pieces, intake)) = decoded? else { return Ok(None) };
             pass.case_pings.extend(intake.case_pings.iter().cloned());
@@ -157,7 +159,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
 }
 
 /// A unit's rows as pieces; `None` if they are not in the order of time.
-fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<(Vec<Piece>, Intake)>> {
+fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
     let mut intake = Intake::new(job);
     let mut pieces = Vec::new();
     let mut ordered = true;
@@ -269,19 +271,14 @@ impl Pass<'_, '_, '_> {
         Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
     }
 
-    fn track(
-        &mut self,
-        mut pieces: Vec<Rows<'_>>,
-        first: Millis,
-        sieve: &Sieve,
-        all: bool,
-    ) -> Result<()> {
+    fn track(&mut self, mut pieces: Vec<Rows<'_>>, first: Millis, sieve: &Sieve, all: bool) -> Result<()> {
         let (job, source, parts) = (self.job, self.source, self.tracks.len());
         pieces.sort_by_key(|(piece, _)| piece.first);
         // Tracks that wait for a ping since the last round, and marks, about as many as in that.
         let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
         let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
-        let likely = if self.frontier == Millis::MAX { rows } else { self.marked_last.unwrap_or(rows).min(rows) };
+        let likely =
+            if self.frontier == Millis::MAX { rows } else { self.marked_last.unwrap_or(rows).min(rows) };
         let marked = Marked::new(2 * (likely + waiting), self.hold_ms.max(60_000));
         for (person, _) in self.tracks.iter().flatten() {
             marked.set(person.as_ref().spread(), first);
@@ -441,9 +438,11 @@ fn follow(
     // of time, also where files overlap in it.
     let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
     for (chunk, (view, _)) in (0u32..).zip(&views) {
-        rows.extend((0u32..).zip(view.times).map(|(row, time)| {
-            (view.persons.at(row as usize).spread() as u32, *time, chunk, row)
-        }));
+        rows.extend(
+            (0u32..)
+                .zip(view.times)
+                .map(|(row, time)| (view.persons.at(row as usize).spread() as u32, *time, chunk, row)),
+        );
     }
     rows.sort_unstable();
     let mut last: Option<(PersonRef<'_>, &mut Track)> = None;
