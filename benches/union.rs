@@ -66,8 +66,10 @@ fn exposure(c: &mut Criterion) {
             b.iter_batched(
                 || overlaps.clone(),
                 |mut found| {
-                    let met = encounters(&mut found);
-                    exposures(&found, &met, false, &rule)
+                    let (mut met, mut exposed, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+                    encounters(&mut found, &mut met);
+                    exposures(&found, &met, false, &rule, &mut ranges, &mut exposed);
+                    exposed
                 },
                 BatchSize::LargeInput,
             );

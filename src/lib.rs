@@ -9,17 +9,19 @@
 //! feeds -> Ping -> Stay -> Encounter -> Exposure -> Candidate
 //! ```
 //!
-//! [`pipeline::compute`] reads every feed once for a survey (what is there, day by day, and the cases'
-//! own pings), builds the [`index::CaseIndex`] from the cases' stays, reads the feeds again through the
-//! sieve ([`index::sieve`]: which rows can matter at all), and once more for the marked rows and their
-//! closers, which [`resolve::resolve`] turns, person by person, into encounters, exposures and candidates.
+//! [`pipeline::compute`] reads every row once, by the order that a source's files keep: the sieve
+//! ([`index::sieve`], made from the cases' stays) marks the pings that can matter at all, and a [`track::Track`]
+//! turns each marked ping and its closer into a stay. In the order of time a window moves over the files; in
+//! that of persons each person's rows stand together; in no order rows are parted by person first, in memory
+//! or in a spill folder. Then [`resolve::resolve`] turns the stays, part by part and person by person, into
+//! encounters, exposures and candidates by way of the [`index::CaseIndex`].
 //!
 //! # Code map
 //!
 //! | part | modules | may use |
 //! |---|---|---|
 //! | words | [`time`], [`geo`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
-//! | the flow | [`ping`], [`stay`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
+//! | the flow | [`ping`], [`stay`], [`track`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`] | time, geo |
 //! | edge | [`io`] | words, the schema of the flow, config |
@@ -29,7 +31,8 @@
 //! - Times are whole milliseconds UTC, ranges are half-open, distances are metres on one sphere.
 //! - The flow does no I/O, logs nothing, reads no clock and no environment.
 //! - Only cases' stays are indexed; everyone's stays probe.
-//! - The sieve and the marked set may let through too much, never too little; exact tests decide.
+//! - The sieve and the marked sets may let through too much, never too little; exact tests decide.
+//! - What files promise of their order is verified while reading; who breaks it is read in the way that needs none.
 //! - The answer is one total order of rows: the same for any threads, memory, batches and order of input.
 //! - No error, log or progress line holds a person_id.
 
