@@ -64,15 +64,17 @@ fn over_3_000_worlds(linear: bool, agrees: Agrees, least: &[(&'static str, usize
 #[test]
 fn holding_still() {
     let least = [
-        ("time", 200),
-        ("time, filtered", 50),
-        ("time, lag", 50),
-        ("time, in rounds", 30),
-        ("time, broken", 100),
-        ("person", 200),
-        ("person, filtered", 50),
-        ("person, broken", 50),
-        ("none", 200),
+        ("time", 300),
+        ("time, filtered", 100),
+        ("time, lag", 100),
+        ("time, in rounds", 50),
+        ("time, broken", 70),
+        ("person", 300),
+        ("person, filtered", 100),
+        ("person, long", 30),
+        ("person, broken", 30),
+        ("person, beside a broken one", 3),
+        ("none", 300),
         ("spilled", 100),
     ];
     over_3_000_worlds(false, agrees, &least);
@@ -82,12 +84,13 @@ fn holding_still() {
 fn moving_evenly() {
     let least = [
         ("time", 200),
-        ("time, moving", 50),
+        ("time, moving", 30),
+        ("time, filtered", 50),
         ("time, in rounds", 30),
-        ("time, broken", 100),
-        ("person", 200),
-        ("person, broken", 50),
-        ("none", 200),
+        ("time, broken", 50),
+        ("person", 300),
+        ("person, broken", 20),
+        ("none", 300),
         ("spilled", 100),
     ];
     over_3_000_worlds(true, agrees_to_2_ms, &least);

@@ -236,6 +236,55 @@ fn rounds_of_a_few_rows() {
     assert!(in_time >= 10, "{in_time} by time");
 }
 
+/// Files that say nothing of their rows promise nothing.
+#[test]
+fn without_statistics() {
+    let rows = in_and_out(40, 20);
+    let town = Town { row_group_rows: 50, ..Town::new(Vec::new(), vec![case(0), case(7)]) };
+    let expected = Town { files: vec![rows.clone()], ..town.clone() }.exposed().2;
+    for order in ORDERS {
+        let found = Town { files: vec![order.of(&rows)], statistics: false, ..town.clone() }.exposed();
+        assert_eq!(found, ("none", None, expected.clone()), "{order:?}");
+    }
+}
+
+/// A row group that says of itself that it begins ten minutes later than it does. In the quarter of an hour
+/// before it somebody waits where the case comes to in these ten minutes.
+#[test]
+fn statistics_that_are_wrong() {
+    let mut rows = Vec::new();
+    for n in 0..24 {
+        // The case goes to the waiting room after an hour, for four minutes.
+        rows.push(row(0, T0 + n * 5 * MINUTE, if n == 12 { 0.0 } else { 3_000.0 }));
+        rows.push(row(1 + n, T0 + n * 5 * MINUTE + SECOND, 6_000.0));
+    }
+    rows.insert(22, row(90, T0 + 53 * MINUTE, 0.0));
+    let rows = Order::Time.of(&rows);
+    let begins = rows.iter().position(|r| r.time == T0 + 60 * MINUTE).expect("the case's ping");
+    let files = vec![rows[..begins].to_vec(), rows[begins..].to_vec()];
+    let town = Town { memory_bytes: 1 << 13, row_group_rows: 9, ..Town::new(files, vec![case(0)]) };
+    let right = vec![(90, 0, 5 * MINUTE)];
+    assert_eq!(town.exposed(), ("time", None, right.clone()));
+    let dir = town.write();
+    let path = dir.path().join("pings/00001.parquet");
+    let mut bytes = std::fs::read(&path).expect("a file");
+    let (true_min, false_min) = (T0 + 60 * MINUTE, T0 + 70 * MINUTE);
+    let footer =
+        bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().expect("4")) as usize;
+    let mut changed = 0;
+    for at in footer..bytes.len() - 8 {
+        if bytes[at..at + 8] == true_min.to_le_bytes() {
+            bytes[at..at + 8].copy_from_slice(&false_min.to_le_bytes());
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "the least time is in the footer");
+    std::fs::write(&path, bytes).expect("a file");
+    let answer = town.run_in(&dir).expect("an answer");
+    assert_eq!(crate::town::exposed(&answer), right);
+    assert_eq!(answer.counts.paths[0].broken_promise, Some("time"));
+}
+
 // ----------------------------------------------------------------- through the program, from other files
 
 const CASES: &str = "case_id,person_id,infectious_from,report_id,authority\nc1,ada,2021-01-01,r1,district\n";

@@ -37,7 +37,7 @@ fn one_person_with_a_hundred_thousand_pings() {
         there.push(dweller(person, 0, T0, SECOND, 100_000, &mut rows));
     }
     rows.iter_mut().for_each(|r| r.east_m = ((r.time / SECOND + r.person) % 2) as f64);
-    for person in 3..100 {
+    for person in 3..40 {
         there.push(dweller(person, person % 2, T0 + person * SECOND, 10 * MINUTE, 100, &mut rows));
     }
     let cases = vec![case(0), case(1), case(4)];
@@ -49,9 +49,9 @@ fn everyone_in_one_square_all_day() {
     let mut rows = Vec::new();
     let there: Vec<Presence> =
         (0..2_000).map(|p| dweller(p, 0, T0 + p * SECOND, 10 * MINUTE, 144, &mut rows)).collect();
-    let cases: Vec<Case> = (0..2_000).step_by(10).map(case).collect();
+    let cases: Vec<Case> = (0..2_000).step_by(4).map(case).collect();
     let expected = in_rooms(&there, &cases);
-    assert_eq!(expected.len(), 200 * 1_999);
+    assert_eq!(expected.len(), 500 * 1_999);
     in_all_orders(&rows, &expected, &Town { place: GRID, ..Town::new(Vec::new(), cases) });
 }
 
@@ -118,7 +118,7 @@ fn fourteen_days_with_cases_on_one() {
     let clipped: Vec<Row> = rows.iter().copied().filter(|r| r.time < town.as_of).collect();
     in_all_orders(&clipped, &expected, &town);
     // Only a day's rows of three rooms in twenty are followed, and of others in passing.
-    for order in ORDERS {
+    for order in [Order::Time, Order::Person, Order::None] {
         let answer = Town { files: vec![order.of(&clipped)], ..town.clone() }.run().expect("an answer");
         let tracked = answer.counts.rows_tracked;
         assert!(tracked < rows.len() as u64 / 5, "{order:?}: {tracked} of {}", rows.len());

@@ -1,7 +1,7 @@
 //! Many rows of one gps feed, whose right answer is plain: everyone stays in a room of their own or of
 //! several. They are written in any order, run through the engine, and its exposures told.
 
-use crate::worlds::{mixed, save};
+use crate::worlds::{mixed, save, save_as};
 use arrow::array::{
     ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray,
@@ -13,6 +13,7 @@ use copresence::config::{Config, Overrides};
 use copresence::error::Result;
 use copresence::io::inputs;
 use copresence::pipeline::{self, watch::Watch};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -109,6 +110,7 @@ pub struct Town {
     pub rejected_share_max: f64,
     /// Whether person_ids are unsigned integers.
     pub unsigned: bool,
+    pub statistics: bool,
     pub threads: usize,
     pub batch_rows: usize,
     pub memory_bytes: u64,
@@ -127,6 +129,7 @@ impl Town {
             as_of: T0 + 10 * DAY,
             rejected_share_max: 0.0,
             unsigned: false,
+            statistics: true,
             threads: 2,
             batch_rows: 8_192,
             memory_bytes: 1 << 30,
@@ -181,15 +184,29 @@ impl Town {
         save(&dir.path().join("cases.parquet"), &cases.expect("columns"), 1 << 20);
     }
 
-    /// Writes the files and runs the job over them.
-    pub fn run(&self) -> Result<Answer> {
+    /// Writes the files of pings.
+    pub fn write(&self) -> TempDir {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("pings")).expect("a folder");
+        let kept = if self.statistics { EnabledStatistics::Chunk } else { EnabledStatistics::None };
         for (number, rows) in self.files.iter().enumerate() {
             let path = dir.path().join(format!("pings/{number:05}.parquet"));
-            save(&path, &self.batch(rows), self.row_group_rows);
+            let properties = WriterProperties::builder()
+                .set_max_row_group_row_count(Some(self.row_group_rows))
+                .set_statistics_enabled(kept);
+            save_as(&path, &self.batch(rows), properties.build());
         }
-        self.write_cases(&dir);
+        dir
+    }
+
+    /// Writes the files and runs the job over them.
+    pub fn run(&self) -> Result<Answer> {
+        self.run_in(&self.write())
+    }
+
+    /// Runs the job over these files.
+    pub fn run_in(&self, dir: &TempDir) -> Result<Answer> {
+        self.write_cases(dir);
         let job = format!(
             "[job]\nname = \"town\"\npurpose = \"test\"\nas_of = \"{}\"\ntime_zone = \"UTC\"\nencounters = \"none\"\nrejected_share_max = {}\n\
              [[feeds]]\nsource = \"gps\"\npath = \"pings\"\ndatum = \"wgs84\"\nhold_s_max = {}\n\
