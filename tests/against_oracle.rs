@@ -68,6 +68,7 @@ fn holding_still() {
         ("time, filtered", 100),
         ("time, lag", 100),
         ("time, in rounds", 50),
+        ("time, filtered in rounds", 20),
         ("time, broken", 70),
         ("person", 300),
         ("person, filtered", 100),

@@ -248,13 +248,48 @@ fn without_statistics() {
     }
 }
 
+/// Writes another number into a file's footer wherever it stands there.
+fn rewrite_statistics(dir: &tempfile::TempDir, file: usize, from: i64, to: i64) {
+    let path = dir.path().join(format!("pings/{file:05}.parquet"));
+    let mut bytes = std::fs::read(&path).expect("a file");
+    let end = bytes.len() - 8;
+    let length = u32::from_le_bytes(bytes[end..end + 4].try_into().expect("four bytes"));
+    let mut changed = 0;
+    for at in end - length as usize..end {
+        if bytes[at..at + 8] == from.to_le_bytes() {
+            bytes[at..at + 8].copy_from_slice(&to.to_le_bytes());
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "the number is in the footer");
+    std::fs::write(&path, bytes).expect("a file");
+}
+
+/// A row group that says of itself that it begins with a later person than the case, who is in it.
+#[test]
+fn statistics_that_leave_out_a_case() {
+    // Numbers that nothing else in a footer looks like.
+    let number = |person: i64| 0x5151_5151_5151_0000 + person;
+    let mut rows = in_and_out(30, 20);
+    rows.iter_mut().for_each(|r| r.person = number(r.person));
+    let cases = vec![case(number(0)), case(number(10))];
+    let town = Town { row_group_rows: 100, ..Town::new(vec![Order::Person.of(&rows)], cases) };
+    let (way, broken, expected) = town.exposed();
+    assert_eq!((way, broken), ("person", None));
+    let dir = town.write();
+    rewrite_statistics(&dir, 0, number(10), number(12));
+    let answer = town.run_in(&dir).expect("an answer");
+    assert_eq!(crate::town::exposed(&answer), expected);
+    assert_eq!(answer.counts.paths[0].broken_promise, Some("person"));
+}
+
 /// A row group that says of itself that it begins ten minutes later than it does. In the quarter of an hour
 /// before it somebody waits where the case comes to in these ten minutes.
 #[test]
 fn statistics_that_are_wrong() {
     let mut rows = Vec::new();
     for n in 0..24 {
-        // The case goes to the waiting room after an hour, for four minutes.
+        // The case goes to the waiting room after an hour, for five minutes.
         rows.push(row(0, T0 + n * 5 * MINUTE, if n == 12 { 0.0 } else { 3_000.0 }));
         rows.push(row(1 + n, T0 + n * 5 * MINUTE + SECOND, 6_000.0));
     }
@@ -266,20 +301,7 @@ fn statistics_that_are_wrong() {
     let right = vec![(90, 0, 5 * MINUTE)];
     assert_eq!(town.exposed(), ("time", None, right.clone()));
     let dir = town.write();
-    let path = dir.path().join("pings/00001.parquet");
-    let mut bytes = std::fs::read(&path).expect("a file");
-    let (true_min, false_min) = (T0 + 60 * MINUTE, T0 + 70 * MINUTE);
-    let footer =
-        bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().expect("4")) as usize;
-    let mut changed = 0;
-    for at in footer..bytes.len() - 8 {
-        if bytes[at..at + 8] == true_min.to_le_bytes() {
-            bytes[at..at + 8].copy_from_slice(&false_min.to_le_bytes());
-            changed += 1;
-        }
-    }
-    assert!(changed > 0, "the least time is in the footer");
-    std::fs::write(&path, bytes).expect("a file");
+    rewrite_statistics(&dir, 1, T0 + 60 * MINUTE, T0 + 70 * MINUTE);
     let answer = town.run_in(&dir).expect("an answer");
     assert_eq!(crate::town::exposed(&answer), right);
     assert_eq!(answer.counts.paths[0].broken_promise, Some("time"));

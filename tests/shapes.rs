@@ -2,7 +2,7 @@
 
 use crate::town::{
     Case, DAY, Exposed, GRID, HOLD, HOUR, MINUTE, Ms, NEAR, ORDERS, Order, Presence, Row, SECOND, T0, Town,
-    case, in_rooms, row, sorted,
+    case, exposed, in_rooms, row, sorted,
 };
 
 /// Runs the rows in all orders; each takes its own way and gives these exposures.
@@ -139,11 +139,49 @@ fn one_row_group_of_all_rows() {
     assert_eq!(expected.len(), 4 * 3);
     let town = Town { row_group_rows: 1 << 21, ..Town::new(Vec::new(), cases) };
     in_all_orders(&rows, &expected, &town);
+    // The number of a bad row is counted in the file, beyond the cut too.
+    for order in [Order::Time, Order::Person, Order::None] {
+        let mut file = order.of(&rows);
+        file.insert(700_000, row(3, T0, f64::NAN));
+        let answer =
+            Town { files: vec![file], rejected_share_max: 1.0, ..town.clone() }.run().expect("an answer");
+        let rejected: Vec<u64> = answer.survey.rejections.iter().map(|r| r.row).collect();
+        assert_eq!((answer.counts.paths[0].order, rejected), (order.way(), vec![700_000]));
+    }
+    // A row of a case beyond the cut, where the order of each half is kept.
+    let mut file = Order::Person.of(&rows);
+    let early = file.iter().position(|r| r.person == 1_999).expect("the case") + 10;
+    let late = file.remove(early);
+    file.insert(rows.len() / 2, late);
+    let found = Town { files: vec![file], ..town.clone() }.exposed();
+    assert_eq!((found.0, found.1), ("none", Some("person")));
+    assert_same(&found.2, &expected, "over the cut");
     // With too little memory for any order but that of persons.
     for order in [Order::Time, Order::Person, Order::None] {
         let narrow = Town { memory_bytes: 64 << 20, files: vec![order.of(&rows)], ..town.clone() };
         assert_same(&narrow.exposed().2, &expected, &format!("{order:?} in 64 MiB"));
     }
+}
+
+/// A fortnight at home, a ping a minute that wanders by a metre, and a lag of four hours: every ping of one
+/// comes after 240 of the other. One goes out for the hours of noon, when the other stays.
+#[test]
+fn a_household_and_a_lag() {
+    let mut rows = Vec::new();
+    for person in [0, 1] {
+        for n in 0..14 * 24 * 60 {
+            let noon = (n / 60) % 24 == 12;
+            let east_m = if noon && person == 0 { 5_000.0 } else { ((n + person) % 2) as f64 };
+            rows.push(row(person, T0 + n * MINUTE, east_m));
+        }
+    }
+    let lag = "place = \"distance\"\ndistance_m_max = 50\nlag_s_max = 14400";
+    let town =
+        Town { place: lag, as_of: T0 + 14 * DAY, ..Town::new(vec![Order::Time.of(&rows)], vec![case(0)]) };
+    let answer = town.run().expect("an answer");
+    let exposures = answer.exposures.whole().expect("exposures");
+    assert_same(&exposed(&answer), &[(1, 0, 14 * 23 * HOUR)], "direct");
+    assert_eq!(crate::town::lengths(&exposures, "indirect_ms"), [14 * HOUR]);
 }
 
 /// As a fleet of collectors leaves them: ten rows a file.

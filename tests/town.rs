@@ -261,9 +261,14 @@ pub fn exposed(answer: &Answer) -> Vec<Exposed> {
     let named: Vec<i64> =
         answer.cases.iter().map(|c| c.case.case_id.parse().expect("a case named by its person")).collect();
     let cases = column("case").as_primitive::<UInt32Type>().values();
-    let direct = column("direct_ms").as_primitive::<Int64Type>().values();
+    let direct = lengths(&batch, "direct_ms");
     let rows = persons.into_iter().zip(cases).zip(direct);
-    sorted(rows.map(|((person, case), ms)| (person, named[*case as usize], *ms)).collect())
+    sorted(rows.map(|((person, case), ms)| (person, named[*case as usize], ms)).collect())
+}
+
+/// A column of milliseconds.
+pub fn lengths(batch: &RecordBatch, name: &str) -> Vec<Ms> {
+    batch.column_by_name(name).expect(name).as_primitive::<Int64Type>().values().to_vec()
 }
 
 pub fn sorted(mut exposed: Vec<Exposed>) -> Vec<Exposed> {

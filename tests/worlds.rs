@@ -640,6 +640,9 @@ impl Ways {
                     // At most a twelfth of the memory is a round, of rows of 40 bytes or more.
                     if rows as u64 * 480 > layout.memory_bytes {
                         add("time, in rounds");
+                        if filters {
+                            add("time, filtered in rounds");
+                        }
                     }
                 }
                 (None, "person") => {
