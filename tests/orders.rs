@@ -97,6 +97,74 @@ fn the_last_of_many_files_is_broken() {
     }
 }
 
+/// GPS in the order of persons, towers almost so: what was done of the one is done again, with the cases'
+/// pings that the other has in truth, which its statistics did not tell.
+#[test]
+fn one_source_breaks_and_another_does_not() {
+    use crate::oracle::{self, Feed, Motion, Ping, Place, Rule, Source, World};
+    use crate::worlds::{Layout, PLAIN, RowOrder, person, run};
+    let feed = |source: Source| Feed {
+        source,
+        hold_ms: 10 * MINUTE,
+        motion: Motion::Hold,
+        accuracy_m: 20.0,
+        pingpong_ms: 0,
+        speed_m_per_s_max: 0.0,
+        pings: in_and_out(9, 12)
+            .into_iter()
+            .map(|r| {
+                let tower = (r.east_m / 1_000.0) as i64;
+                Ping {
+                    person: person(r.person as usize),
+                    t: r.time,
+                    lat: Some(34.75),
+                    lon: Some(113.68 + tower as f64 * 0.01),
+                    accuracy_m: None,
+                    place_id: (source == Source::Tower).then(|| format!("t{tower}")),
+                    until: None,
+                    floor: None,
+                }
+            })
+            .collect(),
+    };
+    let cases =
+        [1, 5].map(|n| oracle::Case { case_id: format!("c{n}"), person: person(n), from: T0, to: T0 + DAY });
+    for cross_source in [false, true] {
+        let rule = Rule {
+            as_of: T0 + DAY,
+            lookback_ms: 2 * DAY,
+            place: Place::Distance { m_max: 50.0 },
+            cross_source,
+            lag_ms: 0,
+            merge_gap_ms: 0,
+            notice_ms: 0,
+            direct_ms_min: 0,
+            confirmed_ms_min: None,
+            longest_ms_min: None,
+            peak_24h_ms_min: None,
+        };
+        let feeds = vec![feed(Source::Gps), feed(Source::Tower)];
+        let world = World { feeds, cases: cases.to_vec(), rule };
+        let expected = oracle::answer(&world);
+        let encounters = expected.encounters.len() as u64;
+        let expected: Vec<Ms> = expected.exposures.iter().map(|e| e.direct_ms).collect();
+        let mut broken = 0;
+        for (seed, batch_rows) in (1..20).flat_map(|seed| [(seed, 3), (seed, 100)]) {
+            let orders = [RowOrder::PersonTime, RowOrder::AlmostPerson];
+            let layout = Layout { orders, seed, batch_rows, row_group_rows: 20, threads: 2, ..PLAIN };
+            let answer = run(&world, &layout).expect("an answer");
+            let ways: Vec<_> = answer.counts.paths.iter().map(|p| (p.order, p.broken_promise)).collect();
+            assert_eq!(ways[0], ("person", None));
+            broken += usize::from(ways[1] == ("none", Some("person")));
+            assert_eq!(answer.counts.rows_kept, 2 * 9 * 12);
+            let found: Vec<Ms> = crate::town::lengths(&answer.exposures.whole().expect("rows"), "direct_ms");
+            assert_eq!(found, expected, "seed {seed}");
+            assert_eq!(answer.counts.encounters, encounters);
+        }
+        assert!(broken > 20, "{broken} of 38");
+    }
+}
+
 /// What a run tells of its rows, but for how many of them lie outside the lookback, which not all are read.
 fn told(answer: &Answer) -> (u64, BTreeMap<&'static str, u64>, Vec<u64>, u64, usize) {
     let feed = &answer.survey.feeds[0];
