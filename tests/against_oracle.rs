@@ -64,12 +64,12 @@ fn over_3_000_worlds(linear: bool, agrees: Agrees, least: &[(&'static str, usize
 #[test]
 fn holding_still() {
     let least = [
-        ("time", 350),
-        ("time, filtered", 180),
-        ("time, lag", 190),
-        ("time, in rounds", 30),
+        ("time", 300),
+        ("time, filtered", 150),
+        ("time, lag", 150),
+        ("time, in rounds", 20),
         ("time, filtered in rounds", 5),
-        ("time, broken", 90),
+        ("time, broken", 70),
         ("person", 280),
         ("person, filtered", 140),
         ("person, long", 5),
