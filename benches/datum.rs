@@ -1,8 +1,7 @@
-//! What it costs to bring a position to WGS84, to its square and its cell, and to measure a distance.
+//! What it costs to bring a position to WGS84, and to its square and its cell.
 
 use copresence::datum::Datum;
-use copresence::geo::haversine_m;
-use copresence::place::{cell, square};
+use copresence::place::{Squares, cell, square};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -11,8 +10,11 @@ fn positions(c: &mut Criterion) {
     c.bench_function("datum/gcj02", |b| b.iter(|| Datum::Gcj02.to_wgs84(black_box(lat), lon)));
     c.bench_function("datum/bd09", |b| b.iter(|| Datum::Bd09.to_wgs84(black_box(lat), lon)));
     c.bench_function("place/square", |b| b.iter(|| square(black_box(lat), lon, 800.0)));
+    let mut squares = Squares::default();
+    c.bench_function("place/square of a known row", |b| {
+        b.iter(|| squares.square(black_box(lat), lon, 800.0))
+    });
     c.bench_function("place/cell", |b| b.iter(|| cell(black_box(lat), lon, 8)));
-    c.bench_function("place/haversine", |b| b.iter(|| haversine_m(black_box(lat), lon, 34.751, 113.679)));
 }
 
 criterion_group!(benches, positions);

@@ -179,14 +179,14 @@ fn together(
 
 /// Turns one person's overlaps into encounters: of each case's pair the direct union is taken out of
 /// the indirect overlaps, and overlaps of one kind, source on each side and place that touch are one.
-/// On return `found` holds the overlaps themselves, sorted by case, and the encounters are sorted by
+/// On return `found` holds the overlaps themselves, sorted by case, and `encounters` only these, sorted by
 /// case, kind, source, case_source, place and start.
-pub fn encounters(found: &mut Vec<Encounter>) -> Vec<Encounter> {
+pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
     if found.iter().any(|e| e.kind == Kind::Indirect) {
         *found = without_direct(std::mem::take(found));
     }
     found.sort_unstable_by_key(order);
-    let mut encounters: Vec<Encounter> = Vec::new();
+    encounters.clear();
     for overlap in found.iter() {
         match encounters.last_mut() {
             Some(run) if same_run(run, overlap) && overlap.start <= run.end => {
@@ -197,7 +197,6 @@ pub fn encounters(found: &mut Vec<Encounter>) -> Vec<Encounter> {
             _ => encounters.push(*overlap),
         }
     }
-    encounters
 }
 
 fn order(e: &Encounter) -> (u32, Kind, Source, Source, PlaceKey, Millis, Millis) {

@@ -2,7 +2,7 @@
 
 use crate::encounter::{Encounter, Kind};
 use crate::rule::{ExposureRule, PEAK_MS};
-use crate::time::{Millis, union};
+use crate::time::{Millis, unite};
 
 /// What one person shared with one case.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,15 +34,21 @@ pub struct Exposure {
 }
 
 /// The exposures of one person, in the order of the cases, from the overlaps and the encounters that
-/// [`crate::encounter::encounters`] leaves, both sorted by case.
+/// [`crate::encounter::encounters`] leaves, both sorted by case. `ranges` is room to work in; `exposures`
+/// holds only these on return.
 pub fn exposures(
     overlaps: &[Encounter],
     encounters: &[Encounter],
     person_is_case: bool,
     rule: &ExposureRule,
-) -> Vec<Exposure> {
+    ranges: &mut Vec<(Millis, Millis)>,
+    exposures: &mut Vec<Exposure>,
+) {
+    exposures.clear();
     let pairs = overlaps.chunk_by(|a, b| a.case == b.case).zip(encounters.chunk_by(|a, b| a.case == b.case));
-    pairs.map(|(overlaps, encounters)| exposure(overlaps, encounters, person_is_case, rule)).collect()
+    exposures.extend(
+        pairs.map(|(overlaps, encounters)| exposure(overlaps, encounters, person_is_case, rule, ranges)),
+    );
 }
 
 fn exposure(
@@ -50,24 +56,34 @@ fn exposure(
     encounters: &[Encounter],
     person_is_case: bool,
     rule: &ExposureRule,
+    ranges: &mut Vec<(Millis, Millis)>,
 ) -> Exposure {
-    let union_of = |kind: Kind, end: &dyn Fn(&Encounter) -> Millis| {
-        let ranges = overlaps.iter().filter(|e| e.kind == kind).map(|e| (e.start, end(e)));
-        union(ranges.filter(|(start, end)| start < end).collect())
+    let mut union_of = |kind: Kind, end: &dyn Fn(&Encounter) -> Millis| {
+        let found = overlaps.iter().filter(|e| e.kind == kind).map(|e| (e.start, end(e)));
+        ranges.clear();
+        ranges.extend(found.filter(|(start, end)| start < end));
+        unite(ranges);
+        length(ranges)
     };
-    let direct = union_of(Kind::Direct, &|e| e.end);
+    let confirmed_ms = union_of(Kind::Direct, &|e| e.sure);
+    let indirect_ms = union_of(Kind::Indirect, &|e| e.end);
+    let direct_ms = union_of(Kind::Direct, &|e| e.end);
+    let spans = encounters
+        .iter()
+        .fold((Millis::MAX, Millis::MIN), |(first, last), e| (first.min(e.start), last.max(e.end)));
     Exposure {
         case: encounters[0].case,
         person_is_case,
-        direct_ms: length(&direct),
-        indirect_ms: length(&union_of(Kind::Indirect, &|e| e.end)),
-        confirmed_ms: length(&union_of(Kind::Direct, &|e| e.sure)),
-        longest_ms: longest_ms(&direct, rule.merge_gap_ms),
-        peak_24h_ms: peak_ms(&direct, PEAK_MS),
+        direct_ms,
+        indirect_ms,
+        confirmed_ms,
+        longest_ms: longest_ms(ranges, rule.merge_gap_ms),
+        // What all happened within the stretch is all inside it.
+        peak_24h_ms: if spans.1 - spans.0 <= PEAK_MS { direct_ms } else { peak_ms(ranges, PEAK_MS) },
         encounter_count: encounters.len() as u64,
         distance_m_min: encounters.iter().map(|e| e.distance_m).fold(f64::NAN, f64::min),
-        first_at: encounters.iter().map(|e| e.start).min().unwrap_or_default(),
-        last_at: encounters.iter().map(|e| e.end).max().unwrap_or_default(),
+        first_at: spans.0,
+        last_at: spans.1,
         sources: encounters.iter().fold(0, |set, e| set | e.source.bit()),
     }
 }
@@ -135,6 +151,7 @@ pub fn peak_ms(union: &[(Millis, Millis)], stretch_ms: Millis) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::union;
     use proptest::prelude::*;
 
     #[test]

@@ -5,7 +5,7 @@ use crate::candidate::{Candidate, candidate};
 use crate::encounter::{Encounter, encounters, overlaps};
 use crate::exposure::{Exposure, exposures};
 use crate::index::CaseIndex;
-use crate::person::{PersonId, column_of};
+use crate::person::{PersonColumn, PersonRef};
 use crate::place::PlaceKey;
 use crate::rule::Rule;
 use crate::stay::Stays;
@@ -15,7 +15,6 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Whose rows of a table are kept.
@@ -53,8 +52,8 @@ pub struct Resolved {
     pub exposures: RecordBatch,
     /// [`candidate_schema`], in the order of persons.
     pub candidates: RecordBatch,
-    /// By case: exposures, and candidates by them. Cases without any are left out.
-    pub tallies: HashMap<u32, Tally>,
+    /// By case: exposures, and candidates by them.
+    pub tallies: Vec<Tally>,
     /// Encounters of everyone, kept or not.
     pub encounter_count: u64,
     /// The largest direct time of anyone who is no case, ms.
@@ -137,10 +136,12 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
 pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
     let view = Stays::of(stays);
     let mut found: Vec<Encounter> = Vec::new();
-    let mut rows = Rows::default();
+    let (mut met, mut exposed, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+    let person = stays.schema_ref().field(0).data_type();
+    let mut rows = Rows::new(person, setting.index.cases());
     for group in view.persons.groups() {
-        let person = view.persons.at(group.start);
-        let own = setting.index.person_number(person);
+        let whose = view.persons.at(group.start);
+        let own = setting.index.person_number(whose);
         found.clear();
         for row in group {
             overlaps(&view.at(row), own, setting.index, &setting.rule.encounter, &mut found);
@@ -148,25 +149,52 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         if found.is_empty() {
             continue;
         }
-        let met = encounters(&mut found);
-        let exposed = exposures(&found, &met, own.is_some(), &setting.rule.exposure);
-        rows.add(&person.to_id(), &met, &exposed, setting);
+        encounters(&mut found, &mut met);
+        exposures(&found, &met, own.is_some(), &setting.rule.exposure, &mut ranges, &mut exposed);
+        rows.add(whose, &met, &exposed, setting);
     }
-    rows.finish(stays.schema_ref().field(0).data_type(), setting)
+    rows.finish(person, setting)
 }
 
-#[derive(Default)]
+/// Rows of a table, and whose they are.
+struct Table<T> {
+    persons: PersonColumn,
+    rows: Vec<T>,
+}
+
+impl<T: Copy> Table<T> {
+    fn new(person: &DataType) -> Self {
+        Table { persons: PersonColumn::new(person), rows: Vec::new() }
+    }
+
+    fn add(&mut self, person: PersonRef<'_>, rows: &[T]) {
+        rows.iter().for_each(|_| self.persons.push(person));
+        self.rows.extend_from_slice(rows);
+    }
+}
+
 struct Rows {
-    encounters: Vec<(PersonId, Encounter)>,
-    exposures: Vec<(PersonId, Exposure)>,
-    candidates: Vec<(PersonId, Candidate)>,
-    tallies: HashMap<u32, Tally>,
+    encounters: Table<Encounter>,
+    exposures: Table<Exposure>,
+    candidates: Table<Candidate>,
+    tallies: Vec<Tally>,
     encounter_count: u64,
     direct_ms_max: Millis,
 }
 
 impl Rows {
-    fn add(&mut self, person: &PersonId, met: &[Encounter], exposed: &[Exposure], setting: &Setting<'_>) {
+    fn new(person: &DataType, cases: usize) -> Self {
+        Rows {
+            encounters: Table::new(person),
+            exposures: Table::new(person),
+            candidates: Table::new(person),
+            tallies: vec![Tally::default(); cases],
+            encounter_count: 0,
+            direct_ms_max: 0,
+        }
+    }
+
+    fn add(&mut self, person: PersonRef<'_>, met: &[Encounter], exposed: &[Exposure], setting: &Setting<'_>) {
         let rule = &setting.rule.candidate;
         let candidate = candidate(exposed, rule);
         let keeps = |scope: Scope| match scope {
@@ -176,7 +204,7 @@ impl Rows {
         };
         self.encounter_count += met.len() as u64;
         for exposure in exposed {
-            let tally = self.tallies.entry(exposure.case).or_default();
+            let tally = &mut self.tallies[exposure.case as usize];
             tally.exposures += 1;
             if !exposure.person_is_case {
                 self.direct_ms_max = self.direct_ms_max.max(exposure.direct_ms);
@@ -184,19 +212,19 @@ impl Rows {
             tally.candidates += u64::from(crate::candidate::passes(exposure, rule));
         }
         if keeps(setting.encounters) {
-            self.encounters.extend(met.iter().map(|e| (person.clone(), *e)));
+            self.encounters.add(person, met);
         }
         if keeps(setting.exposures) {
-            self.exposures.extend(exposed.iter().map(|e| (person.clone(), *e)));
+            self.exposures.add(person, exposed);
         }
-        self.candidates.extend(candidate.map(|c| (person.clone(), c)));
+        self.candidates.add(person, candidate.as_slice());
     }
 
     fn finish(self, person: &DataType, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
         Ok(Resolved {
-            encounters: encounter_batch(person, &self.encounters, setting.places)?,
-            exposures: exposure_batch(person, &self.exposures)?,
-            candidates: candidate_batch(person, &self.candidates)?,
+            encounters: encounter_batch(person, self.encounters, setting.places)?,
+            exposures: exposure_batch(person, self.exposures)?,
+            candidates: candidate_batch(person, self.candidates)?,
             tallies: self.tallies,
             encounter_count: self.encounter_count,
             direct_ms_max: self.direct_ms_max,
@@ -204,34 +232,30 @@ impl Rows {
     }
 }
 
-fn persons<T>(person: &DataType, rows: &[(PersonId, T)]) -> ArrayRef {
-    column_of(person, rows.iter().map(|(p, _)| p.clone()))
+fn int64s<T>(rows: &[T], value: impl Fn(&T) -> i64) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(rows.iter().map(value)))
 }
 
-fn int64s<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> i64) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+fn cases<T>(rows: &[T], value: impl Fn(&T) -> u32) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(rows.iter().map(value)))
 }
 
-fn cases<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> u32) -> ArrayRef {
-    Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+fn bytes<T>(rows: &[T], value: impl Fn(&T) -> u8) -> ArrayRef {
+    Arc::new(UInt8Array::from_iter_values(rows.iter().map(value)))
 }
 
-fn bytes<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> u8) -> ArrayRef {
-    Arc::new(UInt8Array::from_iter_values(rows.iter().map(|(_, row)| value(row))))
+fn booleans<T>(rows: &[T], value: impl Fn(&T) -> bool) -> ArrayRef {
+    Arc::new(rows.iter().map(|row| Some(value(row))).collect::<BooleanArray>())
 }
 
-fn booleans<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> bool) -> ArrayRef {
-    Arc::new(rows.iter().map(|(_, row)| Some(value(row))).collect::<BooleanArray>())
-}
-
-fn metres<T>(rows: &[(PersonId, T)], value: impl Fn(&T) -> f64) -> ArrayRef {
-    let known = rows.iter().map(|(_, row)| Some(value(row)).filter(|m| !m.is_nan()));
+fn metres<T>(rows: &[T], value: impl Fn(&T) -> f64) -> ArrayRef {
+    let known = rows.iter().map(|row| Some(value(row)).filter(|m| !m.is_nan()));
     Arc::new(known.collect::<Float64Array>())
 }
 
 fn encounter_batch(
     person: &DataType,
-    rows: &[(PersonId, Encounter)],
+    table: Table<Encounter>,
     places: &[String],
 ) -> Result<RecordBatch, ArrowError> {
     let place = |e: &Encounter| match e.place {
@@ -240,14 +264,15 @@ fn encounter_batch(
         PlaceKey::Cell(cell) => Some(format!("{cell:x}")),
         PlaceKey::Venue(number) => places.get(number as usize).cloned(),
     };
+    let rows = &table.rows;
     let columns = vec![
-        persons(person, rows),
+        table.persons.finish()?,
         cases(rows, |e| e.case),
         int64s(rows, |e| e.start),
         booleans(rows, |e| e.kind == crate::encounter::Kind::Indirect),
         bytes(rows, |e| e.source as u8),
         bytes(rows, |e| e.case_source as u8),
-        Arc::new(rows.iter().map(|(_, e)| place(e)).collect::<StringArray>()),
+        Arc::new(rows.iter().map(place).collect::<StringArray>()),
         int64s(rows, |e| e.end),
         metres(rows, |e| e.distance_m),
         booleans(rows, |e| e.bracketed),
@@ -255,9 +280,10 @@ fn encounter_batch(
     RecordBatch::try_new(encounter_schema(person), columns)
 }
 
-fn exposure_batch(person: &DataType, rows: &[(PersonId, Exposure)]) -> Result<RecordBatch, ArrowError> {
+fn exposure_batch(person: &DataType, table: Table<Exposure>) -> Result<RecordBatch, ArrowError> {
+    let rows = &table.rows;
     let columns = vec![
-        persons(person, rows),
+        table.persons.finish()?,
         cases(rows, |e| e.case),
         booleans(rows, |e| e.person_is_case),
         int64s(rows, |e| e.direct_ms),
@@ -274,9 +300,10 @@ fn exposure_batch(person: &DataType, rows: &[(PersonId, Exposure)]) -> Result<Re
     RecordBatch::try_new(exposure_schema(person), columns)
 }
 
-fn candidate_batch(person: &DataType, rows: &[(PersonId, Candidate)]) -> Result<RecordBatch, ArrowError> {
+fn candidate_batch(person: &DataType, table: Table<Candidate>) -> Result<RecordBatch, ArrowError> {
+    let rows = &table.rows;
     let columns = vec![
-        persons(person, rows),
+        table.persons.finish()?,
         int64s(rows, |c| c.case_count as i64),
         cases(rows, |c| c.case),
         int64s(rows, |c| c.direct_ms),

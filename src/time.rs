@@ -182,6 +182,12 @@ pub fn seconds_to_millis(seconds: f64) -> Option<Millis> {
 
 /// The union of ranges [start, end): sorted, apart from one another; touching ones are one.
 pub fn union(mut ranges: Vec<(Millis, Millis)>) -> Vec<(Millis, Millis)> {
+    unite(&mut ranges);
+    ranges
+}
+
+/// The same in place.
+pub fn unite(ranges: &mut Vec<(Millis, Millis)>) {
     ranges.sort_unstable();
     ranges.dedup_by(|next, run| {
         let joins = next.0 <= run.1;
@@ -190,7 +196,6 @@ pub fn union(mut ranges: Vec<(Millis, Millis)>) -> Vec<(Millis, Millis)> {
         }
         joins
     });
-    ranges
 }
 
 #[cfg(test)]

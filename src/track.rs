@@ -2,12 +2,13 @@
 //! stays, each as soon as the ping that ends it is known.
 
 use crate::geo::{haversine_m, wrap_degrees};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping};
+use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// How tracks of one source become stays.
 #[derive(Debug, Clone)]
@@ -43,6 +44,13 @@ impl<'a> TrackRule<'a> {
         self.filters
     }
 
+    #[inline]
+    fn kept(&mut self, pings: &Pings<'_>, row: usize) -> Kept {
+        let ping = pings.at(row);
+        Kept { ping, key: self.key(&ping), marked: true }
+    }
+
+    #[inline]
     fn key(&mut self, ping: &Ping) -> PlaceKey {
         match (self.source, self.place) {
             (Source::Venue, _) => PlaceKey::Venue(ping.place),
@@ -143,9 +151,16 @@ impl Track {
             {
                 self.step(Instant { first: Some(kept), more: Vec::new() }, rule, out);
             }
-        } else {
+        } else if rule.source == Source::Venue {
             let now = std::mem::take(&mut self.now);
             self.step(now, rule, out);
+        } else {
+            let next = self.now.first.take();
+            if let Some(last) = std::mem::replace(&mut self.last.first, next)
+                && last.marked
+            {
+                self.emit(&last, next.as_slice(), rule, out);
+            }
         }
     }
 
@@ -190,25 +205,64 @@ impl Track {
         }
     }
 
-    fn step(&mut self, next: Instant, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
-        for kept in self.last.pings().filter(|k| k.marked) {
-            let Some(stay) = stay(kept, &next, rule).and_then(|s| s.clipped(Millis::MIN, rule.as_of)) else {
-                continue;
-            };
-            if !rule.joins {
-                out(&stay);
-                continue;
-            }
-            let joined = self.run.as_mut().is_some_and(|run| join(run, &stay, kept.key, rule.moving));
-            if !joined && let Some((done, _)) = self.run.replace((stay, kept.key)) {
-                out(&done);
-            }
+    fn step(&mut self, next: Instant, rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        let last = std::mem::replace(&mut self.last, next);
+        let closers: Vec<Kept> = self.last.pings().copied().collect();
+        for kept in last.pings().filter(|k| k.marked) {
+            self.emit(kept, &closers, rule, out);
         }
-        self.last = next;
+    }
+
+    /// Lets out the stay of a ping that these, all at one instant, end.
+    #[inline]
+    fn emit(&mut self, kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        let Some(stay) = stay(kept, closers, rule).and_then(|s| s.clipped(Millis::MIN, rule.as_of)) else {
+            return;
+        };
+        if !rule.joins {
+            out(&stay);
+            return;
+        }
+        let joined = self.run.as_mut().is_some_and(|run| join(run, &stay, kept.key, rule.moving));
+        if !joined && let Some((done, _)) = self.run.replace((stay, kept.key)) {
+            out(&done);
+        }
     }
 }
 
-fn stay(kept: &Kept, next: &Instant, rule: &TrackRule<'_>) -> Option<Stay> {
+/// The stays of marked rows of one person, the same as a track gives, where pings just follow one another:
+/// no filter, no scans, no two at one instant. `false`, and nothing done, where they do not.
+pub fn plain_stays(
+    pings: &Pings<'_>,
+    rows: Range<usize>,
+    marks: &[u32],
+    rule: &mut TrackRule<'_>,
+    out: &mut impl FnMut(&Stay),
+) -> bool {
+    let plain = !rule.filters && rule.source != Source::Venue;
+    if !plain || !pings.times[rows.clone()].windows(2).all(|w| w[0] < w[1]) {
+        return false;
+    }
+    let mut track = Track::default();
+    let mut known: Option<(usize, Kept)> = None;
+    for &row in marks {
+        let row = row as usize;
+        let kept = match known {
+            Some((same, kept)) if same == row => kept,
+            _ => rule.kept(pings, row),
+        };
+        let next = (row + 1 < rows.end).then(|| rule.kept(pings, row + 1));
+        track.emit(&kept, next.as_slice(), rule, out);
+        known = next.map(|next| (row + 1, next));
+    }
+    if let Some((stay, _)) = track.run.take() {
+        out(&stay);
+    }
+    true
+}
+
+#[inline]
+fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
     let ping = &kept.ping;
     let feed = &rule.feeds[ping.feed as usize];
     let mut stay = Stay {
@@ -227,7 +281,7 @@ fn stay(kept: &Kept, next: &Instant, rule: &TrackRule<'_>) -> Option<Stay> {
         stay.sure = ping.until;
         return Some(stay);
     }
-    let closer = next.first.filter(|n| n.ping.time <= stay.end);
+    let closer = closers.first().filter(|n| n.ping.time <= stay.end);
     match (feed.motion, closer) {
         (Motion::Linear, None) => return None,
         (Motion::Linear, Some(Kept { ping: next, .. })) => {
@@ -243,7 +297,7 @@ fn stay(kept: &Kept, next: &Instant, rule: &TrackRule<'_>) -> Option<Stay> {
         (Motion::Hold, None) => {}
         (Motion::Hold, Some(first)) => {
             stay.end = first.ping.time;
-            if next.pings().any(|n| same_place(kept, n, rule)) {
+            if closers.iter().any(|n| same_place(kept, n, rule)) {
                 stay.sure = stay.end;
             }
         }

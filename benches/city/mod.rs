@@ -95,7 +95,8 @@ impl Town {
     }
 }
 
-fn stays_of(batch: &RecordBatch, feeds: &[StayRule], place: &PlaceRule) -> RecordBatch {
+/// The stays of pings that are grouped by person.
+pub fn stays_of(batch: &RecordBatch, feeds: &[StayRule], place: &PlaceRule) -> RecordBatch {
     let pings = Pings::of(batch);
     let mut rule = TrackRule::new(Source::Gps, feeds, place, DAY + DAY_MS, true);
     let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds));

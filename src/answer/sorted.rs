@@ -1,11 +1,12 @@
 //! Rows of many batches in one total order, without copying them together.
 
-use crate::person::Persons;
-use arrow::array::{Array, AsArray, RecordBatch};
+use crate::person::{PersonRef, Persons};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::interleave_record_batch;
-use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, UInt8Type, UInt32Type};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Batches of one table, and the order of their rows.
 #[derive(Debug, Clone)]
@@ -15,53 +16,102 @@ pub struct Sorted {
     schema: SchemaRef,
 }
 
-/// Columns of a row, as they sort.
-struct Keys<'a> {
-    persons: Persons,
-    batch: &'a RecordBatch,
+/// Columns of a batch by which rows sort after their person.
+enum Column<'a> {
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+    I64(&'a [i64]),
+    Flags(&'a BooleanArray),
+    Text(&'a StringArray),
+}
+
+impl<'a> Column<'a> {
+    /// Columns of other types sort nothing.
+    fn of(batch: &'a RecordBatch, name: &str) -> Option<Self> {
+        let column = batch.column_by_name(name)?;
+        Some(match column.data_type() {
+            DataType::UInt32 => Column::U32(column.as_primitive::<UInt32Type>().values()),
+            DataType::UInt8 => Column::U8(column.as_primitive::<UInt8Type>().values()),
+            DataType::Int64 => Column::I64(column.as_primitive::<Int64Type>().values()),
+            DataType::Boolean => Column::Flags(column.as_boolean()),
+            DataType::Utf8 => Column::Text(column.as_string()),
+            _ => return None,
+        })
+    }
+
+    /// Nulls first.
+    fn compare(&self, row: usize, other: &Column<'_>, other_row: usize) -> Ordering {
+        match (self, other) {
+            (Column::U32(a), Column::U32(b)) => a[row].cmp(&b[other_row]),
+            (Column::U8(a), Column::U8(b)) => a[row].cmp(&b[other_row]),
+            (Column::I64(a), Column::I64(b)) => a[row].cmp(&b[other_row]),
+            (Column::Flags(a), Column::Flags(b)) => a.value(row).cmp(&b.value(other_row)),
+            (Column::Text(a), Column::Text(b)) => {
+                let mine = a.is_valid(row).then(|| a.value(row));
+                mine.cmp(&b.is_valid(other_row).then(|| b.value(other_row)))
+            }
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+/// A row, and the first eight bytes of its person: seldom is more of it compared.
+#[derive(Clone, Copy)]
+struct Key {
+    person: u64,
+    batch: u32,
+    row: u32,
+}
+
+fn first_bytes(person: PersonRef<'_>) -> u64 {
+    match person {
+        PersonRef::Integer(v) => v,
+        PersonRef::Bytes(bytes) => {
+            let mut first = [0; 8];
+            let length = bytes.len().min(8);
+            first[..length].copy_from_slice(&bytes[..length]);
+            u64::from_be_bytes(first)
+        }
+    }
 }
 
 impl Sorted {
-    /// Sorts rows by person, then by these columns, nulls first.
+    /// Sorts rows by person, then by these columns, nulls first. Batches that are sorted by person already
+    /// are only merged.
     pub fn by_person(schema: SchemaRef, batches: Vec<RecordBatch>, columns: &[&str]) -> Self {
-        Self::sort(schema, batches, |a, i, b, j| {
-            a.persons.at(i).cmp(&b.persons.at(j)).then_with(|| {
-                columns
-                    .iter()
-                    .map(|c| compare(a.batch, i, b.batch, j, c))
-                    .find(|o| o.is_ne())
-                    .unwrap_or(Ordering::Equal)
-            })
-        })
+        let persons: Vec<Persons> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+        let columns: Vec<Vec<Column<'_>>> =
+            batches.iter().map(|b| columns.iter().filter_map(|name| Column::of(b, name)).collect()).collect();
+        let mut keys = keys(&persons);
+        keys.sort_by(|a, b| {
+            let (a_batch, a_row) = (a.batch as usize, a.row as usize);
+            let (b_batch, b_row) = (b.batch as usize, b.row as usize);
+            let by_columns = || {
+                let pairs = columns[a_batch].iter().zip(&columns[b_batch]);
+                pairs.map(|(mine, theirs)| mine.compare(a_row, theirs, b_row)).find(|o| o.is_ne())
+            };
+            (a.person.cmp(&b.person))
+                .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
+                .then_with(|| by_columns().unwrap_or(Ordering::Equal))
+        });
+        drop(columns);
+        Sorted { batches, order: keys.into_iter().map(|k| (k.batch, k.row)).collect(), schema }
     }
 
     /// Sorts rows by whole seconds of a column, the largest first, then by person.
     pub fn by_seconds_down(schema: SchemaRef, batches: Vec<RecordBatch>, column: &str) -> Self {
-        let seconds = |keys: &Keys<'_>, row: usize| {
-            let values = keys.batch.column_by_name(column).map(|c| c.as_primitive::<Int64Type>().value(row));
-            values.unwrap_or_default().div_euclid(1_000)
+        let persons: Vec<Persons> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+        let seconds = |key: &Key| {
+            let values = batches[key.batch as usize].column_by_name(column);
+            let ms = values.map(|c| c.as_primitive::<Int64Type>().value(key.row as usize));
+            ms.unwrap_or_default().div_euclid(1_000)
         };
-        Self::sort(schema, batches, |a, i, b, j| {
-            seconds(b, j).cmp(&seconds(a, i)).then_with(|| a.persons.at(i).cmp(&b.persons.at(j)))
-        })
-    }
-
-    fn sort(
-        schema: SchemaRef,
-        batches: Vec<RecordBatch>,
-        compare: impl Fn(&Keys<'_>, usize, &Keys<'_>, usize) -> Ordering,
-    ) -> Self {
-        let keys: Vec<Keys<'_>> =
-            batches.iter().map(|batch| Keys { persons: Persons::of(batch.column(0)), batch }).collect();
-        let mut order: Vec<(u32, u32)> = (0u32..)
-            .zip(&batches)
-            .flat_map(|(number, batch)| (0..batch.num_rows() as u32).map(move |row| (number, row)))
-            .collect();
-        order.sort_unstable_by(|a, b| {
-            compare(&keys[a.0 as usize], a.1 as usize, &keys[b.0 as usize], b.1 as usize)
+        let mut keys: Vec<(i64, Key)> = keys(&persons).into_iter().map(|key| (seconds(&key), key)).collect();
+        keys.sort_by(|(a_seconds, a), (b_seconds, b)| {
+            let person = |k: &Key| persons[k.batch as usize].at(k.row as usize);
+            (b_seconds.cmp(a_seconds)).then(a.person.cmp(&b.person)).then_with(|| person(a).cmp(&person(b)))
         });
-        drop(keys);
-        Sorted { batches, order, schema }
+        Sorted { batches, order: keys.into_iter().map(|(_, k)| (k.batch, k.row)).collect(), schema }
     }
 
     /// Rows.
@@ -72,6 +122,17 @@ impl Sorted {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Some of the rows in their order.
+    pub fn range(&self, rows: Range<usize>) -> Result<RecordBatch, ArrowError> {
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        if batches.is_empty() {
+            return Ok(RecordBatch::new_empty(self.schema.clone()));
+        }
+        let rows: Vec<(usize, usize)> =
+            self.order[rows].iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
+        interleave_record_batch(&batches, &rows)
     }
 
     /// The rows in their order, some at a time.
@@ -92,32 +153,21 @@ impl Sorted {
     }
 }
 
-fn compare(a: &RecordBatch, i: usize, b: &RecordBatch, j: usize, column: &str) -> Ordering {
-    let (Some(a), Some(b)) = (a.column_by_name(column), b.column_by_name(column)) else {
-        return Ordering::Equal;
-    };
-    match (a.is_null(i), b.is_null(j)) {
-        (true, true) => return Ordering::Equal,
-        (true, false) => return Ordering::Less,
-        (false, true) => return Ordering::Greater,
-        (false, false) => {}
-    }
-    use arrow::datatypes::DataType;
-    match a.data_type() {
-        DataType::UInt32 => {
-            a.as_primitive::<UInt32Type>().value(i).cmp(&b.as_primitive::<UInt32Type>().value(j))
-        }
-        DataType::UInt8 => {
-            a.as_primitive::<UInt8Type>().value(i).cmp(&b.as_primitive::<UInt8Type>().value(j))
-        }
-        DataType::Int64 => {
-            a.as_primitive::<Int64Type>().value(i).cmp(&b.as_primitive::<Int64Type>().value(j))
-        }
-        DataType::Boolean => a.as_boolean().value(i).cmp(&b.as_boolean().value(j)),
-        DataType::Float64 => {
-            a.as_primitive::<Float64Type>().value(i).total_cmp(&b.as_primitive::<Float64Type>().value(j))
-        }
-        DataType::Utf8 => a.as_string::<i32>().value(i).cmp(b.as_string::<i32>().value(j)),
-        _ => Ordering::Equal,
+fn keys(persons: &[Persons]) -> Vec<Key> {
+    let rows = (0u32..).zip(persons).flat_map(|(batch, persons)| {
+        (0..persons.len()).map(move |row| Key {
+            person: first_bytes(persons.at(row)),
+            batch,
+            row: row as u32,
+        })
+    });
+    rows.collect()
+}
+
+/// What the first bytes leave to compare: nothing of an integer.
+fn whole(persons: &Persons, row: usize) -> Option<PersonRef<'_>> {
+    match persons {
+        Persons::Integer(_) => None,
+        Persons::Bytes(_) => Some(persons.at(row)),
     }
 }

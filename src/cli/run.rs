@@ -6,7 +6,7 @@ use crate::config::Overrides;
 use crate::error::Result;
 use crate::io::manifest::{self, Circumstances};
 use crate::io::output::{Kind, Staging};
-use crate::io::{inputs, machine, results};
+use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::{Stage, Watch};
 use clap::{Args, ValueEnum};
@@ -75,7 +75,7 @@ impl Run {
         let inputs = inputs::open(&config)?;
         let answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
         watch.start(Stage::Write, 0);
-        results::write(&staging, &config, &answer)?;
+        pipeline::write(&config, &staging, &answer)?;
         let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);
         let circumstances = Circumstances {
             started_at,

@@ -215,6 +215,11 @@ impl CaseIndex {
         self.stays.is_empty()
     }
 
+    /// Cases.
+    pub fn cases(&self) -> usize {
+        self.persons.len()
+    }
+
     /// Stays of all cases.
     pub fn len(&self) -> usize {
         self.stays.len()

@@ -90,7 +90,7 @@ impl Sieve {
             spans().map(|a| a.lat_min).fold(f64::INFINITY, f64::min),
             spans().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max),
         );
-        let slots = (last - first) / slot_ms + 2;
+        let slots = (last - first) / slot_ms + 3;
         let mut sieve = Sieve {
             feeds: feeds.to_vec(),
             cross_source: rule.cross_source,
@@ -202,7 +202,7 @@ impl Sieve {
         if last < self.first {
             return false;
         }
-        let slots = self.slot(ping.time)..=self.slot(last).min(self.somewhere.len());
+        let slots = self.slot(ping.time)..=self.slot(last);
         slots.into_iter().any(|slot| {
             if by_id && self.has(spot_of_venue(ping.place), slot) {
                 return true;
@@ -219,18 +219,23 @@ impl Sieve {
         if self.cross_source { CLASS_ANY } else { source as u8 }
     }
 
-    /// The slot of an instant; one beyond the last for what comes later, the first for what comes before
-    /// any stay: nothing is entered where nothing can be met.
+    /// The slot of an instant; the last for what comes later, the first for what comes before any stay:
+    /// nothing is entered there.
     #[inline]
     fn slot(&self, at: Millis) -> usize {
-        ((at - self.first) as f64 * self.slots_per_ms).max(0.0) as i64 as usize
+        let slot = ((at - self.first) as f64 * self.slots_per_ms).max(0.0) as i64 as usize;
+        slot.min(self.somewhere.len() - 1)
     }
 
     #[inline]
     fn has(&self, spot: u64, slot: usize) -> bool {
-        let word = (spot_at(spot, slot / 64) & self.word_mask) as usize;
+        self.slots(spot, slot / 64) >> (slot % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn slots(&self, spot: u64, epoch: usize) -> u64 {
         // Without entries there are no words.
-        self.words.get(word).is_some_and(|slots| slots >> (slot % 64) & 1 == 1)
+        self.words.get((spot_at(spot, epoch) & self.word_mask) as usize).copied().unwrap_or(0)
     }
 }
 

@@ -13,18 +13,37 @@ use arrow::csv::WriterBuilder;
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Version of the tables' columns, in every file's metadata.
 pub const SCHEMA_VERSION: &str = "1";
-/// Rows that are turned into their final columns at once; the same for every run, as the bytes depend on it.
+/// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one
+/// thread; the same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
+const GROUP_ROWS: usize = 4 * CHUNK_ROWS;
+/// Row groups that wait in memory to be written, at most.
+const GROUPS_AT_ONCE: usize = 16;
+/// Columns of integers that seldom repeat: the differences of neighbours are small, a dictionary is not.
+const INTEGERS: [&str; 9] = [
+    "direct_s",
+    "indirect_s",
+    "confirmed_s",
+    "longest_s",
+    "peak_24h_s",
+    "first_at",
+    "last_at",
+    "start",
+    "end",
+];
 /// The sources that columns speak of, in their order; trips are not read by this version.
 const COLUMN_SOURCES: [(&str, Option<Source>); 4] = [
     ("gps", Some(Source::Gps)),
@@ -35,8 +54,13 @@ const COLUMN_SOURCES: [(&str, Option<Source>); 4] = [
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
+/// A row group, encoded.
+pub type Encoded = Result<Vec<ArrowColumnChunk>>;
+/// Does the same for several numbers, on several threads if it has them.
+pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Encoded + Sync)) -> Vec<Encoded>;
+
 /// Writes all tables of an answer.
-pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> {
+pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread<'_>) -> Result<()> {
     let tables =
         Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
     let schema = |name: &str, probe: &dyn Fn() -> std::result::Result<RecordBatch, ArrowError>| {
@@ -46,8 +70,8 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> 
     let sorted = |name: &'static str, rows: &Sorted, make: Maker| -> Result<()> {
         let empty = || rows.chunks(0).next().unwrap_or_else(|| rows.whole()).map(|b| b.slice(0, 0));
         let shape = schema(name, &|| tables.make(make, &empty()?))?;
-        let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
-        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), chunks)?;
+        let make_rows = |range: Range<usize>| tables.make(make, &rows.range(range)?);
+        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), rows.len(), &make_rows, spread)?;
         if name == "candidates" {
             let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
             write_csv(staging, "candidates.csv", &shape, chunks)?;
@@ -58,15 +82,13 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer) -> Result<()> 
     sorted("exposures", &answer.exposures, Maker::Exposures)?;
     sorted("encounters", &answer.encounters, Maker::Encounters)?;
     let cases = tables.cases().map_err(|e| internal("cases", &e))?;
-    write_parquet(
-        staging,
-        "cases.parquet",
-        with_metadata(&cases.schema(), config),
-        std::iter::once(Ok(cases)),
-    )?;
+    let shape = with_metadata(&cases.schema(), config);
+    let slice = |range: Range<usize>| Ok(cases.slice(range.start, range.len()));
+    write_parquet(staging, "cases.parquet", shape, cases.num_rows(), &slice, spread)?;
     let rejections = rejections(&answer.survey.rejections).map_err(|e| internal("rejections", &e))?;
     let shape = with_metadata(&rejections.schema(), config);
-    write_parquet(staging, "rejections.parquet", shape, std::iter::once(Ok(rejections)))
+    let slice = |range: Range<usize>| Ok(rejections.slice(range.start, range.len()));
+    write_parquet(staging, "rejections.parquet", shape, rejections.num_rows(), &slice, spread)
 }
 
 #[derive(Clone, Copy)]
@@ -102,7 +124,9 @@ fn write_parquet(
     staging: &Staging,
     name: &str,
     schema: SchemaRef,
-    chunks: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+    rows: usize,
+    make: &(dyn Fn(Range<usize>) -> std::result::Result<RecordBatch, ArrowError> + Sync),
+    spread: Spread<'_>,
 ) -> Result<()> {
     let failed = |e: ParquetError| match e {
         ParquetError::External(source) if source.is::<std::io::Error>() => {
@@ -113,29 +137,62 @@ fn write_parquet(
         }
         other => staging.failed(name, &std::io::Error::other(other.to_string())),
     };
+    let properties = properties(&schema);
+    // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
+    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
+    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let writer =
+        ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
+    let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
+    let encode = |group: usize| -> Encoded {
+        let mut columns = factory.create_column_writers(group).map_err(failed)?;
+        let end = rows.min((group + 1) * GROUP_ROWS);
+        for start in (group * GROUP_ROWS..end).step_by(CHUNK_ROWS) {
+            let chunk = make(start..end.min(start + CHUNK_ROWS)).map_err(|e| internal(name, &e))?;
+            for ((field, column), writer) in plain.fields().iter().zip(chunk.columns()).zip(&mut columns) {
+                for leaf in compute_leaves(field, column).map_err(failed)? {
+                    writer.write(&leaf).map_err(failed)?;
+                }
+            }
+        }
+        columns.into_iter().map(|column| column.close().map_err(failed)).collect()
+    };
+    let groups = rows.div_ceil(GROUP_ROWS);
+    for first in (0..groups).step_by(GROUPS_AT_ONCE) {
+        for encoded in spread(first..groups.min(first + GROUPS_AT_ONCE), &encode) {
+            let mut group = writer.next_row_group().map_err(failed)?;
+            for column in encoded? {
+                column.append_to_row_group(&mut group).map_err(failed)?;
+            }
+            group.close().map_err(failed)?;
+        }
+    }
+    let buffered = writer.into_inner().map_err(failed)?;
+    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
+    Ok(())
+}
+
+fn properties(schema: &SchemaRef) -> WriterProperties {
     let metadata = schema
         .metadata()
         .iter()
         .map(|(key, value)| parquet::file::metadata::KeyValue::new(key.clone(), value.clone()));
     let mut metadata: Vec<_> = metadata.collect();
     metadata.sort_by(|a, b| a.key.cmp(&b.key));
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")))
-        .set_key_value_metadata(Some(metadata))
-        .build();
-    // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
-    let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut writer =
-        ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
-    for chunk in chunks {
-        let chunk = chunk.and_then(|c| RecordBatch::try_new(plain.clone(), c.columns().to_vec()));
-        writer.write(&chunk.map_err(|e| internal(name, &e))?).map_err(failed)?;
+        .set_key_value_metadata(Some(metadata));
+    for field in schema.fields() {
+        let whole_numbers = field.name() == "person_id" && field.data_type().is_integer();
+        if whole_numbers || INTEGERS.contains(&field.name().as_str()) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        }
     }
-    let buffered = writer.into_inner().map_err(failed)?;
-    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
-    Ok(())
+    properties.build()
 }
 
 fn write_csv(

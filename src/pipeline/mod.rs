@@ -17,6 +17,8 @@ use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
 use crate::io::decode::Decoded;
 use crate::io::inputs::Inputs;
+use crate::io::output::Staging;
+use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person};
@@ -32,7 +34,6 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
-use hashbrown::HashMap;
 use intake::{CasePersons, Intake};
 use order::{Order, Unit};
 use parts::{Gathering, Parts, Room};
@@ -69,6 +70,15 @@ fn too_large(error: ArrowError) -> Error {
 /// Runs a job up to its answer. What does not fit the memory goes to the folder `spill`, which is removed.
 pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
     pool(config.threads)?.install(|| compute_here(config, inputs, spill, watch))
+}
+
+/// Writes an answer's tables, on as many threads as the run has.
+pub fn write(config: &Config, staging: &Staging, answer: &Answer) -> Result<()> {
+    pool(config.threads)?.install(|| {
+        results::write(staging, config, answer, &|groups, encode| {
+            groups.into_par_iter().map(encode).collect()
+        })
+    })
 }
 
 /// So many threads of one's own.
@@ -493,14 +503,13 @@ fn collect(
 ) -> Result<Answer> {
     let person = inputs.decoder.person;
     let inner = person.inner();
-    let mut tallies: HashMap<u32, Tally> = HashMap::new();
+    let mut tallies = vec![Tally::default(); index.cases()];
     let (mut encounters, mut exposures, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
     for part in resolved {
         counts.encounters += part.encounter_count;
         counts.direct_ms_max = counts.direct_ms_max.max(part.direct_ms_max);
-        for (case, tally) in part.tallies {
+        for (sum, tally) in tallies.iter_mut().zip(part.tallies) {
             counts.exposures += tally.exposures;
-            let sum = tallies.entry(case).or_default();
             sum.exposures += tally.exposures;
             sum.candidates += tally.candidates;
         }
@@ -517,7 +526,7 @@ fn collect(
     let cases = (0u32..).zip(&inputs.cases.cases).map(|(number, case)| CaseRow {
         observed: index.observed[number as usize],
         has_pings: seen.contains(&case.person),
-        tally: tallies.get(&number).copied().unwrap_or_default(),
+        tally: tallies[number as usize],
         case: case.clone(),
     });
     let mut answer = Answer {

@@ -68,10 +68,11 @@ pub fn part_of(spread: u64, parts: usize) -> usize {
 }
 
 /// The rows of each part.
-pub fn rows_by_part(persons: &Persons, rows: impl Iterator<Item = u32>, parts: usize) -> Vec<Vec<u32>> {
-    let mut by_part: Vec<Vec<u32>> = vec![Vec::new(); parts];
+fn rows_by_part(persons: &Persons, parts: usize) -> Vec<Vec<u32>> {
+    let even = persons.len() / parts;
+    let mut by_part: Vec<Vec<u32>> = (0..parts).map(|_| Vec::with_capacity(even + even / 4)).collect();
     let mut last: Option<(PersonRef<'_>, usize)> = None;
-    for row in rows {
+    for row in 0..persons.len() as u32 {
         let person = persons.at(row as usize);
         let part = match last {
             Some((same, part)) if same == person => part,
@@ -167,7 +168,7 @@ impl<'p, 'r> Gathering<'p, 'r> {
     /// Adds all rows of a batch to the parts of their persons.
     pub fn add(&self, batch: &RecordBatch) -> Result<()> {
         let pings = Pings::of(batch);
-        let by_part = rows_by_part(&pings.persons, 0..pings.times.len() as u32, self.parts.len());
+        let by_part = rows_by_part(&pings.persons, self.parts.len());
         for (part, rows) in by_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
             open.extend(&pings, &rows);

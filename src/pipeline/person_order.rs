@@ -12,7 +12,7 @@ use crate::ping::Pings;
 use crate::rule::Source;
 use crate::stay::StayColumns;
 use crate::time::Millis;
-use crate::track::{Track, TrackRule};
+use crate::track::{Track, TrackRule, plain_stays};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use rayon::prelude::*;
@@ -285,6 +285,9 @@ pub fn follow(
     rule: &mut TrackRule<'_>,
     out: &mut impl FnMut(&crate::stay::Stay),
 ) -> u64 {
+    if plain_stays(pings, rows.clone(), marks, rule, out) {
+        return marks.len() as u64;
+    }
     let mut track = Track::default();
     let times = &pings.times[rows.clone()];
     let ordered = times.windows(2).all(|w| w[0] <= w[1]);

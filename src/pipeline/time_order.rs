@@ -23,10 +23,10 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bits of the set of marked persons for each row of a round, within these bounds.
-const MARK_BITS_PER_ROW: u64 = 4;
+/// Bits of the set of marked persons for each of its pairs, within these bounds.
+const BITS_PER_PAIR: u64 = 8;
 const MARK_BITS_MIN: u64 = 1 << 12;
-const MARK_BITS_MAX: u64 = 1 << 25;
+const MARK_BITS_MAX: u64 = 1 << 24;
 
 /// Some rows of one file, in the order of time.
 struct Piece {
@@ -44,6 +44,13 @@ impl Piece {
     }
 }
 
+/// A unit's rows, and what they came to.
+type Decoded = (Vec<Piece>, Intake);
+/// Rows of a piece.
+type Rows<'p> = (&'p Piece, std::ops::Range<usize>);
+/// Rows that go to a part, and which of them are marked.
+type Sent = (PingColumns, Vec<bool>);
+
 /// What a pass gave.
 pub struct Found {
     /// Counts, and the cases' pings.
@@ -57,21 +64,21 @@ pub struct Found {
 /// One person with the track as far as it has come.
 type Open = (PersonId, Track);
 
-/// The persons marked in one round, each in the slots of time in which closers of the marked pings come: a
+/// The persons with a marked ping, each in the slots of time in which closers of the marked pings come: a
 /// slot is as long as the longest hold.
 struct Marked {
-    /// Their pings' holds are over then.
-    until: Millis,
     slot_ms: Millis,
     bits: Vec<AtomicU64>,
 }
 
 impl Marked {
-    fn new(rows: u64, until: Millis, slot_ms: Millis) -> Self {
-        let bits = (rows * MARK_BITS_PER_ROW).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
-        Marked { until, slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
+    /// A set for so many pairs of person and slot.
+    fn new(pairs: u64, slot_ms: Millis) -> Self {
+        let bits = (pairs * BITS_PER_PAIR).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
+        Marked { slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// A person in the slot of an instant and the next.
     fn set(&self, spread: u64, time: Millis) {
         let slot = time.div_euclid(self.slot_ms);
         for slot in [slot, slot + 1] {
@@ -106,9 +113,9 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         ahead_ms: job.ahead_ms(source),
         window: Vec::new(),
         frontier: Millis::MIN,
+        marked_last: None,
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
-        marked: VecDeque::new(),
         tracks: (0..stays.len()).map(|_| HashTable::new()).collect(),
         found: Found { intake: Intake::new(job), marked: 0, tracked: 0 },
         stays,
@@ -127,8 +134,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
             rows += unit.count;
             round.extend(queue.pop_front());
         }
-        let decoded: Vec<Result<Option<(Vec<Piece>, Intake)>>> =
-            round.par_iter().map(|unit| decode(job, unit)).collect();
+        let decoded: Vec<Result<Option<Decoded>>> = round.par_iter().map(|unit| decode(job, unit)).collect();
         for (unit, decoded) in round.iter().zip(decoded) {
             let Some((pieces, intake)) = decoded? else { return Ok(None) };
             pass.case_pings.extend(intake.case_pings.iter().cloned());
@@ -153,7 +159,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
 }
 
 /// A unit's rows as pieces; `None` if they are not in the order of time.
-fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<(Vec<Piece>, Intake)>> {
+fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
     let mut intake = Intake::new(job);
     let mut pieces = Vec::new();
     let mut ordered = true;
@@ -187,10 +193,11 @@ struct Pass<'p, 'j, 'r> {
     window: Vec<Piece>,
     /// All rows before it are done.
     frontier: Millis,
+    /// Marks of the last round, and some more.
+    marked_last: Option<u64>,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
-    marked: VecDeque<Marked>,
     tracks: Vec<HashTable<Open>>,
     found: Found,
     stays: &'p Parts<'r>,
@@ -211,20 +218,18 @@ impl Pass<'_, '_, '_> {
     }
 
     fn process(&mut self, window: &[Piece], from: Millis, to: Millis) -> Result<()> {
-        let pieces: Vec<(&Piece, std::ops::Range<usize>)> =
+        let pieces: Vec<Rows<'_>> =
             window.iter().map(|p| (p, p.rows(from, to))).filter(|(_, rows)| !rows.is_empty()).collect();
         if pieces.is_empty() {
             return Ok(());
         }
-        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
         let first = pieces.iter().map(|(piece, _)| piece.first).min().unwrap_or(from).max(from);
-        self.marked.retain(|m| m.until >= first);
         let sieve = self.sieve(first, to)?;
         let all =
             TrackRule::new(self.source, &self.job.feeds, &self.job.rule().place, self.job.config.as_of, true)
                 .filters();
-        if !sieve.is_empty() || !self.marked.is_empty() || all {
-            self.track(pieces, rows, &sieve, all)?;
+        if !sieve.is_empty() || self.tracks.iter().any(|t| !t.is_empty()) || all {
+            self.track(pieces, first, &sieve, all)?;
         }
         Ok(())
     }
@@ -266,18 +271,18 @@ impl Pass<'_, '_, '_> {
         Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
     }
 
-    fn track(
-        &mut self,
-        mut pieces: Vec<(&Piece, std::ops::Range<usize>)>,
-        rows: u64,
-        sieve: &Sieve,
-        all: bool,
-    ) -> Result<()> {
+    fn track(&mut self, mut pieces: Vec<Rows<'_>>, first: Millis, sieve: &Sieve, all: bool) -> Result<()> {
         let (job, source, parts) = (self.job, self.source, self.tracks.len());
-        let last = pieces.iter().map(|(piece, _)| piece.last).max().unwrap_or(0);
-        let slot_ms = self.hold_ms.max(60_000);
-        let marked = Marked::new(rows, last.saturating_add(slot_ms), slot_ms);
         pieces.sort_by_key(|(piece, _)| piece.first);
+        // Tracks that wait for a ping since the last round, and marks, about as many as in that.
+        let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
+        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
+        let likely =
+            if self.frontier == Millis::MAX { rows } else { self.marked_last.unwrap_or(rows).min(rows) };
+        let marked = Marked::new(2 * (likely + waiting), self.hold_ms.max(60_000));
+        for (person, _) in self.tracks.iter().flatten() {
+            marked.set(person.as_ref().spread(), first);
+        }
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
             .map(|(piece, rows)| {
@@ -291,31 +296,29 @@ impl Pass<'_, '_, '_> {
                 marks
             })
             .collect();
-        self.found.marked += marks.iter().map(|m| m.len() as u64).sum::<u64>();
-        self.marked.push_back(marked);
-        let marked = &self.marked;
+        let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
+        self.found.marked += count;
+        self.marked_last = Some(count + count / 4);
+        let marked = &marked;
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
-        let chunks: Vec<(&[(&Piece, std::ops::Range<usize>)], &[Vec<u32>])> =
+        let chunks: Vec<(&[Rows<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
-        let scattered: Vec<Vec<(PingColumns, Vec<bool>)>> = chunks
+        let scattered: Vec<Vec<Sent>> = chunks
             .par_iter()
             .map(|(pieces, marks)| {
                 let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
-                let mut by_part: Vec<(PingColumns, Vec<bool>)> = (0..parts).map(|_| empty()).collect();
+                let mut by_part: Vec<Sent> = (0..parts).map(|_| empty()).collect();
+                let mut room = Sending::default();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    let matters = |spread, time: Millis| {
-                        let slot = time.div_euclid(slot_ms);
-                        all || marked.iter().any(|m| m.has(spread, slot))
-                    };
-                    scatter(piece, rows, marks, matters, &mut by_part);
+                    scatter(piece, rows, marks, marked, all, &mut room, &mut by_part);
                 }
                 by_part
             })
             .collect();
         job.watch.advance(0)?;
         self.found.tracked += scattered.iter().flatten().map(|(rows, _)| rows.len() as u64).sum::<u64>();
-        let mut by_part: Vec<Vec<(PingColumns, Vec<bool>)>> = (0..parts).map(|_| Vec::new()).collect();
+        let mut by_part: Vec<Vec<Sent>> = (0..parts).map(|_| Vec::new()).collect();
         for chunk in scattered {
             for (part, rows) in by_part.iter_mut().zip(chunk) {
                 if !rows.0.is_empty() {
@@ -359,35 +362,70 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     Stay { start: ping.time, sure: end, end, lat: ping.lat, lon: ping.lon, leg: None, place, floor, source }
 }
 
+/// Room for sending rows to parts, used again for the next.
+#[derive(Default)]
+struct Sending {
+    is_marked: Vec<bool>,
+    rows: Vec<u32>,
+    part_of: Vec<u16>,
+    sorted: Vec<u32>,
+}
+
 /// Sends the rows of persons that matter to their parts.
 fn scatter(
     piece: &Piece,
     rows: &std::ops::Range<usize>,
     marks: &[u32],
-    matters: impl Fn(u64, Millis) -> bool,
-    by_part: &mut [(PingColumns, Vec<bool>)],
+    marked: &Marked,
+    all: bool,
+    room: &mut Sending,
+    by_part: &mut [Sent],
 ) {
     let pings = Pings::of(&piece.batch);
-    let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); by_part.len()];
-    let mut marks = marks.iter().map(|row| rows.start + *row as usize).peekable();
-    for row in rows.clone() {
-        let is_marked = marks.next_if_eq(&row).is_some();
-        let spread = pings.persons.at(row).spread();
-        if is_marked || matters(spread, pings.times[row]) {
-            let part = part_of(spread, by_part.len());
-            rows_of[part].push(row as u32);
-            by_part[part].1.push(is_marked);
+    let Sending { is_marked, rows: kept, part_of: parts, sorted } = room;
+    is_marked.clear();
+    is_marked.resize(rows.len(), false);
+    marks.iter().for_each(|row| is_marked[*row as usize] = true);
+    kept.resize(rows.len(), 0);
+    parts.resize(rows.len(), 0);
+    let (mut slot, mut slot_end) = (0, Millis::MIN);
+    let mut count = 0;
+    // Without branches: whether a row matters is hard to foretell.
+    for (row, is_marked) in rows.clone().zip(is_marked.iter()) {
+        if pings.times[row] >= slot_end {
+            slot = pings.times[row].div_euclid(marked.slot_ms);
+            slot_end = (slot + 1) * marked.slot_ms;
         }
+        let spread = pings.persons.at(row).spread();
+        kept[count] = row as u32;
+        parts[count] = part_of(spread, by_part.len()) as u16;
+        count += usize::from(*is_marked | all | marked.has(spread, slot));
     }
-    for ((columns, _), rows) in by_part.iter_mut().zip(&rows_of) {
-        columns.extend(&pings, rows);
+    let (kept, parts) = (&kept[..count], &parts[..count]);
+    let mut ends = vec![0u32; by_part.len() + 1];
+    parts.iter().for_each(|part| ends[usize::from(*part) + 1] += 1);
+    for part in 1..ends.len() {
+        ends[part] += ends[part - 1];
+    }
+    sorted.resize(count, 0);
+    for (row, part) in kept.iter().zip(parts) {
+        let end = &mut ends[usize::from(*part)];
+        sorted[*end as usize] = *row;
+        *end += 1;
+    }
+    let mut start = 0;
+    for ((columns, marks), end) in by_part.iter_mut().zip(ends) {
+        let own = &sorted[start..end as usize];
+        columns.extend(&pings, own);
+        marks.extend(own.iter().map(|row| is_marked[*row as usize - rows.start]));
+        start = end as usize;
     }
 }
 
 /// Lets the tracks of a part follow its rows.
 fn follow(
     tracks: &mut HashTable<Open>,
-    chunks: Vec<(PingColumns, Vec<bool>)>,
+    chunks: Vec<Sent>,
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
@@ -396,30 +434,29 @@ fn follow(
         .map(|(rows, marks)| Ok((rows.finish().map_err(super::too_large)?, marks)))
         .collect::<Result<_>>()?;
     let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
-    let ordered = {
-        let mut last = Millis::MIN;
-        views.iter().flat_map(|(v, _)| v.times).all(|t| std::mem::replace(&mut last, *t) <= *t)
-    };
-    let mut each = |chunk: usize, row: usize| {
-        let (view, marks) = &views[chunk];
-        let person = view.persons.at(row);
-        let track = track_of(tracks, person);
-        track.push(view.at(row), marks[row], rule, &mut |stay| out.push(person, stay));
-    };
-    if ordered {
-        for (chunk, (view, _)) in views.iter().enumerate() {
-            (0..view.times.len()).for_each(|row| each(chunk, row));
-        }
-        return Ok(());
+    // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
+    // of time, also where files overlap in it.
+    let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
+    for (chunk, (view, _)) in (0u32..).zip(&views) {
+        rows.extend(
+            (0u32..)
+                .zip(view.times)
+                .map(|(row, time)| (view.persons.at(row as usize).spread() as u32, *time, chunk, row)),
+        );
     }
-    // Files that overlap in time: their rows are merged.
-    let mut rows: Vec<(Millis, usize, usize)> = views
-        .iter()
-        .enumerate()
-        .flat_map(|(chunk, (v, _))| v.times.iter().enumerate().map(move |(row, time)| (*time, chunk, row)))
-        .collect();
-    rows.sort();
-    rows.into_iter().for_each(|(_, chunk, row)| each(chunk, row));
+    rows.sort_unstable();
+    let mut last: Option<(PersonRef<'_>, &mut Track)> = None;
+    for (_, _, chunk, row) in rows {
+        let (view, marks) = &views[chunk as usize];
+        let person = view.persons.at(row as usize);
+        if last.as_ref().is_none_or(|(same, _)| *same != person) {
+            last = Some((person, track_of(tracks, person)));
+        }
+        if let Some((_, track)) = &mut last {
+            let row = row as usize;
+            track.push(view.at(row), marks[row], rule, &mut |stay| out.push(person, stay));
+        }
+    }
     Ok(())
 }
 
