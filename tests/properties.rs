@@ -1,14 +1,14 @@
 //! What must hold of any answer, whatever the world.
 
 use crate::oracle::{Answer, Case, Place, World};
-use crate::worlds::{Layout, PLAIN, engine, layouts, run, worlds};
+use crate::worlds::{Layout, PLAIN, RowOrder, Ways, engine, layouts, run, worlds};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const DAY_MS: i64 = 86_400_000;
 
 fn answer(world: &World, layout: &Layout) -> Result<Answer, TestCaseError> {
-    engine(world, layout).map_err(|e| TestCaseError::fail(e.to_string()))
+    engine(world, layout, &Ways::default()).map_err(|e| TestCaseError::fail(e.to_string()))
 }
 
 fn without_person(world: &World, person: &str) -> World {
@@ -165,7 +165,8 @@ fn a_small_budget_spills_to_the_same_answer() {
         peak_24h_ms_min: None,
     };
     let world = World { feeds: vec![feed], cases: vec![case], rule };
-    let roomy = Layout { row_group_rows: 500, batch_rows: 500, shuffle: 7, ..PLAIN };
+    let orders = [RowOrder::Shuffled; 2];
+    let roomy = Layout { row_group_rows: 500, batch_rows: 500, orders, seed: 7, ..PLAIN };
     let narrow = Layout { memory_bytes: 600_000, ..roomy.clone() };
     let (one, several) = (run(&world, &roomy).expect("an answer"), run(&world, &narrow).expect("an answer"));
     assert_eq!(one.counts.spilled_files, 0);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "error",
     "time",
     "geo",

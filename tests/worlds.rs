@@ -3,10 +3,9 @@
 use crate::oracle::{self, Case, Feed, Motion, Ms, Ping, Place, Rule, Source, World};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
 use copresence::answer::Answer;
 use copresence::config::{Config, Overrides};
 use copresence::error::Error;
@@ -15,10 +14,11 @@ use copresence::pipeline::{self, watch::Watch};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// Start of all worlds: 2022-03-20T15:00:00Z, an hour before midnight in Shanghai.
@@ -31,19 +31,53 @@ pub struct Layout {
     pub threads: usize,
     pub batch_rows: usize,
     pub files: usize,
+    pub deal: Deal,
     pub row_group_rows: usize,
-    /// Rows are sorted by these shuffled numbers; 0 leaves them as they are.
-    pub shuffle: u64,
+    /// Feed n has the nth of these, counted round.
+    pub orders: [RowOrder; 2],
+    /// What is shuffled or drawn hangs on it.
+    pub seed: u64,
     pub person: PersonAs,
     pub time: TimeAs,
     pub memory_bytes: u64,
 }
 
+/// In which order the rows of a feed are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RowOrder {
+    AsTheyAre,
+    Shuffled,
+    Time,
+    PersonTime,
+    /// By person, each person's in any order.
+    Person,
+    /// By time, but for two rows of one row group, so that its statistics are those of rows in order.
+    AlmostTime,
+    /// By person and time, but for two rows of one row group.
+    AlmostPerson,
+}
+
+/// How the rows of a feed, in their order, go to its files.
+#[derive(Debug, Clone, Copy)]
+pub enum Deal {
+    /// The first file has the first rows.
+    Runs,
+    /// Like cards: each file has rows from all over, in the same order.
+    Cards,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PersonAs {
     Text,
+    /// Texts longer than statistics keep, alike from the start.
+    LongHead,
+    /// Texts longer than statistics keep, alike at the end.
+    LongTail,
     Binary,
     Integer,
+    Unsigned,
+    /// Signed and unsigned integers, file by file.
+    Mixed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,32 +93,61 @@ pub const PLAIN: Layout = Layout {
     threads: 1,
     batch_rows: 65_536,
     files: 1,
+    deal: Deal::Runs,
     row_group_rows: 1_000,
-    shuffle: 0,
+    orders: [RowOrder::AsTheyAre; 2],
+    seed: 0,
     person: PersonAs::Text,
     time: TimeAs::Millis,
     memory_bytes: 1 << 30,
 };
 
+fn orders() -> impl Strategy<Value = [RowOrder; 2]> {
+    let one = prop_oneof![
+        1 => Just(RowOrder::AsTheyAre),
+        1 => Just(RowOrder::Shuffled),
+        5 => Just(RowOrder::Time),
+        2 => Just(RowOrder::PersonTime),
+        2 => Just(RowOrder::Person),
+        4 => Just(RowOrder::AlmostTime),
+        5 => Just(RowOrder::AlmostPerson),
+    ];
+    // Feeds of one source in one order, more often than not.
+    (one.clone(), one, prop::bool::weighted(0.8)).prop_map(|(a, b, alike)| [a, if alike { a } else { b }])
+}
+
 pub fn layouts() -> impl Strategy<Value = Layout> {
+    let deals = prop::sample::select(vec![Deal::Runs, Deal::Runs, Deal::Cards]);
+    let persons = prop::sample::select(vec![
+        PersonAs::Text,
+        PersonAs::LongHead,
+        PersonAs::LongTail,
+        PersonAs::Binary,
+        PersonAs::Integer,
+        PersonAs::Unsigned,
+        PersonAs::Mixed,
+    ]);
     (
         prop::sample::select(vec![1, 2, 7]),
-        prop::sample::select(vec![1, 100, 65_536]),
-        1..4usize,
-        prop::sample::select(vec![3, 50, 1_000]),
+        prop::sample::select(vec![1, 7, 100, 8_192]),
+        (prop::sample::select(vec![1, 1, 2, 3]), deals, prop::sample::select(vec![3, 3, 10, 50, 1_000])),
+        orders(),
         any::<u64>(),
-        prop::sample::select(vec![PersonAs::Text, PersonAs::Binary, PersonAs::Integer]),
+        persons,
         prop::sample::select(vec![TimeAs::Millis, TimeAs::Micros, TimeAs::Integer, TimeAs::Local]),
+        prop::sample::select(vec![1 << 30, 1 << 30, 1 << 17, 1 << 16, 1 << 14, 1 << 12]),
     )
-        .prop_map(|(threads, batch_rows, files, row_group_rows, shuffle, person, time)| Layout {
+        .prop_map(|(threads, batch_rows, files, orders, seed, person, time, memory_bytes)| Layout {
             threads,
             batch_rows,
-            files,
-            row_group_rows,
-            shuffle,
+            files: files.0,
+            deal: files.1,
+            row_group_rows: files.2,
+            orders,
+            seed,
             person,
             time,
-            ..PLAIN
+            memory_bytes,
         })
 }
 
@@ -182,13 +245,14 @@ fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<
     ];
     let one = (
         sources,
-        rows(70),
+        prop_oneof![3 => rows(70), 1 => rows(240)],
         0..30i64,
         prop::sample::select(vec![0, 5, 60]),
-        prop::sample::select(vec![0.0, 0.001, 1.0, 50.0]),
+        prop::sample::select(vec![0.0, 0.0, 0.0, 0.001, 1.0, 50.0]),
         any::<bool>(),
     );
-    prop::collection::vec(one, 1..4).prop_map(move |feeds| {
+    let feeds = prop_oneof![prop::collection::vec(one.clone(), 1..2), prop::collection::vec(one, 1..4)];
+    feeds.prop_map(move |feeds| {
         feeds
             .into_iter()
             .map(|(source, rows, hold, pingpong, speed, moves)| Feed {
@@ -204,8 +268,9 @@ fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<
     })
 }
 
+/// Cases, of whom the last person never pings.
 fn cases(unit_ms: Ms) -> impl Strategy<Value = Vec<Case>> {
-    prop::collection::vec((0..5usize, -5..60i64, 1..80i64), 1..4).prop_map(move |cases| {
+    prop::collection::vec((0..6usize, -5..60i64, 1..80i64), 1..4).prop_map(move |cases| {
         let rows = cases.into_iter().enumerate();
         rows.map(|(number, (who, from, dwell))| Case {
             case_id: format!("c{number}"),
@@ -236,7 +301,18 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
     let lag = if linear { Just(0).boxed() } else { prop::sample::select(vec![0, 0, 1, 7, 40]).boxed() };
     let threshold = || prop::option::weighted(0.3, 0..20i64);
     let lookback = prop::sample::select(vec![40i64, 70]);
-    (place, any::<bool>(), lag, 0..4i64, 0..10i64, threshold(), threshold(), threshold(), lookback, 40..70i64)
+    (
+        place,
+        prop::bool::weighted(0.3),
+        lag,
+        0..4i64,
+        0..10i64,
+        threshold(),
+        threshold(),
+        threshold(),
+        lookback,
+        40..70i64,
+    )
         .prop_map(
             move |(place, cross_source, lag, gap, direct, confirmed, longest, peak, lookback, as_of)| {
                 // Thresholds and lengths are whole milliseconds in the job file too.
@@ -351,44 +427,98 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
     ];
     let table = RecordBatch::try_from_iter(columns).expect("columns of one length");
     save(&dir.join(format!("places{number}.parquet")), &table, 1_000);
-    let batch = ping_batch(feed, layout);
     let folder = dir.join(format!("feed{number}"));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let order = shuffled(batch.num_rows(), layout.shuffle);
-    let batch = take_record_batch(&batch, &arrow::array::UInt32Array::from(order)).expect("rows");
-    let step = batch.num_rows().div_ceil(layout.files).max(1);
-    for part in 0..layout.files {
-        let start = (part * step).min(batch.num_rows());
-        let rows = batch.slice(start, step.min(batch.num_rows() - start));
+    let order = layout.orders[number % layout.orders.len()];
+    for (part, rows) in rows_of_files(&feed.pings, order, layout).into_iter().enumerate() {
+        let pings: Vec<&Ping> = rows.into_iter().map(|row| &feed.pings[row]).collect();
+        let batch = ping_batch(feed.source, &pings, layout, part);
         // Names run against the order of rows, so that the order of files is shuffled too.
-        save(&folder.join(format!("part-{}.parquet", layout.files - part)), &rows, layout.row_group_rows);
+        save(&folder.join(format!("part-{}.parquet", layout.files - part)), &batch, layout.row_group_rows);
     }
 }
 
-fn shuffled(rows: usize, seed: u64) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..rows as u32).collect();
-    if seed != 0 {
-        let mix =
-            |i: u32| (u64::from(i) + 1).wrapping_mul(seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-        order.sort_by_key(|i| mix(*i));
-    }
-    order
+/// Numbers that look drawn by lot.
+pub fn mixed(number: usize, seed: u64) -> usize {
+    let spread = (number as u64 + 1).wrapping_mul(seed | 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (spread ^ (spread >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) as usize >> 20
 }
 
-fn save(path: &Path, batch: &RecordBatch, row_group_rows: usize) {
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
+/// The pings of each file by their numbers.
+fn rows_of_files(pings: &[Ping], order: RowOrder, layout: &Layout) -> Vec<Vec<usize>> {
+    let mut rows: Vec<usize> = (0..pings.len()).collect();
+    if order != RowOrder::AsTheyAre {
+        rows.sort_by_key(|row| mixed(*row, layout.seed));
+    }
+    match order {
+        RowOrder::AsTheyAre | RowOrder::Shuffled => {}
+        RowOrder::Time | RowOrder::AlmostTime => rows.sort_by_key(|row| pings[*row].t),
+        RowOrder::PersonTime | RowOrder::AlmostPerson => {
+            rows.sort_by(|a, b| (&pings[*a].person, pings[*a].t).cmp(&(&pings[*b].person, pings[*b].t)));
+        }
+        RowOrder::Person => rows.sort_by(|a, b| pings[*a].person.cmp(&pings[*b].person)),
+    }
+    let step = rows.len().div_ceil(layout.files).max(1);
+    let mut files = vec![Vec::new(); layout.files];
+    for (at, row) in rows.into_iter().enumerate() {
+        let file = match layout.deal {
+            Deal::Runs => at / step,
+            Deal::Cards => mixed(at, layout.seed ^ 1) % layout.files,
+        };
+        files[file].push(row);
+    }
+    for file in &mut files {
+        match order {
+            RowOrder::AlmostTime => misplace(file, layout, |row| pings[row].t),
+            RowOrder::AlmostPerson => misplace(file, layout, |row| pings[row].person.clone()),
+            _ => {}
+        }
+    }
+    files
+}
+
+/// Swaps two rows of one row group that differ by `key`, not in the first group if there is another.
+fn misplace<K: PartialEq>(rows: &mut [usize], layout: &Layout, key: impl Fn(usize) -> K) {
+    let mut groups: Vec<&mut [usize]> = rows.chunks_mut(layout.row_group_rows).collect();
+    let differ = |group: &[usize]| group.iter().any(|row| key(*row) != key(group[0]));
+    let mut able: Vec<usize> = (0..groups.len()).filter(|at| differ(groups[*at])).collect();
+    if able.len() > 1 {
+        able.retain(|at| *at > 0);
+    }
+    let Some(at) = able.get(mixed(1, layout.seed) % able.len().max(1)) else { return };
+    let group = &mut groups[*at];
+    let first = mixed(2, layout.seed) % group.len();
+    let others: Vec<usize> = (0..group.len()).filter(|row| key(group[*row]) != key(group[first])).collect();
+    group.swap(first, others[mixed(3, layout.seed) % others.len()]);
+}
+
+/// Writes a file of row groups of so many rows.
+pub fn save(path: &Path, batch: &RecordBatch, row_group_rows: usize) {
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows));
+    save_as(path, batch, properties.build());
+}
+
+/// Writes a file with these properties.
+pub fn save_as(path: &Path, batch: &RecordBatch, properties: WriterProperties) {
     let file = File::create(path).expect("a file");
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).expect("a writer");
     writer.write(batch).expect("rows");
     writer.close().expect("a footer");
 }
 
-fn persons<'a>(persons: impl Iterator<Item = &'a String>, layout: &Layout) -> ArrayRef {
-    match layout.person {
+/// What long texts are filled up with.
+const FILL: &str = "pppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppp";
+
+fn persons<'a>(persons: impl Iterator<Item = &'a String>, kind: PersonAs) -> ArrayRef {
+    let number = |p: &String| p.parse::<i64>().expect("a number");
+    match kind {
         PersonAs::Text => Arc::new(StringArray::from_iter_values(persons)),
+        PersonAs::LongHead => Arc::new(StringArray::from_iter_values(persons.map(|p| format!("{FILL}{p}")))),
+        PersonAs::LongTail => Arc::new(StringArray::from_iter_values(persons.map(|p| format!("{p}{FILL}")))),
         PersonAs::Binary => Arc::new(BinaryArray::from_iter_values(persons)),
-        PersonAs::Integer => {
-            Arc::new(Int64Array::from_iter_values(persons.map(|p| p.parse::<i64>().expect("a number"))))
+        PersonAs::Integer | PersonAs::Mixed => Arc::new(Int64Array::from_iter_values(persons.map(number))),
+        PersonAs::Unsigned => {
+            Arc::new(UInt64Array::from_iter_values(persons.map(|p| number(p).unsigned_abs())))
         }
     }
 }
@@ -410,14 +540,17 @@ fn times(values: impl Iterator<Item = Option<Ms>>, layout: &Layout) -> ArrayRef 
     }
 }
 
-fn ping_batch(feed: &Feed, layout: &Layout) -> RecordBatch {
-    let pings = &feed.pings;
+fn ping_batch(source: Source, pings: &[&Ping], layout: &Layout, part: usize) -> RecordBatch {
+    let kind = match layout.person {
+        PersonAs::Mixed if part % 2 == 1 => PersonAs::Unsigned,
+        kind => kind,
+    };
     let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
-        ("person_id", persons(pings.iter().map(|p| &p.person), layout), false),
+        ("person_id", persons(pings.iter().map(|p| &p.person), kind), false),
         ("time", times(pings.iter().map(|p| Some(p.t)), layout), false),
     ];
     let ids = || Arc::new(pings.iter().map(|p| p.place_id.clone()).collect::<StringArray>()) as ArrayRef;
-    match feed.source {
+    match source {
         Source::Gps => {
             columns.push(("lat", Arc::new(pings.iter().map(|p| p.lat).collect::<Float64Array>()), false));
             columns.push(("lon", Arc::new(pings.iter().map(|p| p.lon).collect::<Float64Array>()), false));
@@ -451,7 +584,7 @@ fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
     };
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("case_id", text(&|c| c.case_id.clone())),
-        ("person_id", persons(cases.iter().map(|c| &c.person), layout)),
+        ("person_id", persons(cases.iter().map(|c| &c.person), layout.person)),
         ("infectious_from", stamps(&|c| c.from)),
         ("infectious_to", stamps(&|c| c.to)),
         ("report_id", text(&|c| format!("r-{}", c.case_id))),
@@ -477,11 +610,77 @@ pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> 
     pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())
 }
 
+/// The ways that runs took through the engine, counted.
+#[derive(Debug, Default)]
+pub struct Ways(Mutex<BTreeMap<&'static str, usize>>);
+
+impl Ways {
+    fn count(&self, world: &World, layout: &Layout, answer: &Answer) {
+        let mut ways = self.0.lock().expect("no panic while counting");
+        let mut add = |way| *ways.entry(way).or_default() += 1;
+        for path in answer.counts.paths.iter().filter(|p| p.source != "venue") {
+            let feeds: Vec<&Feed> =
+                world.feeds.iter().filter(|f| NAMES[f.source as usize] == path.source).collect();
+            let rows: usize = feeds.iter().map(|f| f.pings.len()).sum();
+            let filters = feeds.iter().any(|f| f.pingpong_ms > 0 || f.speed_m_per_s_max > 0.0);
+            match (path.broken_promise, path.order) {
+                (Some("time"), _) => add("time, broken"),
+                (Some(_), _) => add("person, broken"),
+                (None, "time") => {
+                    add("time");
+                    if filters {
+                        add("time, filtered");
+                    }
+                    if world.rule.lag_ms > 0 {
+                        add("time, lag");
+                    }
+                    if feeds.iter().any(|f| f.motion == Motion::Linear) {
+                        add("time, moving");
+                    }
+                    // At most a twelfth of the memory is a round, of rows of 40 bytes or more.
+                    if rows as u64 * 480 > layout.memory_bytes {
+                        add("time, in rounds");
+                        if filters {
+                            add("time, filtered in rounds");
+                        }
+                    }
+                }
+                (None, "person") => {
+                    add("person");
+                    if layout.person == PersonAs::LongTail {
+                        add("person, long");
+                    }
+                    if filters {
+                        add("person, filtered");
+                    }
+                }
+                (None, _) => add("none"),
+            }
+        }
+        if answer.counts.spilled_files > 0 {
+            add("spilled");
+        }
+    }
+
+    /// Every way was taken so often.
+    #[track_caller]
+    pub fn at_least(&self, least: &[(&'static str, usize)]) {
+        let ways = self.0.lock().expect("no panic while counting");
+        println!("{ways:?}");
+        for (way, times) in least {
+            assert!(ways.get(way).is_some_and(|n| n >= times), "{way}, less than {times} times: {ways:?}");
+        }
+    }
+}
+
 /// The engine's answer in the oracle's words. It refuses a job all of whose pings lie outside the
 /// lookback; the oracle finds nothing in one.
-pub fn engine(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+pub fn engine(world: &World, layout: &Layout, ways: &Ways) -> copresence::error::Result<oracle::Answer> {
     match run(world, layout) {
-        Ok(answer) => Ok(in_the_oracles_words(&answer, world.rule.notice_ms)),
+        Ok(answer) => {
+            ways.count(world, layout, &answer);
+            Ok(in_the_oracles_words(&answer, world.rule.notice_ms))
+        }
         Err(error) if refused(world, &error) => Ok(oracle::answer(world)),
         Err(error) => Err(error),
     }
@@ -529,8 +728,9 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
     let person_at = |reader: &Reader, row: usize| -> String {
         let column = answer.person.restore(reader.batch.column(0)).expect("persons");
         match column.data_type() {
-            arrow::datatypes::DataType::Utf8 => column.as_string::<i32>().value(row).to_string(),
-            arrow::datatypes::DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+            DataType::Utf8 => column.as_string::<i32>().value(row).trim_matches('p').to_string(),
+            DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+            DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).to_string(),
             _ => String::from_utf8(column.as_binary::<i32>().value(row).to_vec()).expect("our own ids"),
         }
     };

@@ -199,6 +199,9 @@ impl Walk<'_, '_, '_, '_> {
             }
             self.close_pending()?;
         }
+        if start > 0 && pings.persons.at(start) < pings.persons.at(start - 1) {
+            return Ok(false);
+        }
         while start < rows {
             let end = end_of_run(&pings, start);
             let person = pings.persons.at(start);

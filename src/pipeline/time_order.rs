@@ -141,7 +141,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
             pass.found.intake.merge(intake);
             let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
             for piece in &pieces {
-                if piece.first < (*end).max(pass.frontier) {
+                if piece.first < (*end).max(pass.frontier).max(unit.from) {
                     return Ok(None);
                 }
                 *end = piece.last;
