@@ -39,6 +39,11 @@ impl<'a> TrackRule<'a> {
         }
     }
 
+    /// Whether pings just follow one another: no filter drops any, and no two stand at one instant.
+    pub fn is_plain(&self) -> bool {
+        !self.filters && self.source != Source::Venue
+    }
+
     /// Whether a filter can drop pings, so that every ping of a track matters.
     pub fn filters(&self) -> bool {
         self.filters
@@ -137,6 +142,41 @@ impl Track {
         }
         let key = rule.key(&ping);
         self.now.add(Kept { ping, key, marked }, rule.source);
+    }
+
+    /// Adds rows of one person, each later than the one before, where pings just follow one another
+    /// ([`TrackRule::is_plain`]) and the last instant is settled: the same as pushing and settling each.
+    #[inline]
+    pub fn push_plain(
+        &mut self,
+        pings: &Pings<'_>,
+        rows: impl Iterator<Item = (usize, bool)>,
+        rule: &mut TrackRule<'_>,
+        out: &mut impl FnMut(&Stay),
+    ) {
+        for (row, marked) in rows {
+            let next = Kept { marked, ..rule.kept(pings, row) };
+            if let Some(last) = self.last.first.replace(next)
+                && last.marked
+            {
+                self.emit(&last, std::slice::from_ref(&next), rule, out);
+            }
+        }
+    }
+
+    /// Ends the last instant if it lies before `at`, and says whether it does: then pings from `at` on can be
+    /// pushed plainly.
+    pub fn settle_before(
+        &mut self,
+        at: Millis,
+        rule: &mut TrackRule<'_>,
+        out: &mut impl FnMut(&Stay),
+    ) -> bool {
+        let before = self.now.time().is_none_or(|now| now < at);
+        if before {
+            self.settle(rule, out);
+        }
+        before
     }
 
     /// Ends the instant that pings could join: none more will come at it.
@@ -239,8 +279,7 @@ pub fn plain_stays(
     rule: &mut TrackRule<'_>,
     out: &mut impl FnMut(&Stay),
 ) -> bool {
-    let plain = !rule.filters && rule.source != Source::Venue;
-    if !plain || !pings.times[rows.clone()].windows(2).all(|w| w[0] < w[1]) {
+    if !rule.is_plain() || !pings.times[rows.clone()].windows(2).all(|w| w[0] < w[1]) {
         return false;
     }
     let mut track = Track::default();

@@ -48,20 +48,27 @@ impl Spill {
 
     /// Reads a file back and removes it.
     pub fn read(&self, path: &Path) -> Result<Vec<RecordBatch>> {
-        let failed = |e: String| {
-            Error::Output(Problem::new(
-                path.display().to_string(),
-                "what this run spilled there",
-                e,
-                "run again; nothing else may touch the folder while a run lasts",
-            ))
-        };
+        let failed = |e: String| gone(path, e);
         let file = File::open(path).map_err(|e| failed(e.to_string()))?;
         let reader = StreamReader::try_new(BufReader::new(file), None).map_err(|e| failed(e.to_string()))?;
         let batches = reader.collect::<std::result::Result<_, _>>().map_err(|e| failed(e.to_string()))?;
-        fs::remove_file(path).map_err(|e| failed(e.to_string()))?;
+        self.remove(path)?;
         Ok(batches)
     }
+
+    /// Removes a file unread.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        fs::remove_file(path).map_err(|e| gone(path, e.to_string()))
+    }
+}
+
+fn gone(path: &Path, found: String) -> Error {
+    Error::Output(Problem::new(
+        path.display().to_string(),
+        "what this run spilled there",
+        found,
+        "run again; nothing else may touch the folder while a run lasts",
+    ))
 }
 
 fn write(file: File, batches: &[RecordBatch]) -> std::result::Result<u64, ArrowError> {

@@ -125,7 +125,7 @@ impl<'a> Job<'a> {
             round_rows: 0,
             parts: PARTS_MIN,
         };
-        let a_part = config.memory_bytes / (16 * config.threads as u64);
+        let a_part = config.memory_bytes / (8 * config.threads as u64);
         while rows * job.row_bytes() / job.parts as u64 > a_part && job.parts < PARTS_MAX {
             job.parts *= 2;
         }

@@ -106,10 +106,12 @@ impl<'r> Parts<'r> {
         }
         let bytes = batch.get_array_memory_size() as u64;
         let mut held = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        // Counted before another thread can take the batch away.
+        let all = self.room.add(bytes);
         held.batches.push(batch);
         self.bytes[part].fetch_add(bytes, Ordering::Relaxed);
         drop(held);
-        if self.room.add(bytes) > self.room.budget { self.shed() } else { Ok(()) }
+        if all > self.room.budget { self.shed() } else { Ok(()) }
     }
 
     /// Spills the largest parts until the rest fits.
@@ -146,7 +148,15 @@ impl<'r> Parts<'r> {
 
     /// Throws everything away.
     pub fn clear(&self) -> Result<()> {
-        (0..self.len()).try_for_each(|part| self.take(part).map(drop))
+        for (part, held) in self.parts.iter().enumerate() {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.batches.clear();
+            self.room.free(self.bytes[part].swap(0, Ordering::Relaxed));
+            for file in std::mem::take(&mut held.files) {
+                self.room.spill.remove(&file)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -156,13 +166,17 @@ pub struct Gathering<'p, 'r> {
     parts: &'p Parts<'r>,
     schema: SchemaRef,
     open: Vec<Mutex<PingColumns>>,
+    /// Bytes of a part at which its rows become a batch.
+    chunk_bytes: usize,
 }
 
 impl<'p, 'r> Gathering<'p, 'r> {
     /// Pings of this shape for these parts.
     pub fn new(parts: &'p Parts<'r>, schema: &SchemaRef) -> Self {
         let open = (0..parts.len()).map(|_| Mutex::new(PingColumns::new(schema))).collect();
-        Gathering { parts, schema: schema.clone(), open }
+        // What is open counts for nothing in the room, so all of it together is kept below a half of that.
+        let share = parts.room.budget / 2 / parts.len().max(1) as u64;
+        Gathering { parts, schema: schema.clone(), open, chunk_bytes: share.clamp(1 << 10, 1 << 24) as usize }
     }
 
     /// Adds all rows of a batch to the parts of their persons.
@@ -172,7 +186,7 @@ impl<'p, 'r> Gathering<'p, 'r> {
         for (part, rows) in by_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
             open.extend(&pings, &rows);
-            let full = open.len() >= CHUNK_ROWS || open.bytes() > 1 << 24;
+            let full = open.len() >= CHUNK_ROWS || open.bytes() > self.chunk_bytes;
             let full = full.then(|| std::mem::replace(&mut *open, PingColumns::new(&self.schema)));
             drop(open);
             if let Some(full) = full {

@@ -5,7 +5,7 @@ use super::Job;
 use super::intake::Intake;
 use super::order::Unit;
 use super::parts::{Gathering, Parts, part_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
@@ -18,7 +18,7 @@ use arrow::compute::concat_batches;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Rows of a unit's stays that gather before they go to their parts.
 const STAYS_AT_ONCE: usize = 65_536;
@@ -88,48 +88,56 @@ pub fn pass(
 ) -> Result<Option<Found>> {
     let (marked, tracked) = (AtomicU64::new(0), AtomicU64::new(0));
     let spans: Mutex<Vec<(PersonId, PersonId)>> = Mutex::default();
-    let taken: Vec<Result<Option<Intake>>> = units
+    let broken = AtomicBool::new(false);
+    let intake = units
         .par_iter()
-        .map(|unit| {
-            let mut intake = Intake::new(job);
-            let mut walk = Walk {
-                job,
-                sieve,
-                stays,
-                edges,
-                rule: job.track_rule(source),
-                out: (0..stays.len()).map(|_| StayColumns::new(&job.stay_schema)).collect(),
-                out_rows: 0,
-                pending: Vec::new(),
-                first: None,
-                range: job.person_range(unit),
-                marked: 0,
-                tracked: 0,
-            };
-            let whole = unit.rows.clone().map(|rows| vec![rows]);
-            let mut ordered = true;
-            job.read(unit, whole.as_deref(), None, &mut |decoded| {
-                intake.take(job, unit, &decoded, false)?;
-                ordered = ordered && walk.batch(&decoded.pings)?;
-                Ok(())
-            })?;
-            let span = walk.finish()?;
-            marked.fetch_add(walk.marked, Ordering::Relaxed);
-            tracked.fetch_add(walk.tracked, Ordering::Relaxed);
-            if let Some(span) = span {
-                spans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(span);
-            }
-            Ok(ordered.then_some(intake))
-        })
-        .collect();
-    let mut intake = Intake::new(job);
-    for part in taken {
-        let Some(part) = part? else { return Ok(None) };
-        intake.merge(part);
-    }
+        .try_fold(
+            || Intake::new(job),
+            |mut intake, unit| {
+                if broken.load(Ordering::Relaxed) {
+                    return Ok(intake);
+                }
+                let mut walk = Walk {
+                    job,
+                    sieve,
+                    stays,
+                    edges,
+                    rule: job.track_rule(source),
+                    out: (0..stays.len()).map(|_| StayColumns::new(&job.stay_schema)).collect(),
+                    out_rows: 0,
+                    pending: Vec::new(),
+                    first: None,
+                    range: job.person_range(unit),
+                    marked: 0,
+                    tracked: 0,
+                };
+                let whole = unit.rows.clone().map(|rows| vec![rows]);
+                let mut ordered = true;
+                job.read(unit, whole.as_deref(), None, &mut |decoded| {
+                    intake.take(job, unit, &decoded, false)?;
+                    ordered = ordered && walk.batch(&decoded.pings)?;
+                    Ok(())
+                })?;
+                let span = walk.finish()?;
+                marked.fetch_add(walk.marked, Ordering::Relaxed);
+                tracked.fetch_add(walk.tracked, Ordering::Relaxed);
+                if let Some(span) = span {
+                    spans.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(span);
+                }
+                broken.fetch_or(!ordered, Ordering::Relaxed);
+                Ok(intake)
+            },
+        )
+        .try_reduce(
+            || Intake::new(job),
+            |mut a, b| {
+                a.merge(b);
+                Ok::<_, Error>(a)
+            },
+        )?;
     let mut spans = spans.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     spans.sort();
-    if spans.windows(2).any(|w| w[0].1 > w[1].0) {
+    if broken.into_inner() || spans.windows(2).any(|w| w[0].1 > w[1].0) {
         return Ok(None);
     }
     Ok(Some(Found { intake, marked: marked.into_inner(), tracked: tracked.into_inner() }))

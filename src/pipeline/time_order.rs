@@ -23,6 +23,8 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Units of a round, at most: each counts what it reads in some room of its own.
+const UNITS_AT_ONCE: usize = 256;
 /// Bits of the set of marked persons for each of its pairs, within these bounds.
 const BITS_PER_PAIR: u64 = 8;
 const MARK_BITS_MIN: u64 = 1 << 12;
@@ -130,6 +132,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         let mut rows = 0;
         while let Some(unit) = queue.front()
             && (round.is_empty() || rows + unit.count <= job.round_rows)
+            && round.len() < UNITS_AT_ONCE
         {
             rows += unit.count;
             round.extend(queue.pop_front());
@@ -436,26 +439,45 @@ fn follow(
     let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
     // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
     // of time, also where files overlap in it.
-    let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
+    let mut rows: Vec<(u64, u32)> = Vec::new();
     for (chunk, (view, _)) in (0u32..).zip(&views) {
-        rows.extend(
-            (0u32..)
-                .zip(view.times)
-                .map(|(row, time)| (view.persons.at(row as usize).spread() as u32, *time, chunk, row)),
-        );
+        rows.extend((0u32..).zip(view.times).map(|(row, _)| {
+            let spread = view.persons.at(row as usize).spread() as u32;
+            (u64::from(spread) << 32 | u64::from(chunk), row)
+        }));
     }
-    rows.sort_unstable();
-    let mut last: Option<(PersonRef<'_>, &mut Track)> = None;
-    for (_, _, chunk, row) in rows {
-        let (view, marks) = &views[chunk as usize];
-        let person = view.persons.at(row as usize);
-        if last.as_ref().is_none_or(|(same, _)| *same != person) {
-            last = Some((person, track_of(tracks, person)));
+    let mut last = Millis::MIN;
+    let in_order = views.iter().flat_map(|(v, _)| v.times).all(|t| std::mem::replace(&mut last, *t) <= *t);
+    let at = |(key, row): &(u64, u32)| (*key as u32 as usize, *row as usize);
+    if in_order {
+        rows.sort_unstable();
+    } else {
+        rows.sort_by_key(|row| {
+            let (chunk, at) = at(row);
+            (row.0 >> 32, views[chunk].0.times[at])
+        });
+    }
+    let mut start = 0;
+    while start < rows.len() {
+        let (chunk, row) = at(&rows[start]);
+        let view = &views[chunk].0;
+        let person = view.persons.at(row);
+        // The rows of this person in this chunk; the same hash may be another person's too.
+        let same = |r: &(u64, u32)| r.0 == rows[start].0 && view.persons.at(r.1 as usize) == person;
+        let end = start + rows[start..].iter().take_while(|r| same(r)).count();
+        let marks = views[chunk].1;
+        let own = || rows[start..end].iter().map(|r| (r.1 as usize, marks[r.1 as usize]));
+        let track = track_of(tracks, person);
+        let mut out = |stay: &Stay| out.push(person, stay);
+        let apart =
+            rows[start..end].windows(2).all(|w| view.times[w[0].1 as usize] < view.times[w[1].1 as usize]);
+        // The last row may yet share its instant with one of another chunk.
+        let mut own = own();
+        if rule.is_plain() && apart && track.settle_before(view.times[row], rule, &mut out) {
+            track.push_plain(view, own.by_ref().take(end - start - 1), rule, &mut out);
         }
-        if let Some((_, track)) = &mut last {
-            let row = row as usize;
-            track.push(view.at(row), marks[row], rule, &mut |stay| out.push(person, stay));
-        }
+        own.for_each(|(row, marked)| track.push(view.at(row), marked, rule, &mut out));
+        start = end;
     }
     Ok(())
 }
