@@ -177,14 +177,18 @@ impl Sieve {
         let start = rows.len();
         self.map.rows(pings.lats, pings.lons, rows);
         let mut kept = start;
+        // Neighbours in a file are often neighbours in place and time: one person's, or one minute's.
+        let (mut known, mut slots) = ((u64::MAX, usize::MAX), 0);
         for at in start..rows.len() {
             let row = rows[at] as usize;
-            let passes = self
-                .lattice
-                .spot(pings.lats[row], pings.lons[row])
-                .is_some_and(|spot| self.has(spot_of(class, spot), self.slot(pings.times[row])));
+            let slot = self.slot(pings.times[row]);
+            let spot = self.lattice.spot(pings.lats[row], pings.lons[row]).unwrap_or(u64::MAX);
+            if known != (spot, slot / 64) {
+                known = (spot, slot / 64);
+                slots = if spot == u64::MAX { 0 } else { self.slots(spot_of(class, spot), slot / 64) };
+            }
             rows[kept] = rows[at];
-            kept += usize::from(passes);
+            kept += (slots >> (slot % 64) & 1) as usize;
         }
         rows.truncate(kept);
     }
