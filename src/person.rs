@@ -197,6 +197,21 @@ impl PersonRef<'_> {
         }
     }
 
+    /// What sorts first: an integer, or the first eight bytes. Persons of different first bytes sort as
+    /// these do.
+    #[inline]
+    pub fn first_bytes(self) -> u64 {
+        match self {
+            PersonRef::Integer(v) => v,
+            PersonRef::Bytes(bytes) => {
+                let mut first = [0; 8];
+                let length = bytes.len().min(8);
+                first[..length].copy_from_slice(&bytes[..length]);
+                u64::from_be_bytes(first)
+            }
+        }
+    }
+
     /// A hash that is the same in every run; it finds rows, it never stands for the person.
     #[inline]
     pub fn spread(self) -> u64 {

@@ -254,15 +254,16 @@ pub fn group_by_person<K: Ord>(
 
 /// The rows of a column of persons in the order of persons, each person's in the order of `key`.
 pub fn person_order<K: Ord>(persons: &Persons, key: impl Fn(usize) -> K) -> Vec<u32> {
-    let mut rows: Vec<u32> = (0..persons.len() as u32).collect();
+    // What is compared most stands beside the row.
+    let rows = 0..persons.len();
+    let mut rows: Vec<(u64, K, u32)> =
+        rows.map(|row| (persons.at(row).first_bytes(), key(row), row as u32)).collect();
     match persons {
-        Persons::Integer(ids) => {
-            rows.sort_unstable_by_key(|&row| (ids.value(row as usize), key(row as usize)));
-        }
-        Persons::Bytes(ids) => rows.sort_unstable_by(|&a, &b| {
-            let (a, b) = (a as usize, b as usize);
-            ids.value(a).cmp(ids.value(b)).then_with(|| key(a).cmp(&key(b)))
+        Persons::Integer(_) => rows.sort_unstable(),
+        Persons::Bytes(ids) => rows.sort_unstable_by(|a, b| {
+            let whole = || ids.value(a.2 as usize).cmp(ids.value(b.2 as usize));
+            a.0.cmp(&b.0).then_with(whole).then_with(|| a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
         }),
     }
-    rows
+    rows.into_iter().map(|(_, _, row)| row).collect()
 }

@@ -63,18 +63,6 @@ struct Key {
     row: u32,
 }
 
-fn first_bytes(person: PersonRef<'_>) -> u64 {
-    match person {
-        PersonRef::Integer(v) => v,
-        PersonRef::Bytes(bytes) => {
-            let mut first = [0; 8];
-            let length = bytes.len().min(8);
-            first[..length].copy_from_slice(&bytes[..length]);
-            u64::from_be_bytes(first)
-        }
-    }
-}
-
 impl Sorted {
     /// Sorts rows by person, then by these columns, nulls first. Batches that are sorted by person already
     /// are only merged.
@@ -156,7 +144,7 @@ impl Sorted {
 fn keys(persons: &[Persons]) -> Vec<Key> {
     let rows = (0u32..).zip(persons).flat_map(|(batch, persons)| {
         (0..persons.len()).map(move |row| Key {
-            person: first_bytes(persons.at(row)),
+            person: persons.at(row).first_bytes(),
             batch,
             row: row as u32,
         })

@@ -80,10 +80,8 @@ pub fn stays_of(
         return Ok(None);
     }
     let mut rule = job.track_rule(source);
-    let grouped = mattering(job, source, sieve, batches, rule.filters(), counts)?;
+    let (grouped, marks) = mattering(job, source, sieve, batches, rule.filters(), counts)?;
     let pings = Pings::of(&grouped);
-    let mut marks = Vec::new();
-    sieve.marked(&pings, source, &mut marks);
     let mut marks = marks.as_slice();
     let mut out = StayColumns::new(&job.stay_schema);
     for group in pings.groups() {
@@ -97,7 +95,8 @@ pub fn stays_of(
     out.finish().map(Some).map_err(super::too_large)
 }
 
-/// The rows of persons with a mark in the same or the last slot of time, by person and time.
+/// The rows of persons with a mark in the same or the last slot of time, by person and time, and which of
+/// them are marked.
 fn mattering(
     job: &Job<'_>,
     source: Source,
@@ -105,7 +104,7 @@ fn mattering(
     batches: Vec<RecordBatch>,
     all: bool,
     counts: &mut (u64, u64),
-) -> Result<RecordBatch> {
+) -> Result<(RecordBatch, Vec<u32>)> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let bits = (rows * BITS_PER_ROW).next_power_of_two().max(1 << 10);
     let mut set = vec![0u64; bits / 64];
@@ -115,10 +114,10 @@ fn mattering(
         let key = spread ^ (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         crate::index::lattice::mixed(key) as usize & (bits - 1)
     };
-    let mut marks = Vec::new();
+    let mut marks_of: Vec<Vec<u32>> = Vec::with_capacity(batches.len());
     for batch in &batches {
         let pings = Pings::of(batch);
-        marks.clear();
+        let mut marks = Vec::new();
         sieve.marked(&pings, source, &mut marks);
         counts.0 += marks.len() as u64;
         for &row in &marks {
@@ -129,17 +128,22 @@ fn mattering(
                 set[bit >> 6] |= 1 << (bit & 63);
             }
         }
+        marks_of.push(marks);
     }
     let mut kept = PingColumns::new(&job.inputs.decoder.schema);
     let mut wanted: Vec<u32> = Vec::new();
+    let mut is_marked: Vec<bool> = Vec::new();
     let mut chunks = Vec::new();
-    for batch in batches {
+    for (batch, marks) in batches.into_iter().zip(marks_of) {
         let pings = Pings::of(&batch);
         wanted.clear();
+        let mut marks = marks.into_iter().peekable();
         for (row, &time) in pings.times.iter().enumerate() {
             let bit = bit(pings.persons.at(row).spread(), time.div_euclid(hold_ms));
             if set[bit >> 6] >> (bit & 63) & 1 == 1 {
                 wanted.push(row as u32);
+                // Whoever is marked is in the set.
+                is_marked.push(marks.next_if_eq(&(row as u32)).is_some());
             }
         }
         kept.extend(&pings, &wanted);
@@ -153,5 +157,7 @@ fn mattering(
     drop(chunks);
     let pings = Pings::of(&joined);
     let order = person_order(&pings.persons, |row| pings.times[row]);
-    take_record_batch(&joined, &UInt32Array::from(order)).map_err(super::too_large)
+    let marked =
+        (0u32..).zip(&order).filter(|(_, row)| is_marked[**row as usize]).map(|(at, _)| at).collect();
+    Ok((take_record_batch(&joined, &UInt32Array::from(order)).map_err(super::too_large)?, marked))
 }
