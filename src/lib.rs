@@ -23,7 +23,7 @@
 //! | words | [`time`], [`geo`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
 //! | the flow | [`ping`], [`stay`], [`track`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
-//! | a made-up city | [`synth`] | time, geo |
+//! | a made-up city | [`synth`] | time, geo, ping |
 //! | edge | [`io`] | words, the schema of the flow, config |
 //!
 //! # Invariants

@@ -44,6 +44,24 @@ pub struct Ping {
 
 const _: () = assert!(size_of::<Ping>() == 56, "a ping is copied by the million");
 
+/// The order in which rows of pings stand in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By time: the closer of a ping is the person's next row, which comes soon.
+    Time,
+    /// By person_id: the closer of a ping is among the next rows.
+    Person,
+    /// None that is known.
+    None,
+}
+
+impl Order {
+    /// Its word on the command line and in the manifest.
+    pub fn name(self) -> &'static str {
+        ["time", "person", "none"][self as usize]
+    }
+}
+
 /// The columns of a batch of pings: person_id (UInt64 or Binary, [`crate::person`]), time (ms), lat, lon
 /// (degrees), and those that the job needs beside: accuracy_m where some file gives one, feed where there
 /// are several, place for towers and venues, until and floor for venues.

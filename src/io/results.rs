@@ -98,7 +98,7 @@ enum Maker {
     Encounters,
 }
 
-fn internal(name: &str, error: &ArrowError) -> Error {
+pub(super) fn internal(name: &str, error: &ArrowError) -> Error {
     Error::Output(Problem::new(
         name,
         "columns of equal length",

@@ -1,8 +1,10 @@
 //! A made-up city as files: pings, cases, and the job that reads them.
 
 use super::output::Staging;
-use crate::error::{Error, Problem, Result};
-use crate::synth::{AS_OF, Batch, Ids, Order, Recipe, Synth, TIME_ZONE, VERSION, text_id};
+use super::results::internal;
+use crate::error::{Error, Result};
+use crate::ping::Order;
+use crate::synth::{AS_OF, Batch, Ids, Recipe, Synth, TIME_ZONE, VERSION, text_id};
 use crate::time::{DAY_MS, Millis};
 use arrow::array::{
     ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
@@ -227,15 +229,6 @@ fn close(staging: &Staging, name: &str, writer: ArrowWriter<BufWriter<File>>) ->
     let buffered = writer.into_inner().map_err(|e| failed(staging, name, e))?;
     let file = buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
     file.metadata().map(|m| m.len()).map_err(|e| staging.failed(name, &e))
-}
-
-fn internal(name: &str, error: &ArrowError) -> Error {
-    Error::Output(Problem::new(
-        name,
-        "columns of equal length",
-        error.to_string(),
-        "report this: it is a fault of copresence",
-    ))
 }
 
 fn failed(staging: &Staging, name: &str, error: ParquetError) -> Error {

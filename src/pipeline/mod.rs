@@ -21,7 +21,7 @@ use crate::io::output::Staging;
 use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
-use crate::ping::{Pings, group_by_person};
+use crate::ping::{Order, Pings, group_by_person};
 use crate::resolve::{
     Resolved, Setting, Tally, candidate_schema, encounter_schema, exposure_schema, resolve,
 };
@@ -35,7 +35,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 use intake::{CasePersons, Intake};
-use order::{Order, Unit};
+use order::Unit;
 use parts::{Gathering, Parts, Room};
 use rayon::prelude::*;
 use std::ops::Range;

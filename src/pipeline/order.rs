@@ -4,6 +4,7 @@
 use super::Job;
 use crate::error::Result;
 use crate::person::PersonId;
+use crate::ping::Order;
 use crate::rule::Source;
 use crate::time::Millis;
 use std::ops::Range;
@@ -14,28 +15,6 @@ const LOOKS_MAX: usize = 8;
 const LOOK_ROWS: u64 = 4_096;
 /// A unit of work has at most so many rows.
 const UNIT_ROWS: u64 = 1 << 20;
-
-/// The order of a source's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// By time: the closer of a ping is the person's next row, which comes soon.
-    Time,
-    /// By person: the closer of a ping is among the next rows.
-    Person,
-    /// None that is known: rows are parted by person first.
-    None,
-}
-
-impl Order {
-    /// Its name in the manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            Order::Time => "time",
-            Order::Person => "person",
-            Order::None => "none",
-        }
-    }
-}
 
 /// Rows of one row group that are read in one go.
 #[derive(Debug, Clone)]

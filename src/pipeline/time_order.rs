@@ -228,9 +228,7 @@ impl Pass<'_, '_, '_> {
         }
         let first = pieces.iter().map(|(piece, _)| piece.first).min().unwrap_or(from).max(from);
         let sieve = self.sieve(first, to)?;
-        let all =
-            TrackRule::new(self.source, &self.job.feeds, &self.job.rule().place, self.job.config.as_of, true)
-                .filters();
+        let all = self.job.track_rule(self.source).filters();
         if !sieve.is_empty() || self.tracks.iter().any(|t| !t.is_empty()) || all {
             self.track(pieces, first, &sieve, all)?;
         }

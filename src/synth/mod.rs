@@ -15,6 +15,7 @@ pub use city::BOUNDS;
 pub use order::{BATCH_ROWS, Batch, Synth};
 
 use crate::error::{Error, Problem, Result};
+use crate::ping::Order;
 use crate::time::{DAY_MS, Millis};
 use clock::PINGS_A_DAY_MAX;
 
@@ -31,24 +32,6 @@ const ROWS_MAX: u64 = 1_000_000_000_000;
 const PERSONS_MAX: u64 = 1 << 35;
 const DAYS_MAX: u64 = 3_650;
 const CASES_MAX: u64 = 1_000_000;
-
-/// In which order the pings are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// By time, then person.
-    Time,
-    /// By person_id, then time.
-    Person,
-    /// Shuffled.
-    None,
-}
-
-impl Order {
-    /// Its word.
-    pub fn name(self) -> &'static str {
-        ["time", "person", "none"][self as usize]
-    }
-}
 
 /// What person_ids are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

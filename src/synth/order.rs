@@ -4,8 +4,9 @@ use super::city::City;
 use super::clock::{BLOCK, Block, Clock};
 use super::day::Day;
 use super::draw::{Shuffle, Stream, below};
-use super::{AS_OF, Order, Recipe};
+use super::{AS_OF, Recipe};
 use crate::error::Result;
+use crate::ping::Order;
 use crate::time::{DAY_MS, Millis};
 use std::ops::Range;
 
