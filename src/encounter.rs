@@ -116,7 +116,7 @@ fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meet
                 within: both,
             })
         }
-        (By::Position, PlaceRule::Distance { distance_m_max }) => {
+        (By::Position(_), PlaceRule::Distance { distance_m_max }) => {
             if mine.leg.is_some() || theirs.leg.is_some() {
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
                 return Some(Meeting { place: PlaceKey::Near, distance_m, within: (start, end) });
@@ -128,11 +128,7 @@ fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meet
                 within: both,
             })
         }
-        (By::Position, place) => Some(Meeting {
-            place: PlaceKey::of_position(&place, mine.lat, mine.lon),
-            distance_m: f64::NAN,
-            within: both,
-        }),
+        (By::Position(place), _) => Some(Meeting { place, distance_m: f64::NAN, within: both }),
     }
 }
 
@@ -185,7 +181,7 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
     if found.iter().any(|e| e.kind == Kind::Indirect) {
         *found = without_direct(std::mem::take(found));
     }
-    found.sort_unstable_by_key(order);
+    sort(found, encounters);
     encounters.clear();
     for overlap in found.iter() {
         match encounters.last_mut() {
@@ -197,6 +193,21 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
             _ => encounters.push(*overlap),
         }
     }
+}
+
+/// Sorts by [`order`]; an overlap is long, so it is moved once, through `room`.
+fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>) {
+    if found.is_sorted_by_key(order) {
+        return;
+    }
+    let mut rows: Vec<(u32, u32)> = (0..).zip(found.iter()).map(|(row, e)| (e.case, row)).collect();
+    rows.sort_unstable_by(|a, b| {
+        let rest = |row: u32| order(&found[row as usize]);
+        a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(&rest(b.1))).then(a.1.cmp(&b.1))
+    });
+    room.clear();
+    room.extend(rows.iter().map(|(_, row)| found[*row as usize]));
+    std::mem::swap(found, room);
 }
 
 fn order(e: &Encounter) -> (u32, Kind, Source, Source, PlaceKey, Millis, Millis) {

@@ -142,18 +142,42 @@ impl<'a> Pings<'a> {
         Ping {
             time: self.times[row],
             until: self.untils.map_or(NO_UNTIL, |c| c[row]),
-            // Adding zero turns -0 into 0, so that equal positions are equal bits.
-            lat: self.lats[row] + 0.0,
-            lon: self.lons[row] + 0.0,
+            lat: self.lat(row),
+            lon: self.lon(row),
             accuracy_m: self.accuracy_m(row),
-            place: self.places.map_or(NO_PLACE, |c| c[row]),
+            place: self.place(row),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),
-            feed: self.feeds.map_or(0, |c| c[row]),
+            feed: self.feed(row),
         }
     }
 
+    /// Degrees of one row. Adding zero turns -0 into 0, so that equal positions are equal bits.
     #[inline]
-    fn accuracy_m(&self, row: usize) -> f64 {
+    pub fn lat(&self, row: usize) -> f64 {
+        self.lats[row] + 0.0
+    }
+
+    /// Degrees of one row, the same way.
+    #[inline]
+    pub fn lon(&self, row: usize) -> f64 {
+        self.lons[row] + 0.0
+    }
+
+    /// The place of one row.
+    #[inline]
+    pub fn place(&self, row: usize) -> u32 {
+        self.places.map_or(NO_PLACE, |c| c[row])
+    }
+
+    /// The feed of one row.
+    #[inline]
+    pub fn feed(&self, row: usize) -> u16 {
+        self.feeds.map_or(0, |c| c[row])
+    }
+
+    /// The accuracy of one row, metres; the same for all where no file gives one.
+    #[inline]
+    pub fn accuracy_m(&self, row: usize) -> f64 {
         match self.accuracies_m {
             Accuracies::Alike => 0.0,
             Accuracies::Short(c) => f64::from(c[row]),

@@ -2,7 +2,7 @@
 
 mod sorted;
 
-pub use sorted::Sorted;
+pub use sorted::{Sorted, Spread};
 
 use crate::case::Case;
 use crate::index::Observed;

@@ -8,11 +8,22 @@ use arrow::error::ArrowError;
 use std::cmp::Ordering;
 use std::ops::Range;
 
+/// Rows that are sorted on one thread, about, and how many such ranges there are at most.
+const RANGE_ROWS: usize = 1 << 18;
+const RANGES_MAX: usize = 256;
+/// One of so many rows says how persons are spread.
+const SAMPLE_STEP: usize = 64;
+
+/// A row, by its batch and its number there.
+type Row = (u32, u32);
+/// Does the same for several ranges, on several threads if it has them.
+pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Vec<Row> + Sync)) -> Vec<Vec<Row>>;
+
 /// Batches of one table, and the order of their rows.
 #[derive(Debug, Clone)]
 pub struct Sorted {
     batches: Vec<RecordBatch>,
-    order: Vec<(u32, u32)>,
+    order: Vec<Row>,
     schema: SchemaRef,
 }
 
@@ -64,26 +75,37 @@ struct Key {
 }
 
 impl Sorted {
-    /// Sorts rows by person, then by these columns, nulls first. Batches that are sorted by person already
-    /// are only merged.
-    pub fn by_person(schema: SchemaRef, batches: Vec<RecordBatch>, columns: &[&str]) -> Self {
+    /// Sorts rows by person, then by these columns, nulls first. Each batch is in the order of persons already.
+    /// Ranges of persons are sorted each on its own, through `spread`.
+    pub fn by_person(
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        columns: &[&str],
+        spread: Spread<'_>,
+    ) -> Self {
         let persons: Vec<Persons> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
         let columns: Vec<Vec<Column<'_>>> =
             batches.iter().map(|b| columns.iter().filter_map(|name| Column::of(b, name)).collect()).collect();
-        let mut keys = keys(&persons);
-        keys.sort_by(|a, b| {
-            let (a_batch, a_row) = (a.batch as usize, a.row as usize);
-            let (b_batch, b_row) = (b.batch as usize, b.row as usize);
-            let by_columns = || {
-                let pairs = columns[a_batch].iter().zip(&columns[b_batch]);
-                pairs.map(|(mine, theirs)| mine.compare(a_row, theirs, b_row)).find(|o| o.is_ne())
-            };
-            (a.person.cmp(&b.person))
-                .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
-                .then_with(|| by_columns().unwrap_or(Ordering::Equal))
-        });
+        let pivots = pivots(&persons);
+        let sorted = |range: usize| -> Vec<Row> {
+            let from = range.checked_sub(1).map(|before| pivots[before]);
+            let mut keys = keys(&persons, from, pivots.get(range).copied());
+            keys.sort_by(|a, b| {
+                let (a_batch, a_row) = (a.batch as usize, a.row as usize);
+                let (b_batch, b_row) = (b.batch as usize, b.row as usize);
+                let by_columns = || {
+                    let pairs = columns[a_batch].iter().zip(&columns[b_batch]);
+                    pairs.map(|(mine, theirs)| mine.compare(a_row, theirs, b_row)).find(|o| o.is_ne())
+                };
+                (a.person.cmp(&b.person))
+                    .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
+                    .then_with(|| by_columns().unwrap_or(Ordering::Equal))
+            });
+            keys.into_iter().map(|k| (k.batch, k.row)).collect()
+        };
+        let order = spread(0..pivots.len() + 1, &sorted).concat();
         drop(columns);
-        Sorted { batches, order: keys.into_iter().map(|k| (k.batch, k.row)).collect(), schema }
+        Sorted { batches, order, schema }
     }
 
     /// Sorts rows by whole seconds of a column, the largest first, then by person.
@@ -94,7 +116,8 @@ impl Sorted {
             let ms = values.map(|c| c.as_primitive::<Int64Type>().value(key.row as usize));
             ms.unwrap_or_default().div_euclid(1_000)
         };
-        let mut keys: Vec<(i64, Key)> = keys(&persons).into_iter().map(|key| (seconds(&key), key)).collect();
+        let mut keys: Vec<(i64, Key)> =
+            keys(&persons, None, None).into_iter().map(|key| (seconds(&key), key)).collect();
         keys.sort_by(|(a_seconds, a), (b_seconds, b)| {
             let person = |k: &Key| persons[k.batch as usize].at(k.row as usize);
             (b_seconds.cmp(a_seconds)).then(a.person.cmp(&b.person)).then_with(|| person(a).cmp(&person(b)))
@@ -141,15 +164,40 @@ impl Sorted {
     }
 }
 
-fn keys(persons: &[Persons]) -> Vec<Key> {
+/// Where ranges of persons begin, by their first bytes, so that they have about as many rows each.
+fn pivots(persons: &[Persons]) -> Vec<u64> {
+    let rows: usize = persons.iter().map(Persons::len).sum();
+    let ranges = (rows / RANGE_ROWS).clamp(1, RANGES_MAX);
+    let sample = |column: &Persons| -> Vec<u64> {
+        (0..column.len()).step_by(SAMPLE_STEP).map(|row| column.at(row).first_bytes()).collect()
+    };
+    let mut sample: Vec<u64> = persons.iter().flat_map(sample).collect();
+    sample.sort_unstable();
+    (1..ranges).map(|range| sample[sample.len() * range / ranges]).collect()
+}
+
+/// The rows of the persons of [from, to), by their first bytes, of batches in the order of persons.
+fn keys(persons: &[Persons], from: Option<u64>, to: Option<u64>) -> Vec<Key> {
     let rows = (0u32..).zip(persons).flat_map(|(batch, persons)| {
-        (0..persons.len()).map(move |row| Key {
-            person: persons.at(row).first_bytes(),
-            batch,
-            row: row as u32,
-        })
+        let start = from.map_or(0, |from| partition_point(persons, from));
+        let end = to.map_or(persons.len(), |to| partition_point(persons, to));
+        (start..end).map(move |row| Key { person: persons.at(row).first_bytes(), batch, row: row as u32 })
     });
     rows.collect()
+}
+
+/// The first row whose person's first bytes are not below these.
+fn partition_point(persons: &Persons, first_bytes: u64) -> usize {
+    let (mut low, mut high) = (0, persons.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if persons.at(middle).first_bytes() < first_bytes {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// What the first bytes leave to compare: nothing of an integer.

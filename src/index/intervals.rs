@@ -14,6 +14,9 @@ pub struct Interval {
     pub item: u32,
 }
 
+/// So few ranges are looked at one by one.
+const FEW: usize = 16;
+
 /// Ranges that can be asked which of them overlap another.
 #[derive(Debug, Clone, Default)]
 pub struct Intervals {
@@ -36,7 +39,9 @@ impl Intervals {
     }
 
     fn visit(&self, low: usize, high: usize, start: Millis, end: Millis, each: &mut impl FnMut(u32)) {
-        if low >= high {
+        if high - low <= FEW {
+            let few = self.sorted[low..high].iter().take_while(|range| range.start < end);
+            few.filter(|range| range.end > start).for_each(|range| each(range.item));
             return;
         }
         let middle = low + (high - low) / 2;

@@ -49,7 +49,7 @@ pub enum By {
     /// The same venue.
     Id,
     /// The same square or cell, or near enough for metres to decide.
-    Position,
+    Position(PlaceKey),
 }
 
 type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
@@ -259,16 +259,19 @@ impl CaseIndex {
                         && let Some(spot) = lattice.spot(stay.lat, stay.lon)
                         && let Some(intervals) = near.boxes.get(&spot)
                     {
-                        intervals.overlapping(stay.start, stay.end, &mut |item| pass(By::Position, item));
+                        intervals.overlapping(stay.start, stay.end, &mut |item| {
+                            pass(By::Position(PlaceKey::Near), item)
+                        });
                     }
                     for item in in_tree(&near.tree, stay, distance_m_max) {
-                        pass(By::Position, item);
+                        pass(By::Position(PlaceKey::Near), item);
                     }
                 }
                 rule => {
                     let key = PlaceKey::of_position(&rule, stay.lat, stay.lon);
                     if let Some(intervals) = self.keyed.get(&(key, *source)) {
-                        intervals.overlapping(stay.start, stay.end, &mut |item| pass(By::Position, item));
+                        intervals
+                            .overlapping(stay.start, stay.end, &mut |item| pass(By::Position(key), item));
                     }
                 }
             }

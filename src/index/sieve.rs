@@ -8,7 +8,7 @@
 use super::lattice::{Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
-use crate::place::{PlaceRule, row_cos, square};
+use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::Stay;
 use crate::time::Millis;
@@ -50,6 +50,8 @@ pub struct Sieve {
     somewhere: Vec<u8>,
     everywhere: Vec<u8>,
     any_everywhere: bool,
+    /// The side of the squares that are places, metres; else boxes of the lattice are.
+    square_m: Option<f64>,
     lattice: Lattice,
     map: Map,
     words: Vec<u64>,
@@ -102,6 +104,10 @@ impl Sieve {
             somewhere: vec![0; slots.max(1) as usize],
             everywhere: vec![0; slots.max(1) as usize],
             any_everywhere: false,
+            square_m: match rule.place {
+                PlaceRule::Grid { square_m } => Some(square_m),
+                _ => None,
+            },
             lattice,
             map: Map::new(&areas, row_m),
             words: Vec::new(),
@@ -129,7 +135,10 @@ impl Sieve {
         }
         let Some(area) = area else { return };
         let class = self.class(stay.source);
-        let spots = self.lattice.spots(area, BOXES_MAX);
+        let spots = match self.square_m {
+            Some(square_m) => Some(vec![spot_of_square(square(stay.lat, stay.lon, square_m))]),
+            None => self.lattice.spots(area, BOXES_MAX),
+        };
         for slot in from..=to {
             self.somewhere[slot] |= 1 << class;
             if spots.is_none() {
@@ -178,14 +187,19 @@ impl Sieve {
         self.map.rows(pings.lats, pings.lons, rows);
         let mut kept = start;
         // Neighbours in a file are often neighbours in place and time: one person's, or one minute's.
-        let (mut known, mut slots) = ((u64::MAX, usize::MAX), 0);
+        let (mut known, mut slots) = (None, 0);
+        let mut squares = Squares::default();
         for at in start..rows.len() {
             let row = rows[at] as usize;
             let slot = self.slot(pings.times[row]);
-            let spot = self.lattice.spot(pings.lats[row], pings.lons[row]).unwrap_or(u64::MAX);
-            if known != (spot, slot / 64) {
-                known = (spot, slot / 64);
-                slots = if spot == u64::MAX { 0 } else { self.slots(spot_of(class, spot), slot / 64) };
+            let (lat, lon) = (pings.lats[row], pings.lons[row]);
+            let spot = match self.square_m {
+                Some(square_m) => Some(spot_of_square(squares.square(lat, lon, square_m))),
+                None => self.lattice.spot(lat, lon),
+            };
+            if known != Some((spot, slot / 64)) {
+                known = Some((spot, slot / 64));
+                slots = spot.map_or(0, |spot| self.slots(spot_of(class, spot), slot / 64));
             }
             rows[kept] = rows[at];
             kept += (slots >> (slot % 64) & 1) as usize;
@@ -200,7 +214,11 @@ impl Sieve {
         let by_id = source == Source::Venue && ping.place != NO_PLACE;
         let by_position = !ping.lat.is_nan() && (source != Source::Venue || self.cross_source);
         let class = self.class(source);
-        let spot = if by_position && !moves { self.lattice.spot(ping.lat, ping.lon) } else { None };
+        let spot = match self.square_m {
+            _ if !by_position || moves => None,
+            Some(square_m) => Some(spot_of_square(square(ping.lat, ping.lon, square_m))),
+            None => self.lattice.spot(ping.lat, ping.lon),
+        };
         // A ping that says itself when it ends may meet a case at any time up to then.
         let last = if ping.until == NO_UNTIL { ping.time } else { (ping.until - 1).max(ping.time) };
         if last < self.first {
@@ -296,6 +314,12 @@ fn cell_reach_m(cell: CellIndex) -> f64 {
 /// About the mean edge length at a resolution, metres (edges shrink by sqrt(7); 1,281,256 m at 0).
 fn cell_radius_m(resolution: u8) -> f64 {
     1_281_256.0 / 7f64.sqrt().powi(i32::from(resolution))
+}
+
+/// A square among the places. One that has the number of another only lets more through.
+#[inline]
+fn spot_of_square(square: Square) -> u64 {
+    mixed(square.row as u64) ^ square.col as u64
 }
 
 #[inline]

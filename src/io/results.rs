@@ -20,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -54,10 +54,19 @@ const COLUMN_SOURCES: [(&str, Option<Source>); 4] = [
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
-/// A row group, encoded.
-pub type Encoded = Result<Vec<ArrowColumnChunk>>;
+/// What some work on a thread of its own comes to.
+pub enum Made {
+    /// A row group, encoded.
+    Group(Vec<ArrowColumnChunk>),
+    /// Lines of text.
+    Text(Vec<u8>),
+    /// A file, written.
+    File,
+}
+
 /// Does the same for several numbers, on several threads if it has them.
-pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Encoded + Sync)) -> Vec<Encoded>;
+pub type Spread<'a> =
+    &'a (dyn Fn(Range<usize>, &(dyn Fn(usize) -> Result<Made> + Sync)) -> Vec<Result<Made>> + Sync);
 
 /// Writes all tables of an answer.
 pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread<'_>) -> Result<()> {
@@ -67,28 +76,32 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread
         let batch = probe().map_err(|e| internal(name, &e))?;
         Ok::<SchemaRef, Error>(with_metadata(&batch.schema(), config))
     };
-    let sorted = |name: &'static str, rows: &Sorted, make: Maker| -> Result<()> {
-        let empty = || rows.chunks(0).next().unwrap_or_else(|| rows.whole()).map(|b| b.slice(0, 0));
-        let shape = schema(name, &|| tables.make(make, &empty()?))?;
+    let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<()> {
+        let shape = schema(name, &|| tables.make(make, &rows.range(0..0)?))?;
         let make_rows = |range: Range<usize>| tables.make(make, &rows.range(range)?);
-        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), rows.len(), &make_rows, spread)?;
-        if name == "candidates" {
-            let chunks = rows.chunks(CHUNK_ROWS).map(|chunk| tables.make(make, &chunk?));
-            write_csv(staging, "candidates.csv", &shape, chunks)?;
+        if as_text {
+            return write_csv(staging, &format!("{name}.csv"), &shape, rows.len(), &make_rows, spread);
         }
-        Ok(())
+        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), rows.len(), &make_rows, spread)
     };
-    sorted("candidates", &answer.candidates, Maker::Candidates)?;
-    sorted("exposures", &answer.exposures, Maker::Exposures)?;
-    sorted("encounters", &answer.encounters, Maker::Encounters)?;
-    let cases = tables.cases().map_err(|e| internal("cases", &e))?;
-    let shape = with_metadata(&cases.schema(), config);
-    let slice = |range: Range<usize>| Ok(cases.slice(range.start, range.len()));
-    write_parquet(staging, "cases.parquet", shape, cases.num_rows(), &slice, spread)?;
-    let rejections = rejections(&answer.survey.rejections).map_err(|e| internal("rejections", &e))?;
-    let shape = with_metadata(&rejections.schema(), config);
-    let slice = |range: Range<usize>| Ok(rejections.slice(range.start, range.len()));
-    write_parquet(staging, "rejections.parquet", shape, rejections.num_rows(), &slice, spread)
+    let whole = |name: &str, rows: std::result::Result<RecordBatch, ArrowError>| {
+        let rows = rows.map_err(|e| internal(name, &e))?;
+        let shape = with_metadata(&rows.schema(), config);
+        let slice = |range: Range<usize>| Ok(rows.slice(range.start, range.len()));
+        write_parquet(staging, &format!("{name}.parquet"), shape, rows.num_rows(), &slice, spread)
+    };
+    let file = |number: usize| -> Result<Made> {
+        match number {
+            0 => sorted("candidates", &answer.candidates, Maker::Candidates, false),
+            1 => sorted("candidates", &answer.candidates, Maker::Candidates, true),
+            2 => sorted("exposures", &answer.exposures, Maker::Exposures, false),
+            3 => sorted("encounters", &answer.encounters, Maker::Encounters, false),
+            4 => whole("cases", tables.cases()),
+            _ => whole("rejections", rejections(&answer.survey.rejections)),
+        }
+        .map(|()| Made::File)
+    };
+    spread(0..6, &file).into_iter().try_for_each(|made| made.map(drop))
 }
 
 #[derive(Clone, Copy)]
@@ -144,7 +157,7 @@ fn write_parquet(
     let writer =
         ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
-    let encode = |group: usize| -> Encoded {
+    let encode = |group: usize| -> Result<Made> {
         let mut columns = factory.create_column_writers(group).map_err(failed)?;
         let end = rows.min((group + 1) * GROUP_ROWS);
         for start in (group * GROUP_ROWS..end).step_by(CHUNK_ROWS) {
@@ -155,13 +168,15 @@ fn write_parquet(
                 }
             }
         }
-        columns.into_iter().map(|column| column.close().map_err(failed)).collect()
+        let closed = columns.into_iter().map(|column| column.close().map_err(failed));
+        Ok(Made::Group(closed.collect::<Result<_>>()?))
     };
     let groups = rows.div_ceil(GROUP_ROWS);
     for first in (0..groups).step_by(GROUPS_AT_ONCE) {
         for encoded in spread(first..groups.min(first + GROUPS_AT_ONCE), &encode) {
+            let Made::Group(columns) = encoded? else { continue };
             let mut group = writer.next_row_group().map_err(failed)?;
-            for column in encoded? {
+            for column in columns {
                 column.append_to_row_group(&mut group).map_err(failed)?;
             }
             group.close().map_err(failed)?;
@@ -199,20 +214,33 @@ fn write_csv(
     staging: &Staging,
     name: &str,
     schema: &SchemaRef,
-    chunks: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+    rows: usize,
+    make: &(dyn Fn(Range<usize>) -> std::result::Result<RecordBatch, ArrowError> + Sync),
+    spread: Spread<'_>,
 ) -> Result<()> {
     let failed = |e: ArrowError| match e {
         ArrowError::IoError(_, io) => staging.failed(name, &io),
         other => staging.failed(name, &std::io::Error::other(other.to_string())),
     };
-    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut writer = WriterBuilder::new().with_header(true).build(BufWriter::new(file));
-    writer.write(&RecordBatch::new_empty(schema.clone())).map_err(failed)?;
-    for chunk in chunks {
-        writer.write(&chunk.map_err(|e| internal(name, &e))?).map_err(failed)?;
+    let text = |batch: &RecordBatch, header: bool| -> Result<Vec<u8>> {
+        let mut writer = WriterBuilder::new().with_header(header).build(Vec::new());
+        writer.write(batch).map_err(failed)?;
+        Ok(writer.into_inner())
+    };
+    let encode = |chunk: usize| -> Result<Made> {
+        let range = chunk * CHUNK_ROWS..rows.min((chunk + 1) * CHUNK_ROWS);
+        Ok(Made::Text(text(&make(range).map_err(|e| internal(name, &e))?, false)?))
+    };
+    let mut file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
+    write(&text(&RecordBatch::new_empty(schema.clone()), true)?)?;
+    let chunks = rows.div_ceil(CHUNK_ROWS);
+    for first in (0..chunks).step_by(GROUPS_AT_ONCE) {
+        for encoded in spread(first..chunks.min(first + GROUPS_AT_ONCE), &encode) {
+            let Made::Text(bytes) = encoded? else { continue };
+            write(&bytes)?;
+        }
     }
-    let buffered = writer.into_inner();
-    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
     Ok(())
 }
 

@@ -61,7 +61,8 @@ impl CasePersons {
 #[derive(Debug)]
 pub struct Intake {
     feeds: Vec<FeedSurvey>,
-    persons: PersonsSeen,
+    /// The persons who were seen.
+    pub persons: PersonsSeen,
     /// The pings of persons who are cases.
     pub case_pings: Vec<RecordBatch>,
     faults: Vec<(usize, usize, Fault)>,
@@ -89,8 +90,19 @@ impl Intake {
         self.faults.append(&mut other.faults);
     }
 
-    /// Counts a batch in; with `cases`, keeps the pings of persons who are cases.
+    /// Counts a batch in, and its persons; with `cases`, keeps the pings of persons who are cases.
     pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded, cases: bool) -> Result<()> {
+        self.count(job, unit, decoded)?;
+        let wanted = self.see(job, &Pings::of(&decoded.pings), cases);
+        if !wanted.is_empty() {
+            let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
+            self.case_pings.push(rows.map_err(super::too_large)?);
+        }
+        Ok(())
+    }
+
+    /// Counts a batch in, but not its persons.
+    pub fn count(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
         let pings = Pings::of(&decoded.pings);
         let feed = &mut self.feeds[unit.feed];
         feed.rows_read += decoded.rows;
@@ -109,6 +121,11 @@ impl Intake {
         if !decoded.faults.is_empty() {
             self.refuse_faulty(job, unit.feed, decoded.faults.len() as u64)?;
         }
+        Ok(())
+    }
+
+    /// Counts persons in; with `cases`, gives the rows of those who are cases.
+    fn see(&mut self, job: &Job<'_>, pings: &Pings<'_>, cases: bool) -> Vec<u32> {
         let mut wanted: Vec<u32> = Vec::new();
         let mut last = None;
         for row in 0..pings.times.len() {
@@ -126,11 +143,7 @@ impl Intake {
                 wanted.push(row as u32);
             }
         }
-        if !wanted.is_empty() {
-            let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
-            self.case_pings.push(rows.map_err(super::too_large)?);
-        }
-        Ok(())
+        wanted
     }
 
     /// Stops early where a feed has more faults than it may, whatever the rest of it holds.
@@ -177,6 +190,24 @@ impl Intake {
             format!("more than {limit} of {rows} rows{example}"),
             "mend the feed or its mapping (columns, time_unit, datum); raise rejected_share_max only if the loss is understood",
         ))
+    }
+}
+
+/// What a pass gave.
+#[derive(Debug)]
+pub struct Found {
+    /// Counts, and the cases' pings.
+    pub intake: Intake,
+    /// Rows that the sieve marked.
+    pub marked: u64,
+    /// Rows that went to tracks.
+    pub tracked: u64,
+}
+
+impl Found {
+    /// Nothing yet.
+    pub fn new(job: &Job<'_>) -> Self {
+        Found { intake: Intake::new(job), marked: 0, tracked: 0 }
     }
 }
 

@@ -7,11 +7,12 @@ mod parts;
 mod person_order;
 pub mod synth;
 mod time_order;
+mod tracks;
 mod unordered;
 pub mod warnings;
 pub mod watch;
 
-use crate::answer::{Answer, CaseRow, Counts, Sorted, SourcePath, Survey};
+use crate::answer::{self, Answer, CaseRow, Counts, Sorted, SourcePath, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
@@ -75,9 +76,7 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
 /// Writes an answer's tables, on as many threads as the run has.
 pub fn write(config: &Config, staging: &Staging, answer: &Answer) -> Result<()> {
     pool(config.threads)?.install(|| {
-        results::write(staging, config, answer, &|groups, encode| {
-            groups.into_par_iter().map(encode).collect()
-        })
+        results::write(staging, config, answer, &|tasks, make| tasks.into_par_iter().map(make).collect())
     })
 }
 
@@ -207,7 +206,7 @@ impl<'a> Job<'a> {
         file.groups[unit.group].person_range.clone()
     }
 
-    /// Reads rows of a unit in batches.
+    /// Reads rows of a unit in batches: these of its row group, or all of the unit's.
     fn read(
         &self,
         unit: &Unit,
@@ -216,6 +215,7 @@ impl<'a> Job<'a> {
         each: &mut dyn FnMut(Decoded) -> Result<()>,
     ) -> Result<()> {
         let feed = &self.inputs.feeds[unit.feed];
+        let rows = rows.or(unit.rows.as_ref().map(std::slice::from_ref));
         self.inputs.decoder.read(feed, &feed.files[unit.file], unit.group, rows, visitors, &mut |decoded| {
             self.watch.advance(decoded.rows)?;
             each(decoded)
@@ -529,16 +529,26 @@ fn collect(
         tally: tallies[number as usize],
         case: case.clone(),
     });
+    let sort = |schema, batches, columns: &[&str]| {
+        let spread: answer::Spread<'_> = &|ranges, sort| ranges.into_par_iter().map(sort).collect();
+        Sorted::by_person(schema, full(batches), columns, spread)
+    };
+    let by = ["case", "start", "indirect", "source", "case_source", "place", "end"];
+    let (candidates, (exposures, encounters)) = rayon::join(
+        || Sorted::by_seconds_down(candidate_schema(&inner), full(candidates), "direct_ms"),
+        || {
+            (
+                sort(exposure_schema(&inner), exposures, &["case"]),
+                sort(encounter_schema(&inner), encounters, &by),
+            )
+        },
+    );
     let mut answer = Answer {
         person,
         cases: cases.collect(),
-        encounters: Sorted::by_person(
-            encounter_schema(&inner),
-            full(encounters),
-            &["case", "start", "indirect", "source", "case_source", "place", "end"],
-        ),
-        exposures: Sorted::by_person(exposure_schema(&inner), full(exposures), &["case"]),
-        candidates: Sorted::by_seconds_down(candidate_schema(&inner), full(candidates), "direct_ms"),
+        encounters,
+        exposures,
+        candidates,
         survey,
         counts,
         timings_s: Vec::new(),

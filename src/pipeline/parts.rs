@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::io::spill::Spill;
 use crate::person::{PersonRef, Persons};
 use crate::ping::{PingColumns, Pings};
+use crate::stay::{Stay, StayColumns};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Fewer bytes than these are not worth a file.
 const SPILL_BYTES_MIN: u64 = 1 << 12;
+/// Stays that gather before they go to their parts.
+const STAYS_AT_ONCE: usize = 65_536;
 /// Rows that gather before they become a batch.
 const CHUNK_ROWS: usize = 16_384;
 
@@ -155,6 +158,45 @@ impl<'r> Parts<'r> {
             for file in std::mem::take(&mut held.files) {
                 self.room.spill.remove(&file)?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Stays on their way to their parts, some together.
+pub struct Handing<'s, 'r> {
+    stays: &'s Parts<'r>,
+    schema: SchemaRef,
+    out: Vec<StayColumns>,
+    rows: usize,
+}
+
+impl<'s, 'r> Handing<'s, 'r> {
+    /// Nothing on its way yet.
+    pub fn new(stays: &'s Parts<'r>, schema: &SchemaRef) -> Self {
+        let out = (0..stays.len()).map(|_| StayColumns::new(schema)).collect();
+        Handing { stays, schema: schema.clone(), out, rows: 0 }
+    }
+
+    /// Takes a person's stay; `spread` is that person's.
+    #[inline]
+    pub fn take(&mut self, person: PersonRef<'_>, spread: u64, stay: &Stay) {
+        let part = part_of(spread, self.out.len());
+        self.out[part].push(person, stay);
+        self.rows += 1;
+    }
+
+    /// Hands over, if there is enough.
+    pub fn hand_over_enough(&mut self) -> Result<()> {
+        if self.rows < STAYS_AT_ONCE { Ok(()) } else { self.hand_over() }
+    }
+
+    /// Hands everything over.
+    pub fn hand_over(&mut self) -> Result<()> {
+        self.rows = 0;
+        for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
+            let full = std::mem::replace(out, StayColumns::new(&self.schema));
+            self.stays.push(part, full.finish().map_err(super::too_large)?)?;
         }
         Ok(())
     }

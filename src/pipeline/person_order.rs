@@ -2,15 +2,14 @@
 //! in which each person's rows stand together.
 
 use super::Job;
-use super::intake::Intake;
+use super::intake::{Found, Intake};
 use super::order::Unit;
-use super::parts::{Gathering, Parts, part_of};
+use super::parts::{Gathering, Handing, Parts};
 use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::rule::Source;
-use crate::stay::StayColumns;
 use crate::time::Millis;
 use crate::track::{Track, TrackRule, plain_stays};
 use arrow::array::RecordBatch;
@@ -19,9 +18,6 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// Rows of a unit's stays that gather before they go to their parts.
-const STAYS_AT_ONCE: usize = 65_536;
 
 /// The pings of the cases' persons, from the row groups that may hold any.
 pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
@@ -66,16 +62,6 @@ pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
     found.into_iter().collect::<Result<Vec<_>>>().map(|batches| batches.concat())
 }
 
-/// What a pass gave.
-pub struct Found {
-    /// Counts.
-    pub intake: Intake,
-    /// Rows that the sieve marked.
-    pub marked: u64,
-    /// Rows that went to tracks.
-    pub tracked: u64,
-}
-
 /// One pass over a source. Persons whose rows lie in two units go to `edges`, to be done when all are read.
 /// `None` if some file is not in the order that it promised.
 pub fn pass(
@@ -98,22 +84,18 @@ pub fn pass(
                     return Ok(intake);
                 }
                 let mut walk = Walk {
-                    job,
                     sieve,
-                    stays,
                     edges,
                     rule: job.track_rule(source),
-                    out: (0..stays.len()).map(|_| StayColumns::new(&job.stay_schema)).collect(),
-                    out_rows: 0,
+                    out: Handing::new(stays, &job.stay_schema),
                     pending: Vec::new(),
                     first: None,
                     range: job.person_range(unit),
                     marked: 0,
                     tracked: 0,
                 };
-                let whole = unit.rows.clone().map(|rows| vec![rows]);
                 let mut ordered = true;
-                job.read(unit, whole.as_deref(), None, &mut |decoded| {
+                job.read(unit, None, None, &mut |decoded| {
                     intake.take(job, unit, &decoded, false)?;
                     ordered = ordered && walk.batch(&decoded.pings)?;
                     Ok(())
@@ -144,14 +126,11 @@ pub fn pass(
 }
 
 /// The way through one unit.
-struct Walk<'w, 'j, 'p, 'r> {
-    job: &'w Job<'j>,
+struct Walk<'w, 'p, 'r> {
     sieve: &'w Sieve,
-    stays: &'w Parts<'r>,
     edges: &'w Gathering<'p, 'r>,
     rule: TrackRule<'w>,
-    out: Vec<StayColumns>,
-    out_rows: usize,
+    out: Handing<'w, 'r>,
     /// The last person's rows so far, who may go on.
     pending: Vec<RecordBatch>,
     /// The first person, whose rows may have begun before.
@@ -161,7 +140,7 @@ struct Walk<'w, 'j, 'p, 'r> {
     tracked: u64,
 }
 
-impl Walk<'_, '_, '_, '_> {
+impl Walk<'_, '_, '_> {
     /// Goes through a batch; says whether it is in order.
     fn batch(&mut self, batch: &RecordBatch) -> Result<bool> {
         let pings = Pings::of(batch);
@@ -227,20 +206,16 @@ impl Walk<'_, '_, '_, '_> {
             marks = &marks[own..];
             start = end;
         }
-        if self.out_rows >= STAYS_AT_ONCE {
-            self.hand_over()?;
-        }
+        self.out.hand_over_enough()?;
         Ok(true)
     }
 
     /// One person's rows, of which these are marked.
     fn person(&mut self, pings: &Pings<'_>, rows: Range<usize>, marks: &[u32]) {
         let person = pings.persons.at(rows.start);
-        let part = part_of(person.spread(), self.out.len());
-        let out = &mut self.out[part];
-        let before = out.len();
-        self.tracked += follow(pings, rows, marks, &mut self.rule, &mut |stay| out.push(person, stay));
-        self.out_rows += out.len() - before;
+        let (spread, out) = (person.spread(), &mut self.out);
+        self.tracked +=
+            follow(pings, rows, marks, &mut self.rule, &mut |stay| out.take(person, spread, stay));
     }
 
     /// The rows of the last person are all there, unless it is the unit's first.
@@ -259,18 +234,9 @@ impl Walk<'_, '_, '_, '_> {
         Ok(())
     }
 
-    fn hand_over(&mut self) -> Result<()> {
-        self.out_rows = 0;
-        for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
-            let full = std::mem::replace(out, StayColumns::new(&self.job.stay_schema));
-            self.stays.push(part, full.finish().map_err(super::too_large)?)?;
-        }
-        Ok(())
-    }
-
     /// The last person may go on in another unit. Gives the first and the last person.
     fn finish(&mut self) -> Result<Option<(PersonId, PersonId)>> {
-        self.hand_over()?;
+        self.out.hand_over()?;
         let batches = std::mem::take(&mut self.pending);
         let last = batches.last().map(|batch| Pings::of(batch).persons.at(0).to_id());
         batches.iter().try_for_each(|batch| self.edges.add(batch))?;

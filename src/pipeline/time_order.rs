@@ -3,32 +3,38 @@
 //! hold before go to the tracks of their part, which give stays.
 
 use super::Job;
-use super::intake::Intake;
+use super::intake::{Found, Intake};
 use super::order::Unit;
 use super::parts::{Parts, part_of};
+use super::tracks::{Sent, Tracks};
 use crate::case::Case;
 use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::index::whole_track;
-use crate::person::{PersonId, PersonRef};
-use crate::ping::{Ping, PingColumns, Pings, group_by_person};
+use crate::person::PersonId;
+use crate::ping::{Ping, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
-use crate::track::{Track, TrackRule};
+use crate::track::TrackRule;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Units of a round, at most: each counts what it reads in some room of its own.
 const UNITS_AT_ONCE: usize = 256;
-/// Bits of the set of marked persons for each of its pairs, within these bounds.
-const BITS_PER_PAIR: u64 = 8;
+/// Bits of a set of marked persons for each of them, within these bounds.
+const BITS_PER_PERSON: f64 = 8.0;
 const MARK_BITS_MIN: u64 = 1 << 12;
-const MARK_BITS_MAX: u64 = 1 << 24;
+const MARK_BITS_MAX: u64 = 1 << 27;
+/// A slot of time of these sets is at least this long, and a run has at most so many.
+const SLOT_MS_MIN: Millis = 60_000;
+const SLOTS_MAX: Millis = 1 << 16;
+/// Rounds that a slot of time may last, as far as the sets' sizes go.
+const SLOT_ROUNDS_MAX: f64 = 64.0;
 
 /// Some rows of one file, in the order of time.
 struct Piece {
@@ -50,64 +56,77 @@ impl Piece {
 type Decoded = (Vec<Piece>, Intake);
 /// Rows of a piece.
 type Rows<'p> = (&'p Piece, std::ops::Range<usize>);
-/// Rows that go to a part, and which of them are marked.
-type Sent = (PingColumns, Vec<bool>);
-
-/// What a pass gave.
-pub struct Found {
-    /// Counts, and the cases' pings.
-    pub intake: Intake,
-    /// Rows that the sieve marked.
-    pub marked: u64,
-    /// Rows that went to tracks.
-    pub tracked: u64,
-}
-
-/// One person with the track as far as it has come.
-type Open = (PersonId, Track);
-
-/// The persons with a marked ping, each in the slots of time in which closers of the marked pings come: a
-/// slot is as long as the longest hold.
+/// The persons with a marked ping, by the slots of time in which closers of the marked pings come: a slot is
+/// at least as long as the longest hold.
 struct Marked {
     slot_ms: Millis,
-    bits: Vec<AtomicU64>,
+    slots: HashMap<Millis, Vec<AtomicU64>>,
 }
 
 impl Marked {
-    /// A set for so many pairs of person and slot.
-    fn new(pairs: u64, slot_ms: Millis) -> Self {
-        let bits = (pairs * BITS_PER_PAIR).next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX);
-        Marked { slot_ms, bits: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
+    /// Nobody yet, in the time from `first` to `last`.
+    fn new(hold_ms: Millis, first: Millis, last: Millis) -> Self {
+        Marked { slot_ms: hold_ms.max(SLOT_MS_MIN).max((last - first) / SLOTS_MAX), slots: HashMap::new() }
     }
 
-    /// A person in the slot of an instant and the next.
-    fn set(&self, spread: u64, time: Millis) {
-        let slot = time.div_euclid(self.slot_ms);
-        for slot in [slot, slot + 1] {
-            let bit = self.bit(spread, slot);
-            let (word, mask) = (&self.bits[(bit >> 6) as usize], 1 << (bit & 63));
-            // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
-            if word.load(Ordering::Relaxed) & mask == 0 {
-                word.fetch_or(mask, Ordering::Relaxed);
+    /// Goes on to pings of these pieces, of which about this share is marked; what is before them is done.
+    fn turn_to(&mut self, pieces: &[Rows<'_>], share: f64) {
+        let ends = pieces.iter().filter_map(|(piece, rows)| {
+            let times = &Pings::of(&piece.batch).times[rows.clone()];
+            Some((*times.first()?, *times.last()?, times.len()))
+        });
+        let Some((first, last, rows)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2 + b.2)) else {
+            return;
+        };
+        let span = (last - first).max(1_000) as f64;
+        let persons = rows as f64 * share * (self.slot_ms as f64 / span).min(SLOT_ROUNDS_MAX);
+        let bits = (persons * BITS_PER_PERSON) as u64;
+        let words = bits.next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX) / 64;
+        self.slots.retain(|slot, _| *slot >= first.div_euclid(self.slot_ms));
+        for (piece, rows) in pieces {
+            let times = &Pings::of(&piece.batch).times[rows.clone()];
+            let mut at = 0;
+            while at < times.len() {
+                let slot = times[at].div_euclid(self.slot_ms);
+                for slot in [slot, slot + 1] {
+                    self.slots.entry(slot).or_insert_with(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+                }
+                at += times[at..].partition_point(|t| *t < (slot + 1) * self.slot_ms);
             }
         }
     }
 
-    #[inline]
-    fn has(&self, spread: u64, slot: Millis) -> bool {
-        let bit = self.bit(spread, slot);
-        self.bits[(bit >> 6) as usize].load(Ordering::Relaxed) >> (bit & 63) & 1 == 1
+    /// The set of a slot, and the first instant after it.
+    fn slot(&self, slot: Millis) -> (&[AtomicU64], Millis) {
+        (self.slots.get(&slot).map_or(&[], Vec::as_slice), (slot + 1) * self.slot_ms)
     }
+}
 
-    #[inline]
-    fn bit(&self, spread: u64, slot: Millis) -> u64 {
-        spread.wrapping_add((slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-            & (self.bits.len() as u64 * 64 - 1)
+#[inline]
+fn bit(words: &[AtomicU64], spread: u64) -> Option<(&AtomicU64, u64)> {
+    let bit = spread as usize & (words.len() * 64).wrapping_sub(1);
+    words.get(bit >> 6).map(|word| (word, bit as u64 & 63))
+}
+
+#[inline]
+fn set(words: &[AtomicU64], spread: u64) {
+    if let Some((word, bit)) = bit(words, spread)
+        // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
+        && word.load(Ordering::Relaxed) >> bit & 1 == 0
+    {
+        word.fetch_or(1 << bit, Ordering::Relaxed);
     }
+}
+
+#[inline]
+fn has(words: &[AtomicU64], spread: u64) -> bool {
+    bit(words, spread).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) >> bit & 1 == 1)
 }
 
 /// One pass over a source. `None` if some file is not in the order that it promised.
 pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) -> Result<Option<Found>> {
+    let first = units.iter().map(|u| u.from).min().unwrap_or(0);
+    let last = units.iter().map(|u| u.to).max().unwrap_or(0).max(first);
     let mut pass = Pass {
         job,
         source,
@@ -115,11 +134,13 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         ahead_ms: job.ahead_ms(source),
         window: Vec::new(),
         frontier: Millis::MIN,
-        marked_last: None,
+        share: 1.0,
+        marked: Marked::new(job.hold_ms(source), first, last),
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
-        tracks: (0..stays.len()).map(|_| HashTable::new()).collect(),
-        found: Found { intake: Intake::new(job), marked: 0, tracked: 0 },
+        tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
+        idle: true,
+        found: Found::new(job),
         stays,
     };
     let mut queue = units;
@@ -127,17 +148,15 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
     queue.sort_by_key(|u| (u.from, u.feed, u.file, u.group, u.rows.as_ref().map_or(0, |r| r.start)));
     let mut ends: HashMap<(usize, usize), Millis> = HashMap::new();
     let mut queue = VecDeque::from(queue);
-    while !queue.is_empty() {
-        let mut round: Vec<Unit> = Vec::new();
-        let mut rows = 0;
-        while let Some(unit) = queue.front()
-            && (round.is_empty() || rows + unit.count <= job.round_rows)
-            && round.len() < UNITS_AT_ONCE
-        {
-            rows += unit.count;
-            round.extend(queue.pop_front());
+    let mut to = Millis::MIN;
+    loop {
+        let round = next_round(job, &mut queue);
+        // What is read by now is worked on while more is read.
+        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round));
+        advanced?;
+        if round.is_empty() {
+            break;
         }
-        let decoded: Vec<Result<Option<Decoded>>> = round.par_iter().map(|unit| decode(job, unit)).collect();
         for (unit, decoded) in round.iter().zip(decoded) {
             let Some((pieces, intake)) = decoded? else { return Ok(None) };
             pass.case_pings.extend(intake.case_pings.iter().cloned());
@@ -154,11 +173,28 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         // What is not read yet is not earlier than its row group, nor than its file has come.
         let ahead = |u: &Unit| u.from.max(ends.get(&(u.feed, u.file)).copied().unwrap_or(Millis::MIN));
         let bound = queue.iter().map(ahead).min().unwrap_or(Millis::MAX);
-        let to = if bound == Millis::MAX { bound } else { bound - pass.ahead_ms };
-        pass.advance(to)?;
+        to = if bound == Millis::MAX { bound } else { bound - pass.ahead_ms };
     }
     pass.finish()?;
     Ok(Some(pass.found))
+}
+
+/// The units that are read next.
+fn next_round(job: &Job<'_>, queue: &mut VecDeque<Unit>) -> Vec<Unit> {
+    let mut round: Vec<Unit> = Vec::new();
+    let mut rows = 0;
+    while let Some(unit) = queue.front()
+        && (round.is_empty() || rows + unit.count <= job.round_rows)
+        && round.len() < UNITS_AT_ONCE
+    {
+        rows += unit.count;
+        round.extend(queue.pop_front());
+    }
+    round
+}
+
+fn decode_all(job: &Job<'_>, round: &[Unit]) -> Vec<Result<Option<Decoded>>> {
+    round.par_iter().map(|unit| decode(job, unit)).collect()
 }
 
 /// A unit's rows as pieces; `None` if they are not in the order of time.
@@ -166,8 +202,7 @@ fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
     let mut intake = Intake::new(job);
     let mut pieces = Vec::new();
     let mut ordered = true;
-    let whole = unit.rows.clone().map(|rows| vec![rows]);
-    job.read(unit, whole.as_deref(), None, &mut |decoded| {
+    job.read(unit, None, None, &mut |decoded| {
         intake.take(job, unit, &decoded, true)?;
         let pings = Pings::of(&decoded.pings);
         ordered &= pings.times.iter().zip(pings.times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
@@ -196,12 +231,15 @@ struct Pass<'p, 'j, 'r> {
     window: Vec<Piece>,
     /// All rows before it are done.
     frontier: Millis,
-    /// Marks of the last round, and some more.
-    marked_last: Option<u64>,
+    /// The share of the rows that the last round marked, and some more.
+    share: f64,
+    marked: Marked,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
-    tracks: Vec<HashTable<Open>>,
+    tracks: Vec<Tracks>,
+    /// Whether no row has gone to a track yet.
+    idle: bool,
     found: Found,
     stays: &'p Parts<'r>,
 }
@@ -229,8 +267,9 @@ impl Pass<'_, '_, '_> {
         let first = pieces.iter().map(|(piece, _)| piece.first).min().unwrap_or(from).max(from);
         let sieve = self.sieve(first, to)?;
         let all = self.job.track_rule(self.source).filters();
-        if !sieve.is_empty() || self.tracks.iter().any(|t| !t.is_empty()) || all {
-            self.track(pieces, first, &sieve, all)?;
+        if !sieve.is_empty() || !self.idle || all {
+            self.idle = false;
+            self.track(pieces, &sieve, all)?;
         }
         Ok(())
     }
@@ -272,18 +311,11 @@ impl Pass<'_, '_, '_> {
         Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
     }
 
-    fn track(&mut self, mut pieces: Vec<Rows<'_>>, first: Millis, sieve: &Sieve, all: bool) -> Result<()> {
-        let (job, source, parts) = (self.job, self.source, self.tracks.len());
+    fn track(&mut self, mut pieces: Vec<Rows<'_>>, sieve: &Sieve, all: bool) -> Result<()> {
+        let (job, source) = (self.job, self.source);
         pieces.sort_by_key(|(piece, _)| piece.first);
-        // Tracks that wait for a ping since the last round, and marks, about as many as in that.
-        let waiting = self.tracks.iter().map(|t| t.len() as u64).sum::<u64>();
-        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
-        let likely =
-            if self.frontier == Millis::MAX { rows } else { self.marked_last.unwrap_or(rows).min(rows) };
-        let marked = Marked::new(2 * (likely + waiting), self.hold_ms.max(60_000));
-        for (person, _) in self.tracks.iter().flatten() {
-            marked.set(person.as_ref().spread(), first);
-        }
+        self.marked.turn_to(&pieces, self.share);
+        let marked = &self.marked;
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
             .map(|(piece, rows)| {
@@ -291,25 +323,35 @@ impl Pass<'_, '_, '_> {
                 let pings = Pings::of(&batch);
                 let mut marks = Vec::new();
                 sieve.marked(&pings, source, &mut marks);
+                let (mut now, mut next, mut end): (&[AtomicU64], &[AtomicU64], _) = (&[], &[], Millis::MIN);
                 for &row in &marks {
-                    marked.set(pings.persons.at(row as usize).spread(), pings.times[row as usize]);
+                    let time = pings.times[row as usize];
+                    if time >= end {
+                        let slot = time.div_euclid(marked.slot_ms);
+                        ((now, end), next) = (marked.slot(slot), marked.slot(slot + 1).0);
+                    }
+                    let spread = pings.persons.at(row as usize).spread();
+                    set(now, spread);
+                    set(next, spread);
                 }
                 marks
             })
             .collect();
         let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
         self.found.marked += count;
-        self.marked_last = Some(count + count / 4);
-        let marked = &marked;
+        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
+        self.share = (1.25 * count as f64 / rows as f64).min(1.0);
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
         let chunks: Vec<(&[Rows<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
+        let tracks = &self.tracks;
         let scattered: Vec<Vec<Sent>> = chunks
             .par_iter()
             .map(|(pieces, marks)| {
-                let empty = || (PingColumns::new(&job.inputs.decoder.schema), Vec::new());
-                let mut by_part: Vec<Sent> = (0..parts).map(|_| empty()).collect();
+                let (schema, kind) = (&job.inputs.decoder.schema, job.inputs.decoder.person.kind());
+                let likely = marks.iter().map(Vec::len).sum::<usize>() * 3 / 2 / tracks.len();
+                let mut by_part: Vec<Sent> = tracks.iter().map(|t| t.sends(schema, kind, likely)).collect();
                 let mut room = Sending::default();
                 for ((piece, rows), marks) in pieces.iter().zip(*marks) {
                     scatter(piece, rows, marks, marked, all, &mut room, &mut by_part);
@@ -318,28 +360,19 @@ impl Pass<'_, '_, '_> {
             })
             .collect();
         job.watch.advance(0)?;
-        self.found.tracked += scattered.iter().flatten().map(|(rows, _)| rows.len() as u64).sum::<u64>();
-        let mut by_part: Vec<Vec<Sent>> = (0..parts).map(|_| Vec::new()).collect();
+        self.found.tracked += scattered.iter().flatten().map(|sent| sent.len() as u64).sum::<u64>();
+        let mut by_part: Vec<Vec<Sent>> = self.tracks.iter().map(|_| Vec::new()).collect();
         for chunk in scattered {
-            for (part, rows) in by_part.iter_mut().zip(chunk) {
-                if !rows.0.is_empty() {
-                    part.push(rows);
+            for (part, sent) in by_part.iter_mut().zip(chunk) {
+                if sent.len() > 0 {
+                    part.push(sent);
                 }
             }
         }
         let (to, stays) = (self.frontier, self.stays);
-        self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, chunks))| {
+        self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, sent))| {
             let mut out = StayColumns::new(&job.stay_schema);
-            let mut rule = job.track_rule(source);
-            follow(tracks, chunks, &mut rule, &mut out)?;
-            tracks.retain(|(person, track)| {
-                track.settle(&mut rule, &mut |stay| out.push(person.as_ref(), stay));
-                let open = track.is_open(to, &rule);
-                if !open {
-                    track.finish(&mut rule, &mut |stay| out.push(person.as_ref(), stay));
-                }
-                open
-            });
+            tracks.follow(sent, to, &mut job.track_rule(source), &mut out)?;
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
@@ -348,10 +381,7 @@ impl Pass<'_, '_, '_> {
         let (job, source, stays) = (self.job, self.source, self.stays);
         self.tracks.par_iter_mut().enumerate().try_for_each(|(part, tracks)| {
             let mut out = StayColumns::new(&job.stay_schema);
-            let mut rule = job.track_rule(source);
-            for (person, track) in tracks.iter_mut() {
-                track.finish(&mut rule, &mut |stay| out.push(person.as_ref(), stay));
-            }
+            tracks.finish(&mut job.track_rule(source), &mut out);
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
@@ -367,8 +397,8 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
 #[derive(Default)]
 struct Sending {
     is_marked: Vec<bool>,
+    spreads: Vec<u64>,
     rows: Vec<u32>,
-    part_of: Vec<u16>,
     sorted: Vec<u32>,
 }
 
@@ -382,109 +412,43 @@ fn scatter(
     room: &mut Sending,
     by_part: &mut [Sent],
 ) {
-    let pings = Pings::of(&piece.batch);
-    let Sending { is_marked, rows: kept, part_of: parts, sorted } = room;
+    let batch = piece.batch.slice(rows.start, rows.len());
+    let pings = Pings::of(&batch);
+    let Sending { is_marked, spreads, rows: kept, sorted } = room;
     is_marked.clear();
     is_marked.resize(rows.len(), false);
     marks.iter().for_each(|row| is_marked[*row as usize] = true);
+    spreads.clear();
+    spreads.extend((0..rows.len()).map(|row| pings.persons.at(row).spread()));
     kept.resize(rows.len(), 0);
-    parts.resize(rows.len(), 0);
-    let (mut slot, mut slot_end) = (0, Millis::MIN);
-    let mut count = 0;
-    // Without branches: whether a row matters is hard to foretell.
-    for (row, is_marked) in rows.clone().zip(is_marked.iter()) {
-        if pings.times[row] >= slot_end {
-            slot = pings.times[row].div_euclid(marked.slot_ms);
-            slot_end = (slot + 1) * marked.slot_ms;
+    let (mut start, mut count) = (0, 0);
+    while start < rows.len() {
+        let (set, slot_end) = marked.slot(pings.times[start].div_euclid(marked.slot_ms));
+        let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
+        // Without branches: whether a row matters is hard to foretell.
+        for (row, spread) in (start as u32..).zip(&spreads[start..end]) {
+            kept[count] = row;
+            count += usize::from(all | has(set, *spread));
         }
-        let spread = pings.persons.at(row).spread();
-        kept[count] = row as u32;
-        parts[count] = part_of(spread, by_part.len()) as u16;
-        count += usize::from(*is_marked | all | marked.has(spread, slot));
+        start = end;
     }
-    let (kept, parts) = (&kept[..count], &parts[..count]);
+    let kept = &kept[..count];
+    let part = |row: u32| part_of(spreads[row as usize], by_part.len());
     let mut ends = vec![0u32; by_part.len() + 1];
-    parts.iter().for_each(|part| ends[usize::from(*part) + 1] += 1);
+    kept.iter().for_each(|row| ends[part(*row) + 1] += 1);
     for part in 1..ends.len() {
         ends[part] += ends[part - 1];
     }
     sorted.resize(count, 0);
-    for (row, part) in kept.iter().zip(parts) {
-        let end = &mut ends[usize::from(*part)];
+    for row in kept {
+        let end = &mut ends[part(*row)];
         sorted[*end as usize] = *row;
         *end += 1;
     }
     let mut start = 0;
-    for ((columns, marks), end) in by_part.iter_mut().zip(ends) {
+    for (sent, end) in by_part.iter_mut().zip(ends) {
         let own = &sorted[start..end as usize];
-        columns.extend(&pings, own);
-        marks.extend(own.iter().map(|row| is_marked[*row as usize - rows.start]));
+        sent.extend(&pings, own, |row| spreads[row as usize], |row| is_marked[row as usize]);
         start = end as usize;
     }
-}
-
-/// Lets the tracks of a part follow its rows.
-fn follow(
-    tracks: &mut HashTable<Open>,
-    chunks: Vec<Sent>,
-    rule: &mut TrackRule<'_>,
-    out: &mut StayColumns,
-) -> Result<()> {
-    let chunks: Vec<(RecordBatch, Vec<bool>)> = chunks
-        .into_iter()
-        .map(|(rows, marks)| Ok((rows.finish().map_err(super::too_large)?, marks)))
-        .collect::<Result<_>>()?;
-    let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
-    // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
-    // of time, also where files overlap in it.
-    let mut rows: Vec<(u64, u32)> = Vec::new();
-    for (chunk, (view, _)) in (0u32..).zip(&views) {
-        rows.extend((0u32..).zip(view.times).map(|(row, _)| {
-            let spread = view.persons.at(row as usize).spread() as u32;
-            (u64::from(spread) << 32 | u64::from(chunk), row)
-        }));
-    }
-    let mut last = Millis::MIN;
-    let in_order = views.iter().flat_map(|(v, _)| v.times).all(|t| std::mem::replace(&mut last, *t) <= *t);
-    let at = |(key, row): &(u64, u32)| (*key as u32 as usize, *row as usize);
-    if in_order {
-        rows.sort_unstable();
-    } else {
-        rows.sort_by_key(|row| {
-            let (chunk, at) = at(row);
-            (row.0 >> 32, views[chunk].0.times[at])
-        });
-    }
-    let mut start = 0;
-    while start < rows.len() {
-        let (chunk, row) = at(&rows[start]);
-        let view = &views[chunk].0;
-        let person = view.persons.at(row);
-        // The rows of this person in this chunk; the same hash may be another person's too.
-        let same = |r: &(u64, u32)| r.0 == rows[start].0 && view.persons.at(r.1 as usize) == person;
-        let end = start + rows[start..].iter().take_while(|r| same(r)).count();
-        let marks = views[chunk].1;
-        let own = || rows[start..end].iter().map(|r| (r.1 as usize, marks[r.1 as usize]));
-        let track = track_of(tracks, person);
-        let mut out = |stay: &Stay| out.push(person, stay);
-        let apart =
-            rows[start..end].windows(2).all(|w| view.times[w[0].1 as usize] < view.times[w[1].1 as usize]);
-        // The last row may yet share its instant with one of another chunk.
-        let mut own = own();
-        if rule.is_plain() && apart && track.settle_before(view.times[row], rule, &mut out) {
-            track.push_plain(view, own.by_ref().take(end - start - 1), rule, &mut out);
-        }
-        own.for_each(|(row, marked)| track.push(view.at(row), marked, rule, &mut out));
-        start = end;
-    }
-    Ok(())
-}
-
-fn track_of<'t>(tracks: &'t mut HashTable<Open>, person: PersonRef<'_>) -> &'t mut Track {
-    let entry = tracks.entry(
-        person.spread(),
-        |(known, _)| known.as_ref() == person,
-        |(known, _)| known.as_ref().spread(),
-    );
-    &mut entry.or_insert_with(|| (person.to_id(), Track::default())).into_mut().1
 }

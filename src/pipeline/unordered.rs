@@ -49,8 +49,7 @@ fn scan(
         .try_fold(
             || Intake::new(job),
             |mut intake, unit| {
-                let whole = unit.rows.clone().map(|rows| vec![rows]);
-                job.read(unit, whole.as_deref(), visitors, &mut |decoded| {
+                job.read(unit, None, visitors, &mut |decoded| {
                     if counts {
                         intake.take(job, unit, &decoded, true)?;
                     }

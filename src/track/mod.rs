@@ -1,6 +1,8 @@
 //! A track: one person's pings from one source, ordered by time, growing ping by ping. Out come its
 //! stays, each as soon as the ping that ends it is known.
 
+pub mod many;
+
 use crate::geo::{haversine_m, wrap_degrees};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};

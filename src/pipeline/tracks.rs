@@ -1,0 +1,207 @@
+//! Rows in the order of time on their way to the tracks of their persons, part by part.
+
+use crate::error::Result;
+use crate::person::{PersonColumn, PersonId, PersonKind, PersonRef, Persons};
+use crate::ping::{PingColumns, Pings};
+use crate::stay::{Stay, StayColumns};
+use crate::time::Millis;
+use crate::track::many::{self, Row};
+use crate::track::{Track, TrackRule};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use hashbrown::HashTable;
+
+/// Rows that go to a part, in the order of time, and which of them are marked.
+pub enum Sent {
+    /// Where pings just follow one another; persons that are no integers stand beside.
+    Rows(Vec<Row>, Option<PersonColumn>),
+    /// All columns.
+    Columns(Box<PingColumns>, Vec<bool>),
+}
+
+impl Sent {
+    /// Adds rows of a batch; `spread` and `is_marked` are by row.
+    pub fn extend(
+        &mut self,
+        pings: &Pings<'_>,
+        rows: &[u32],
+        spread: impl Fn(u32) -> u64,
+        is_marked: impl Fn(u32) -> bool,
+    ) {
+        match self {
+            Sent::Rows(sent, names) => {
+                sent.extend(
+                    rows.iter().map(|row| Row::new(pings, *row as usize, spread(*row), is_marked(*row))),
+                );
+                if let Some(names) = names {
+                    names.extend(&pings.persons, rows);
+                }
+            }
+            Sent::Columns(columns, marks) => {
+                columns.extend(pings, rows);
+                marks.extend(rows.iter().map(|row| is_marked(*row)));
+            }
+        }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Sent::Rows(rows, _) => rows.len(),
+            Sent::Columns(columns, _) => columns.len(),
+        }
+    }
+}
+
+/// One person with the track as far as it has come.
+type Open = (PersonId, Track);
+
+/// The tracks of a part's persons.
+pub enum Tracks {
+    /// Where pings just follow one another.
+    Many(many::Tracks),
+    /// By any rule.
+    Each(HashTable<Open>),
+}
+
+impl Tracks {
+    /// None yet.
+    pub fn new(rule: &TrackRule<'_>) -> Self {
+        if many::Tracks::suit(rule) {
+            Tracks::Many(many::Tracks::default())
+        } else {
+            Tracks::Each(HashTable::new())
+        }
+    }
+
+    /// No rows yet for these tracks, with so much room.
+    pub fn sends(&self, schema: &SchemaRef, kind: PersonKind, rows: usize) -> Sent {
+        match self {
+            Tracks::Many(_) => {
+                let names = kind != PersonKind::Integer;
+                let names = names.then(|| PersonColumn::new(schema.field(0).data_type()));
+                Sent::Rows(Vec::with_capacity(rows), names)
+            }
+            Tracks::Each(_) => Sent::Columns(Box::new(PingColumns::new(schema)), Vec::with_capacity(rows)),
+        }
+    }
+
+    /// Lets the tracks follow rows up to an instant `to`; all that come later are not earlier than it.
+    pub fn follow(
+        &mut self,
+        sent: Vec<Sent>,
+        to: Millis,
+        rule: &mut TrackRule<'_>,
+        out: &mut StayColumns,
+    ) -> Result<()> {
+        match self {
+            Tracks::Many(tracks) => follow_rows(tracks, sent, rule, out),
+            Tracks::Each(tracks) => {
+                follow_columns(tracks, sent, rule, out)?;
+                tracks.retain(|(person, track)| {
+                    track.settle(rule, &mut |stay| out.push(person.as_ref(), stay));
+                    let open = track.is_open(to, rule);
+                    if !open {
+                        track.finish(rule, &mut |stay| out.push(person.as_ref(), stay));
+                    }
+                    open
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends all tracks.
+    pub fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut StayColumns) {
+        match self {
+            Tracks::Many(tracks) => tracks.finish(rule, &mut |person, stay| out.push(person, stay)),
+            Tracks::Each(tracks) => {
+                for (person, track) in tracks.iter_mut() {
+                    track.finish(rule, &mut |stay| out.push(person.as_ref(), stay));
+                }
+            }
+        }
+    }
+}
+
+fn follow_rows(
+    tracks: &mut many::Tracks,
+    sent: Vec<Sent>,
+    rule: &mut TrackRule<'_>,
+    out: &mut StayColumns,
+) -> Result<()> {
+    let mut chunks: Vec<(Vec<Row>, Option<Persons>)> = Vec::new();
+    for sent in sent {
+        let Sent::Rows(rows, names) = sent else { continue };
+        let names = names.map(|names| names.finish().map_err(super::too_large)).transpose()?;
+        chunks.push((rows, names.map(|names| Persons::of(&names))));
+    }
+    let times = chunks.iter().flat_map(|(rows, _)| rows).map(Row::time);
+    let out = &mut |person: PersonRef<'_>, stay: &Stay| out.push(person, stay);
+    if times.is_sorted() {
+        for (rows, names) in &chunks {
+            tracks.follow(rows, names.as_ref(), rule, out);
+        }
+        return Ok(());
+    }
+    // Files overlap in time.
+    let mut order: Vec<(Millis, usize, usize)> = Vec::new();
+    for (chunk, (rows, _)) in chunks.iter().enumerate() {
+        order.extend(rows.iter().enumerate().map(|(at, row)| (row.time(), chunk, at)));
+    }
+    order.sort_unstable();
+    let all: Vec<Row> = order.iter().map(|(_, chunk, at)| chunks[*chunk].0[*at]).collect();
+    let mut names = None;
+    if chunks.iter().any(|(_, names)| names.is_some()) {
+        let mut column = PersonColumn::new(&DataType::Binary);
+        for (_, chunk, at) in &order {
+            if let Some(names) = &chunks[*chunk].1 {
+                column.push(names.at(*at));
+            }
+        }
+        names = Some(Persons::of(&column.finish().map_err(super::too_large)?));
+    }
+    tracks.follow(&all, names.as_ref(), rule, out);
+    Ok(())
+}
+
+fn follow_columns(
+    tracks: &mut HashTable<Open>,
+    sent: Vec<Sent>,
+    rule: &mut TrackRule<'_>,
+    out: &mut StayColumns,
+) -> Result<()> {
+    let mut chunks: Vec<(RecordBatch, Vec<bool>)> = Vec::new();
+    for sent in sent {
+        let Sent::Columns(rows, marks) = sent else { continue };
+        chunks.push((rows.finish().map_err(super::too_large)?, marks));
+    }
+    let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
+    // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
+    // of time, also where files overlap in it.
+    let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
+    for (chunk, (view, _)) in (0u32..).zip(&views) {
+        rows.extend((0u32..).zip(view.times).map(|(row, time)| {
+            let spread = view.persons.at(row as usize).spread() as u32;
+            (spread, *time, chunk, row)
+        }));
+    }
+    rows.sort_unstable();
+    for (_, _, chunk, row) in rows {
+        let (view, marks) = &views[chunk as usize];
+        let person = view.persons.at(row as usize);
+        let track = track_of(tracks, person);
+        let mut out = |stay: &Stay| out.push(person, stay);
+        track.push(view.at(row as usize), marks[row as usize], rule, &mut out);
+    }
+    Ok(())
+}
+
+fn track_of<'t>(tracks: &'t mut HashTable<Open>, person: PersonRef<'_>) -> &'t mut Track {
+    let entry = tracks.entry(
+        person.spread(),
+        |(known, _)| known.as_ref() == person,
+        |(known, _)| known.as_ref().spread(),
+    );
+    &mut entry.or_insert_with(|| (person.to_id(), Track::default())).into_mut().1
+}

@@ -1,0 +1,298 @@
+//! The tracks of many persons at once, fed with rows in the order of time, where pings just follow one
+//! another: no filter, no scans, nobody moves. What a person's next ping needs to know stands in one line of a
+//! table.
+
+use super::{TrackRule, before};
+use crate::geo::haversine_m;
+use crate::person::{PersonRef, Persons};
+use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
+use crate::place::{PlaceKey, PlaceRule};
+use crate::rule::Motion;
+use crate::stay::Stay;
+use crate::time::Millis;
+use std::cmp::Ordering;
+use std::hint::black_box;
+
+/// A square of this side has numbers of its row and column that fit in 32 bits each.
+const SQUARE_M_MIN: f64 = 0.1;
+/// Lines of a table, at least.
+const LINES_MIN: usize = 1 << 6;
+/// Rows whose lines are fetched at once.
+const FETCHED: usize = 64;
+
+/// A ping on its way to its track.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The person's integer, or the [`PersonRef::spread`] of another pseudonym.
+    id: u64,
+    time: Millis,
+    lat: f64,
+    lon: f64,
+    accuracy_m: f64,
+    place: u32,
+    feed: u16,
+    marked: bool,
+}
+
+impl Row {
+    /// A row of a batch; `spread` is its person's.
+    #[inline]
+    pub fn new(pings: &Pings<'_>, row: usize, spread: u64, marked: bool) -> Self {
+        let id = match pings.persons.at(row) {
+            PersonRef::Integer(id) => id,
+            PersonRef::Bytes(_) => spread,
+        };
+        let (lat, lon, accuracy_m) = (pings.lat(row), pings.lon(row), pings.accuracy_m(row));
+        let (time, place, feed) = (pings.times[row], pings.place(row), pings.feed(row));
+        Row { id, time, lat, lon, accuracy_m, place, feed, marked }
+    }
+
+    /// When.
+    pub fn time(&self) -> Millis {
+        self.time
+    }
+
+    fn ping(&self) -> Ping {
+        let Row { time, lat, lon, accuracy_m, place, feed, .. } = *self;
+        Ping { time, until: NO_UNTIL, lat, lon, accuracy_m, place, floor: NO_FLOOR, feed }
+    }
+}
+
+/// A run of marked pings that waits for the ping that ends its last stay.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Its first ping, and where that stands.
+    start: Millis,
+    lat: f64,
+    lon: f64,
+    /// What its pings share, in short.
+    key: u64,
+    /// Its last ping, up to which it is bracketed, and when that one's hold is over.
+    last: Millis,
+    hold_end: Millis,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    /// The last row, which others may yet share an instant with; a line without one is free.
+    now: Option<Row>,
+    run: Option<Run>,
+}
+
+const FREE: Line = Line { now: None, run: None };
+
+/// The tracks of some persons from one source.
+#[derive(Debug, Default)]
+pub struct Tracks {
+    /// By the hash of the person, a power of two of them.
+    lines: Vec<Line>,
+    /// Pseudonyms that are no integers, by line.
+    names: Vec<Option<Box<[u8]>>>,
+    taken: usize,
+}
+
+impl Tracks {
+    /// Whether pings just follow one another by this rule.
+    pub fn suit(rule: &TrackRule<'_>) -> bool {
+        let mut feeds = rule.feeds.iter().filter(|f| f.source == rule.source);
+        let small = matches!(rule.place, PlaceRule::Grid { square_m } if square_m < SQUARE_M_MIN);
+        rule.is_plain() && rule.joins && !small && feeds.all(|f| f.motion == Motion::Hold)
+    }
+
+    /// Goes on with rows that are not earlier than those before, and in the order of time. Persons that are no
+    /// integers stand beside, row by row. The stays of marked rows come out, with the person's spread.
+    pub fn follow(
+        &mut self,
+        rows: &[Row],
+        names: Option<&Persons>,
+        rule: &mut TrackRule<'_>,
+        out: &mut impl FnMut(PersonRef<'_>, &Stay),
+    ) {
+        let Some(first) = rows.first() else { return };
+        let now = first.time;
+        let person = |row: usize| match names {
+            Some(names) => names.at(row),
+            None => PersonRef::Integer(rows[row].id),
+        };
+        let mut spreads = [0; FETCHED];
+        for start in (0..rows.len()).step_by(FETCHED) {
+            let block = start..rows.len().min(start + FETCHED);
+            if (self.taken + FETCHED) * 4 > self.lines.len() * 3 {
+                self.make_room(now, rule, out);
+            }
+            // All lines are fetched at once, before what any of them holds decides anything.
+            let (mask, mut fetched) = (self.lines.len() - 1, 0);
+            for (row, spread) in block.clone().zip(&mut spreads) {
+                *spread = if names.is_some() { rows[row].id } else { person(row).spread() };
+                fetched ^= self.lines[*spread as usize & mask].run.map_or(0, |run| run.key);
+            }
+            black_box(fetched);
+            for (row, spread) in block.zip(spreads) {
+                let whose = person(row);
+                let at = self.enter(whose, spread, &rows[row]);
+                self.lines[at].push(&rows[row], rule, &mut |stay| out(whose, stay));
+            }
+        }
+    }
+
+    /// Ends all tracks: the last pings stand for their hold.
+    pub fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(PersonRef<'_>, &Stay)) {
+        let mut tracks = std::mem::take(self);
+        for at in 0..tracks.lines.len() {
+            let Some(whose) = tracks.person(at) else { continue };
+            let whose = whose.to_id();
+            tracks.lines[at].finish(rule, &mut |stay| out(whose.as_ref(), stay));
+        }
+    }
+
+    fn person(&self, at: usize) -> Option<PersonRef<'_>> {
+        let row = self.lines[at].now?;
+        Some(match self.names.get(at) {
+            Some(Some(name)) => PersonRef::Bytes(name),
+            _ => PersonRef::Integer(row.id),
+        })
+    }
+
+    /// The line of a person, a new one if there was none.
+    #[inline]
+    fn enter(&mut self, person: PersonRef<'_>, spread: u64, row: &Row) -> usize {
+        let mask = self.lines.len() - 1;
+        let mut at = spread as usize & mask;
+        while let Some(known) = &self.lines[at].now {
+            let same = known.id == row.id
+                && match person {
+                    PersonRef::Integer(_) => true,
+                    PersonRef::Bytes(name) => self.names[at].as_deref() == Some(name),
+                };
+            if same {
+                return at;
+            }
+            at = (at + 1) & mask;
+        }
+        self.put(at, person, Line { now: Some(Row { marked: false, time: Millis::MIN, ..*row }), run: None });
+        at
+    }
+
+    fn put(&mut self, at: usize, person: PersonRef<'_>, line: Line) {
+        self.taken += 1;
+        self.lines[at] = line;
+        if let PersonRef::Bytes(name) = person {
+            self.names.resize(self.lines.len(), None);
+            self.names[at] = Some(name.into());
+        }
+    }
+
+    /// Makes room for more persons; those who wait for nothing by `now` leave.
+    fn make_room(
+        &mut self,
+        now: Millis,
+        rule: &mut TrackRule<'_>,
+        out: &mut impl FnMut(PersonRef<'_>, &Stay),
+    ) {
+        let mut old = std::mem::take(self);
+        let waits = |line: &Line, rule: &TrackRule<'_>| {
+            let hold_ms = |row: &Row| rule.feeds[usize::from(row.feed)].hold_ms;
+            line.run.is_some_and(|run| run.hold_end >= now)
+                || line
+                    .now
+                    .is_some_and(|row| row.time >= now || row.marked && row.time + hold_ms(&row) >= now)
+        };
+        let waiting = old.lines.iter().filter(|line| waits(line, rule)).count();
+        let lines = ((waiting + FETCHED) * 2).next_power_of_two().max(LINES_MIN);
+        self.lines = vec![FREE; lines];
+        for at in 0..old.lines.len() {
+            let Some(whose) = old.person(at).map(PersonRef::to_id) else { continue };
+            if !waits(&old.lines[at], rule) {
+                old.lines[at].finish(rule, &mut |stay| out(whose.as_ref(), stay));
+                continue;
+            }
+            let mask = lines - 1;
+            let mut free = whose.as_ref().spread() as usize & mask;
+            while self.lines[free].now.is_some() {
+                free = (free + 1) & mask;
+            }
+            self.put(free, whose.as_ref(), old.lines[at]);
+        }
+    }
+}
+
+impl Line {
+    /// Adds a row, not earlier than the one before. Of rows at one instant one stands.
+    #[inline]
+    fn push(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        match &mut self.now {
+            Some(now) if now.time == row.time => {
+                if before(&row.ping(), &now.ping()) == Ordering::Less {
+                    *now = *row;
+                }
+            }
+            _ => {
+                self.settle(rule, out);
+                self.now = Some(*row);
+            }
+        }
+    }
+
+    /// The last row stands: it ends the stay of the one before, and goes on with its run or begins one.
+    #[inline]
+    fn settle(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        let Some(row) = self.now else { return };
+        if self.run.is_none() && !row.marked {
+            return;
+        }
+        let key = short(rule.key(&row.ping()));
+        let hold_end = row.time + rule.feeds[usize::from(row.feed)].hold_ms;
+        if let Some(run) = &mut self.run {
+            if row.time > run.hold_end {
+                run.end(run.last, run.hold_end, rule, out);
+            } else {
+                let (same, joins) = match rule.place {
+                    PlaceRule::Distance { distance_m_max } => (
+                        haversine_m(run.lat, run.lon, row.lat, row.lon) <= distance_m_max,
+                        !rule.moving && (run.lat, run.lon) == (row.lat, row.lon),
+                    ),
+                    _ => (run.key == key, true),
+                };
+                if same && joins && row.marked {
+                    (run.last, run.hold_end) = (row.time, hold_end);
+                    return;
+                }
+                run.end(if same { row.time } else { run.last }, row.time, rule, out);
+            }
+        }
+        let Row { time: start, lat, lon, .. } = row;
+        self.run = row.marked.then_some(Run { start, lat, lon, key, last: start, hold_end });
+    }
+
+    /// No ping comes after the last.
+    fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        self.settle(rule, out);
+        if let Some(run) = self.run.take() {
+            run.end(run.last, run.hold_end, rule, out);
+        }
+    }
+}
+
+impl Run {
+    #[inline]
+    fn end(&self, sure: Millis, end: Millis, rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        let Run { start, lat, lon, .. } = *self;
+        let source = rule.source;
+        let stay = Stay { start, sure, end, lat, lon, leg: None, place: NO_PLACE, floor: NO_FLOOR, source };
+        if let Some(stay) = stay.clipped(Millis::MIN, rule.as_of) {
+            out(&stay);
+        }
+    }
+}
+
+/// What a ping shares with others of its track, in 64 bits; without loss, as squares are not tiny.
+#[inline]
+fn short(key: PlaceKey) -> u64 {
+    match key {
+        PlaceKey::Square(square) => u64::from(square.row as u32) << 32 | u64::from(square.col as u32),
+        PlaceKey::Cell(cell) => cell,
+        PlaceKey::Venue(place) => u64::from(place),
+        PlaceKey::Near => 0,
+    }
+}
