@@ -4,7 +4,7 @@ mod city;
 
 use city::{DAY, Town};
 use copresence::index::CaseIndex;
-use copresence::index::intervals::{Interval, Intervals};
+use copresence::index::intervals::{Interval, Intervals, Query};
 use copresence::place::PlaceRule;
 use copresence::stay::{Stay, Stays};
 use copresence::time::DAY_MS;
@@ -54,17 +54,18 @@ fn intervals(c: &mut Criterion) {
     let mut group = c.benchmark_group("index/intervals");
     for many in [100u32, 10_000] {
         let step = DAY_MS / i64::from(many);
-        let all = (0..many).map(|item| {
+        let range = |item: u32| {
             let start = DAY + step * i64::from(item);
-            Interval { start, end: start + 2 * step, item }
-        });
-        let all = Intervals::new(all.collect());
+            Interval { start, end: start + 2 * step, lat: 0.0, lon: 0.0, item }
+        };
+        let all = Intervals::new(|add| (0..many).for_each(|item| add((), range(item))));
         let asked: Vec<i64> = (0..1_000).map(|n| DAY + n * 86_399).collect();
         group.throughput(Throughput::Elements(asked.len() as u64));
         group.bench_function(format!("of {many}"), |b| {
             b.iter(|| {
                 let mut found = 0u64;
-                asked.iter().for_each(|&at| all.overlapping(at, at + step, &mut |_| found += 1));
+                let query = |at| Query::anywhere(at, at + step);
+                asked.iter().for_each(|&at| all.overlapping(&(), &query(at), &mut |_| found += 1));
                 found
             });
         });

@@ -195,23 +195,29 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
     }
 }
 
-/// Sorts by [`order`]; an overlap is long, so it is moved once, through `room`.
+/// What overlaps sort by: case, kind, source, case_source, place in short, start, end; and their row.
+type Key = (u64, u64, Millis, Millis, u32);
+
+/// Sorts by [`Key`]; an overlap is long, so it is moved once, through `room`.
 fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>) {
-    if found.is_sorted_by_key(order) {
+    let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
+    // A kind of key comes before its place, as short ones of several kinds may be the same.
+    let kind_of_key = |e: &Encounter| match e.place {
+        PlaceKey::Venue(_) => 1,
+        _ => 0,
+    };
+    let key = |(e, row): (&Encounter, u32)| -> Key {
+        let first = u64::from(e.case) << 32 | kinds(e) << 8 | kind_of_key(e);
+        (first, e.place.short(), e.start, e.end, row)
+    };
+    let mut keys: Vec<Key> = found.iter().zip(0..).map(key).collect();
+    if keys.is_sorted() {
         return;
     }
-    let mut rows: Vec<(u32, u32)> = (0..).zip(found.iter()).map(|(row, e)| (e.case, row)).collect();
-    rows.sort_unstable_by(|a, b| {
-        let rest = |row: u32| order(&found[row as usize]);
-        a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(&rest(b.1))).then(a.1.cmp(&b.1))
-    });
+    keys.sort_unstable();
     room.clear();
-    room.extend(rows.iter().map(|(_, row)| found[*row as usize]));
+    room.extend(keys.iter().map(|key| found[key.4 as usize]));
     std::mem::swap(found, room);
-}
-
-fn order(e: &Encounter) -> (u32, Kind, Source, Source, PlaceKey, Millis, Millis) {
-    (e.case, e.kind, e.source, e.case_source, e.place, e.start, e.end)
 }
 
 fn same_run(a: &Encounter, b: &Encounter) -> bool {

@@ -346,6 +346,28 @@ impl PersonColumn {
         }
     }
 
+    /// The person of one row.
+    #[inline]
+    pub fn at(&self, row: usize) -> PersonRef<'_> {
+        match self {
+            PersonColumn::Integer(values) => PersonRef::Integer(values[row]),
+            PersonColumn::Bytes(ends, data) => {
+                PersonRef::Bytes(&data[ends[row] as usize..ends[row + 1] as usize])
+            }
+        }
+    }
+
+    /// Takes all persons out, but keeps the room.
+    pub fn clear(&mut self) {
+        match self {
+            PersonColumn::Integer(values) => values.clear(),
+            PersonColumn::Bytes(ends, data) => {
+                ends.truncate(1);
+                data.clear();
+            }
+        }
+    }
+
     /// Bytes that the persons take.
     pub fn bytes(&self) -> usize {
         match self {

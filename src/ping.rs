@@ -225,6 +225,11 @@ impl PingColumns {
         }
     }
 
+    /// No pings, of the same shape.
+    pub fn like(&self) -> Self {
+        PingColumns::new(&self.schema)
+    }
+
     /// Adds these rows of a batch of the same shape.
     pub fn extend(&mut self, pings: &Pings<'_>, rows: &[u32]) {
         fn add<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {

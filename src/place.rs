@@ -110,6 +110,18 @@ pub enum PlaceKey {
 }
 
 impl PlaceKey {
+    /// The same in 64 bits. Squares of a metre and more have rows and columns that fit in 32 each, so among
+    /// the keys of one kind nothing is lost.
+    #[inline]
+    pub fn short(self) -> u64 {
+        match self {
+            PlaceKey::Near => 0,
+            PlaceKey::Square(square) => u64::from(square.row as u32) << 32 | u64::from(square.col as u32),
+            PlaceKey::Cell(cell) => cell,
+            PlaceKey::Venue(number) => u64::from(number),
+        }
+    }
+
     /// What a position has in common with another under this rule; `Near` under a distance.
     #[inline]
     pub fn of_position(rule: &PlaceRule, lat: f64, lon: f64) -> Self {

@@ -1,70 +1,207 @@
-//! Time ranges of one place, found by overlap: a sorted array read as a balanced tree, each node of
-//! which knows the latest end below it (the augmented interval tree of Cormen et al., laid out flat).
+//! Time ranges by place, found by overlap: one array, in which the ranges of a place stand together, sorted, and
+//! are read as a balanced tree, each node of which knows the latest end below it (the augmented interval tree
+//! of Cormen et al., laid out flat). What is far away is passed over before it is looked at closely.
 
 use crate::time::Millis;
+use hashbrown::HashMap;
+use std::hash::Hash;
+
+/// So few ranges are looked at one by one.
+const FEW: usize = 16;
+/// Degrees by which a position can be off, which is kept in 32 bits: a step at 180 degrees, and more.
+const OFF_DEGREES: f32 = 4e-5;
 
 /// One range and what it stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// First instant.
     pub start: Millis,
     /// First instant after.
     pub end: Millis,
+    /// Where, degrees; no number where places are the same by themselves.
+    pub lat: f64,
+    /// Where, degrees.
+    pub lon: f64,
     /// What it stands for.
     pub item: u32,
 }
 
-/// So few ranges are looked at one by one.
-const FEW: usize = 16;
-
-/// Ranges that can be asked which of them overlap another.
-#[derive(Debug, Clone, Default)]
-pub struct Intervals {
-    sorted: Vec<Interval>,
-    end_max: Vec<Millis>,
+/// What is asked for: ranges that overlap [start, end), and lie so near.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Query {
+    /// First instant.
+    pub start: Millis,
+    /// First instant after.
+    pub end: Millis,
+    /// Where, degrees.
+    pub lat: f64,
+    /// Where, degrees.
+    pub lon: f64,
+    /// At most so many degrees of latitude away.
+    pub lat_reach: f64,
+    /// At most so many degrees of longitude away.
+    pub lon_reach: f64,
 }
 
-impl Intervals {
-    /// Sorts the ranges and notes the latest end below each.
-    pub fn new(mut intervals: Vec<Interval>) -> Self {
-        intervals.sort_unstable();
-        let mut end_max = vec![Millis::MIN; intervals.len()];
-        note_ends(&intervals, &mut end_max, 0, intervals.len());
-        Intervals { sorted: intervals, end_max }
+impl Query {
+    /// All that overlap a time range, wherever they are.
+    pub fn anywhere(start: Millis, end: Millis) -> Self {
+        let (lat_reach, lon_reach) = (f64::INFINITY, f64::INFINITY);
+        Query { start, end, lat: 0.0, lon: 0.0, lat_reach, lon_reach }
     }
+}
 
-    /// Calls `each` with the item of every range that overlaps [start, end).
-    pub fn overlapping(&self, start: Millis, end: Millis, each: &mut impl FnMut(u32)) {
-        self.visit(0, self.sorted.len(), start, end, each);
+/// A range as it is kept: times in units from the first instant of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Range {
+    start: u32,
+    end: u32,
+    item: u32,
+    /// The bits of degrees.
+    lat: u32,
+    lon: u32,
+}
+
+/// A query in the same units.
+struct Wanted {
+    start: u32,
+    end: u32,
+    lat: f32,
+    lon: f32,
+    lat_reach: f32,
+    lon_reach: f32,
+}
+
+impl Wanted {
+    #[inline]
+    fn meets(&self, range: &Range) -> bool {
+        // What is no number is not too far.
+        let far = |at: u32, here: f32, reach: f32| (f32::from_bits(at) - here).abs() > reach;
+        range.end > self.start
+            && !far(range.lat, self.lat, self.lat_reach)
+            && !far(range.lon, self.lon, self.lon_reach)
     }
+}
 
-    fn visit(&self, low: usize, high: usize, start: Millis, end: Millis, each: &mut impl FnMut(u32)) {
-        if high - low <= FEW {
-            let few = self.sorted[low..high].iter().take_while(|range| range.start < end);
-            few.filter(|range| range.end > start).for_each(|range| each(range.item));
-            return;
+/// Ranges that can be asked, by place, which of them overlap another.
+#[derive(Debug, Clone)]
+pub struct Intervals<K> {
+    places: HashMap<K, (u32, u32)>,
+    first: Millis,
+    unit_ms: Millis,
+    sorted: Vec<Range>,
+    end_max: Vec<u32>,
+}
+
+impl<K> Default for Intervals<K> {
+    fn default() -> Self {
+        Intervals { places: HashMap::new(), first: 0, unit_ms: 1, sorted: Vec::new(), end_max: Vec::new() }
+    }
+}
+
+impl<K: Eq + Hash> Intervals<K> {
+    /// Takes all ranges that `all` gives to what it is called with, the same each time.
+    pub fn new(all: impl Fn(&mut dyn FnMut(K, Interval))) -> Self {
+        let mut places: HashMap<K, (u32, u32)> = HashMap::new();
+        let (mut first, mut last) = (Millis::MAX, Millis::MIN);
+        all(&mut |place, range| {
+            places.entry(place).or_default().1 += 1;
+            (first, last) = (first.min(range.start), last.max(range.end));
+        });
+        let mut count = 0;
+        for (start, length) in places.values_mut() {
+            *start = count;
+            count += std::mem::take(length);
         }
-        let middle = low + (high - low) / 2;
-        if self.end_max[middle] <= start {
-            return;
-        }
-        self.visit(low, middle, start, end, each);
-        let here = self.sorted[middle];
-        if here.start < end {
-            if here.end > start {
-                each(here.item);
+        let unit_ms = last.saturating_sub(first) / Millis::from(u32::MAX - 1) + 1;
+        let mut intervals = Intervals {
+            places,
+            first,
+            unit_ms,
+            sorted: vec![Range::default(); count as usize],
+            end_max: vec![],
+        };
+        all(&mut |place, range| {
+            let (start, end) = intervals.units(range.start, range.end);
+            if let Some((from, length)) = intervals.places.get_mut(&place) {
+                let (lat, lon) = ((range.lat as f32).to_bits(), (range.lon as f32).to_bits());
+                intervals.sorted[(*from + *length) as usize] =
+                    Range { start, end, item: range.item, lat, lon };
+                *length += 1;
             }
-            self.visit(middle + 1, high, start, end, each);
+        });
+        intervals.end_max = vec![0; intervals.sorted.len()];
+        for (from, length) in intervals.places.values() {
+            let place = *from as usize..(from + length) as usize;
+            intervals.sorted[place.clone()].sort_unstable();
+            note_ends(&intervals.sorted[place.clone()], &mut intervals.end_max[place]);
         }
+        intervals
+    }
+
+    /// Rounded outwards, where a unit is more than a millisecond.
+    #[inline]
+    fn units(&self, start: Millis, end: Millis) -> (u32, u32) {
+        let since = |at: Millis| at.saturating_sub(self.first).max(0);
+        let unit = |count: Millis| count.min(Millis::from(u32::MAX)) as u32;
+        if self.unit_ms == 1 {
+            return (unit(since(start)), unit(since(end)));
+        }
+        (unit(since(start) / self.unit_ms), unit((since(end) + self.unit_ms - 1) / self.unit_ms))
+    }
+
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.sorted.len() * (size_of::<Range>() + size_of::<u32>())
+            + self.places.capacity() * (size_of::<K>() + size_of::<(u32, u32)>() + 1)
+    }
+
+    /// Calls `each` with the item of every range of a place that overlaps the query, and perhaps of some that
+    /// nearly do.
+    #[inline]
+    pub fn overlapping(&self, place: &K, query: &Query, each: &mut impl FnMut(u32)) {
+        let Some((from, length)) = self.places.get(place) else { return };
+        let (start, end) = self.units(query.start, query.end);
+        let place = *from as usize..(from + length) as usize;
+        let wanted = Wanted {
+            start,
+            end,
+            lat: query.lat as f32,
+            lon: query.lon as f32,
+            lat_reach: query.lat_reach as f32 + OFF_DEGREES,
+            lon_reach: query.lon_reach as f32 + OFF_DEGREES,
+        };
+        visit(&self.sorted[place.clone()], &self.end_max[place], &wanted, each);
     }
 }
 
-fn note_ends(sorted: &[Interval], end_max: &mut [Millis], low: usize, high: usize) -> Millis {
-    if low >= high {
-        return Millis::MIN;
+fn visit(sorted: &[Range], end_max: &[u32], wanted: &Wanted, each: &mut impl FnMut(u32)) {
+    if sorted.len() <= FEW {
+        let begun = sorted.iter().take_while(|range| range.start < wanted.end);
+        begun.filter(|range| wanted.meets(range)).for_each(|range| each(range.item));
+        return;
     }
-    let middle = low + (high - low) / 2;
-    let below = note_ends(sorted, end_max, low, middle).max(note_ends(sorted, end_max, middle + 1, high));
+    let middle = sorted.len() / 2;
+    if end_max[middle] <= wanted.start {
+        return;
+    }
+    visit(&sorted[..middle], &end_max[..middle], wanted, each);
+    let here = sorted[middle];
+    if here.start < wanted.end {
+        if wanted.meets(&here) {
+            each(here.item);
+        }
+        visit(&sorted[middle + 1..], &end_max[middle + 1..], wanted, each);
+    }
+}
+
+fn note_ends(sorted: &[Range], end_max: &mut [u32]) -> u32 {
+    if sorted.is_empty() {
+        return 0;
+    }
+    let middle = sorted.len() / 2;
+    let (before, rest) = end_max.split_at_mut(middle);
+    let below = note_ends(&sorted[..middle], before).max(note_ends(&sorted[middle + 1..], &mut rest[1..]));
     end_max[middle] = below.max(sorted[middle].end);
     end_max[middle]
 }
@@ -77,18 +214,45 @@ mod tests {
     proptest! {
         #[test]
         fn finds_what_a_loop_finds(
-            ranges in prop::collection::vec((0i64..50, 1i64..20), 0..60),
+            ranges in prop::collection::vec((0i64..50, 1i64..20, 0u8..3), 0..120),
             from in 0i64..60,
             length in 1i64..10,
+            unit in prop::sample::select(vec![1, 1 << 40]),
         ) {
-            let all: Vec<Interval> = ranges.iter().zip(0..)
-                .map(|(&(start, dwell), item)| Interval { start, end: start + dwell, item }).collect();
-            let mut found = Vec::new();
-            Intervals::new(all.clone()).overlapping(from, from + length, &mut |item| found.push(item));
-            found.sort_unstable();
-            let expected: Vec<u32> = all.iter()
-                .filter(|i| i.start < from + length && from < i.end).map(|i| i.item).collect();
-            prop_assert_eq!(found, expected);
+            let all: Vec<(u8, Interval)> = ranges.iter().zip(0..).map(|(&(start, dwell, place), item)| {
+                let (start, end) = (start * unit, (start + dwell) * unit);
+                (place, Interval { start, end, lat: f64::NAN, lon: 0.0, item })
+            }).collect();
+            let intervals = Intervals::new(|add| all.iter().for_each(|(place, range)| add(*place, *range)));
+            for place in 0..3 {
+                let mut found = Vec::new();
+                let query = Query::anywhere(from * unit, (from + length) * unit);
+                intervals.overlapping(&place, &query, &mut |item| found.push(item));
+                found.sort_unstable();
+                let overlap = |i: &Interval| i.start < query.end && query.start < i.end;
+                let expected: Vec<u32> =
+                    all.iter().filter(|(p, i)| *p == place && overlap(i)).map(|(_, i)| i.item).collect();
+                if unit == 1 {
+                    prop_assert_eq!(found, expected);
+                } else {
+                    prop_assert!(expected.iter().all(|item| found.contains(item)));
+                }
+            }
+        }
+
+        #[test]
+        fn passes_over_only_what_is_far(lat in -80.0..80.0, lon in -179.0..179.0, dlat in -2e-3..2e-3, dlon in -2e-3..2e-3) {
+            let range = Interval { start: 0, end: 10, lat: lat + dlat, lon: lon + dlon, item: 7 };
+            let intervals = Intervals::new(|add| add((), range));
+            let query = Query { start: 5, end: 6, lat, lon, lat_reach: 1e-3, lon_reach: 1e-3 };
+            let mut found = false;
+            intervals.overlapping(&(), &query, &mut |_| found = true);
+            if f64::abs(dlat) <= 1e-3 && f64::abs(dlon) <= 1e-3 {
+                prop_assert!(found);
+            }
+            if f64::abs(dlat) > 1.2e-3 || f64::abs(dlon) > 1.2e-3 {
+                prop_assert!(!found);
+            }
         }
     }
 }

@@ -15,6 +15,12 @@ pub struct Lattice {
 /// A box of a lattice, by row and column.
 pub type Spot = u64;
 
+/// The row of a box.
+#[inline]
+pub fn row_of(spot: Spot) -> usize {
+    (spot >> 32) as usize
+}
+
 impl Lattice {
     /// A lattice of rows `row_m` metres high, which spans these latitudes.
     pub fn new(row_m: f64, lat_min: f64, lat_max: f64) -> Self {
@@ -38,6 +44,12 @@ impl Lattice {
         let row = if above >= 0.0 { above as i64 as usize } else { usize::MAX };
         let cols = *self.cols_per_degree.get(row)?;
         Some((row as u64) << 32 | ((lon + 180.0) * cols) as i64 as u64)
+    }
+
+    /// The latitudes of each row's edges.
+    pub fn rows(&self) -> impl Iterator<Item = (f64, f64)> {
+        let edge = |row: usize| (row as f64 / self.rows_per_degree + self.lat_first).clamp(-90.0, 90.0);
+        (0..self.cols_per_degree.len()).map(move |row| (edge(row), edge(row + 1)))
     }
 
     /// The boxes that an area fills; `None` if they are more than `most`.

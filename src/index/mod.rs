@@ -10,16 +10,17 @@ pub mod lattice;
 pub mod sieve;
 
 use crate::case::Case;
+use crate::geo::LatLonBox;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
-use crate::place::{PlaceKey, PlaceRule};
+use crate::place::{PlaceKey, PlaceRule, square};
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
 use crate::track::{Track, TrackRule};
 use arrow::array::RecordBatch;
 use hashbrown::HashMap;
-use intervals::{Interval, Intervals};
+use intervals::{Interval, Intervals, Query};
 use lattice::{Lattice, Spot};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
@@ -56,14 +57,17 @@ type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
 
 /// Boxes that one stay's reach may fill before it goes into the R-tree.
 const BOXES_MAX: usize = 64;
-/// Boxes of the lattice are at least this high, metres.
+/// Boxes of the lattice are so many distances high, and at least so many metres.
+const BOX_DISTANCES: f64 = 1.5;
 const BOX_M_MIN: f64 = 10.0;
+/// Near the antimeridian differences of longitude say nothing.
+const LON_MAX: f64 = 179.0;
 
 /// Stays of one source, found by where they are.
 #[derive(Debug, Default)]
 struct Near {
     /// Those that stand, by every box that their reach touches.
-    boxes: HashMap<Spot, Intervals>,
+    boxes: Intervals<Spot>,
     lattice: Option<Lattice>,
     /// The others.
     tree: RTree<Boxed>,
@@ -78,8 +82,9 @@ pub struct CaseIndex {
     persons: Vec<u32>,
     person_numbers: HashMap<PersonId, u32>,
     stays: Vec<CaseStay>,
-    keyed: HashMap<(PlaceKey, Source), Intervals>,
+    keyed: Intervals<(PlaceKey, Source)>,
     near: [Near; 3],
+    reach: Reach,
     /// What a ping has to pass first.
     pub sieve: Sieve,
     /// By case and source.
@@ -132,6 +137,8 @@ impl CaseIndex {
                 }
             }
         }
+        // What one ping meets stands together.
+        case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));
         let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
         let sieve = Sieve::new(&plain, rule, feeds, as_of);
         let mut index = CaseIndex {
@@ -141,7 +148,8 @@ impl CaseIndex {
             person_numbers,
             bytes: case_stays.len() * 3 * size_of::<CaseStay>(),
             stays: case_stays,
-            keyed: HashMap::new(),
+            keyed: Intervals::default(),
+            reach: Reach::default(),
             near: Default::default(),
             sieve,
             observed,
@@ -151,50 +159,68 @@ impl CaseIndex {
     }
 
     fn fill(&mut self) {
-        let mut keyed: HashMap<(PlaceKey, Source), Vec<Interval>> = HashMap::new();
-        let mut near: [NearParts; 3] = Default::default();
         let lattice = self.lattice();
-        for (CaseStay { stay, .. }, item) in self.stays.iter().zip(0..) {
-            let interval = Interval { start: stay.start, end: stay.end + self.rule.lag_ms, item };
-            let mut add = |key| keyed.entry((key, stay.source)).or_default().push(interval);
-            if stay.source == Source::Venue {
-                add(key_of(stay, &self.rule.place));
-                if !self.rule.cross_source {
-                    continue;
-                }
-            }
-            if !stay.has_position() {
-                continue;
-            }
-            match self.rule.place {
-                PlaceRule::Distance { distance_m_max } => {
-                    let parts = &mut near[stay.source as usize];
-                    let reach = stay.bounds().grown(distance_m_max);
-                    if let Some(spots) = lattice.as_ref().and_then(|l| l.spots(reach, BOXES_MAX)) {
-                        spots.into_iter().for_each(|s| parts.boxes.entry(s).or_default().push(interval));
+        let (rule, stays) = (&self.rule, &self.stays);
+        let interval = |item: u32, stay: &Stay| Interval {
+            start: stay.start,
+            end: stay.end + rule.lag_ms,
+            lat: stay.lat,
+            lon: stay.lon,
+            item,
+        };
+        let keyed = Intervals::new(|add| {
+            for (CaseStay { stay, .. }, item) in stays.iter().zip(0..) {
+                if stay.source == Source::Venue {
+                    add((key_of(stay, &rule.place), stay.source), interval(item, stay));
+                    if !rule.cross_source {
                         continue;
                     }
-                    let margin = if self.grow_cases { distance_m_max } else { 0.0 };
-                    for part in stay.bounds().grown(margin).split() {
-                        let (start, end) = (interval.start as f64, interval.end as f64);
-                        parts.tree.push(GeomWithData::new(
-                            Rectangle::from_corners(
-                                [part.lon_min, part.lat_min, start],
-                                [part.lon_max, part.lat_max, end],
-                            ),
-                            item,
-                        ));
+                }
+                if stay.has_position() && !matches!(rule.place, PlaceRule::Distance { .. }) {
+                    let key = PlaceKey::of_position(&rule.place, stay.lat, stay.lon);
+                    add((key, stay.source), interval(item, stay));
+                }
+            }
+        });
+        let near = Source::ALL.map(|source| {
+            let PlaceRule::Distance { distance_m_max } = rule.place else { return Near::default() };
+            let by_position = |stay: &Stay| {
+                stay.source == source && stay.has_position() && (source != Source::Venue || rule.cross_source)
+            };
+            let of_source = || stays.iter().zip(0..).filter(|(c, _)| by_position(&c.stay));
+            let spots_of = |stay: &Stay| {
+                let reach = stay.bounds().grown(distance_m_max);
+                lattice.as_ref().and_then(|l| l.spots(reach, BOXES_MAX))
+            };
+            let boxes = Intervals::new(|add| {
+                for (CaseStay { stay, .. }, item) in of_source() {
+                    for spot in spots_of(stay).into_iter().flatten() {
+                        add(spot, interval(item, stay));
                     }
                 }
-                rule => add(PlaceKey::of_position(&rule, stay.lat, stay.lon)),
+            });
+            let mut tree = Vec::new();
+            for (CaseStay { stay, .. }, item) in of_source().filter(|(c, _)| spots_of(&c.stay).is_none()) {
+                let margin = if self.grow_cases { distance_m_max } else { 0.0 };
+                for part in stay.bounds().grown(margin).split() {
+                    let (start, end) = (stay.start as f64, (stay.end + rule.lag_ms) as f64);
+                    tree.push(GeomWithData::new(
+                        Rectangle::from_corners(
+                            [part.lon_min, part.lat_min, start],
+                            [part.lon_max, part.lat_max, end],
+                        ),
+                        item,
+                    ));
+                }
             }
-        }
-        self.keyed = keyed.into_iter().map(|(key, intervals)| (key, Intervals::new(intervals))).collect();
-        self.near = near.map(|parts| Near {
-            boxes: parts.boxes.into_iter().map(|(spot, found)| (spot, Intervals::new(found))).collect(),
-            lattice: lattice.clone(),
-            tree: RTree::bulk_load(parts.tree),
+            Near { boxes, lattice: lattice.clone(), tree: RTree::bulk_load(tree) }
         });
+        let PlaceRule::Distance { distance_m_max } = self.rule.place else {
+            (self.keyed, self.near) = (keyed, near);
+            return;
+        };
+        self.reach = Reach::new(distance_m_max, lattice.as_ref());
+        (self.keyed, self.near) = (keyed, near);
     }
 
     /// The lattice for stays that stand, where metres decide and nobody moves.
@@ -207,7 +233,7 @@ impl CaseIndex {
         let areas = || self.stays.iter().filter_map(reach);
         let lat_min = areas().map(|a| a.lat_min).fold(f64::INFINITY, f64::min);
         let lat_max = areas().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max);
-        Some(Lattice::new(distance_m_max.max(BOX_M_MIN), lat_min, lat_max))
+        Some(Lattice::new((distance_m_max * BOX_DISTANCES).max(BOX_M_MIN), lat_min, lat_max))
     }
 
     /// Whether no case has a stay.
@@ -239,10 +265,10 @@ impl CaseIndex {
                 each(by, case);
             }
         };
-        if stay.source == Source::Venue
-            && let Some(intervals) = self.keyed.get(&(PlaceKey::Venue(stay.place), Source::Venue))
-        {
-            intervals.overlapping(stay.start, stay.end, &mut |item| pass(By::Id, item));
+        let anywhere = Query::anywhere(stay.start, stay.end);
+        if stay.source == Source::Venue {
+            let key = (PlaceKey::Venue(stay.place), Source::Venue);
+            self.keyed.overlapping(&key, &anywhere, &mut |item| pass(By::Id, item));
         }
         if !stay.has_position() {
             return;
@@ -255,13 +281,11 @@ impl CaseIndex {
             match self.rule.place {
                 PlaceRule::Distance { distance_m_max } => {
                     let near = &self.near[*source as usize];
-                    if let Some(lattice) = &near.lattice
-                        && let Some(spot) = lattice.spot(stay.lat, stay.lon)
-                        && let Some(intervals) = near.boxes.get(&spot)
-                    {
-                        intervals.overlapping(stay.start, stay.end, &mut |item| {
-                            pass(By::Position(PlaceKey::Near), item)
-                        });
+                    let spot = near.lattice.as_ref().and_then(|l| l.spot(stay.lat, stay.lon));
+                    if let Some(spot) = spot {
+                        let query = self.reach.query(stay, spot);
+                        let each = &mut |item| pass(By::Position(PlaceKey::Near), item);
+                        near.boxes.overlapping(&spot, &query, each);
                     }
                     for item in in_tree(&near.tree, stay, distance_m_max) {
                         pass(By::Position(PlaceKey::Near), item);
@@ -269,20 +293,37 @@ impl CaseIndex {
                 }
                 rule => {
                     let key = PlaceKey::of_position(&rule, stay.lat, stay.lon);
-                    if let Some(intervals) = self.keyed.get(&(key, *source)) {
-                        intervals
-                            .overlapping(stay.start, stay.end, &mut |item| pass(By::Position(key), item));
-                    }
+                    let each = &mut |item| pass(By::Position(key), item);
+                    self.keyed.overlapping(&(key, *source), &anywhere, each);
                 }
             }
         }
     }
 }
 
+/// How many degrees away what is near enough can be.
 #[derive(Debug, Default)]
-struct NearParts {
-    boxes: HashMap<Spot, Vec<Interval>>,
-    tree: Vec<Boxed>,
+struct Reach {
+    lat: f64,
+    /// By row of the lattice.
+    lon: Vec<f64>,
+}
+
+impl Reach {
+    fn new(distance_m_max: f64, lattice: Option<&Lattice>) -> Self {
+        let around = |lat: f64| LatLonBox::of_path(lat, 0.0, 0.0, 0.0).grown(distance_m_max);
+        let lon = |(south, north): (f64, f64)| around(south).lon_max.max(around(north).lon_max);
+        let lat = around(0.0).lat_max;
+        Reach { lat, lon: lattice.map_or_else(Vec::new, |l| l.rows().map(lon).collect()) }
+    }
+
+    #[inline]
+    fn query(&self, stay: &Stay, spot: Spot) -> Query {
+        let Stay { start, end, lat, lon, .. } = *stay;
+        let lon_reach = self.lon.get(lattice::row_of(spot)).copied().unwrap_or(f64::INFINITY);
+        let lon_reach = if lon.abs() + lon_reach > LON_MAX { f64::INFINITY } else { lon_reach };
+        Query { start, end, lat, lon, lat_reach: self.lat, lon_reach }
+    }
 }
 
 fn in_tree(tree: &RTree<Boxed>, stay: &Stay, distance_m_max: f64) -> Vec<u32> {
@@ -301,6 +342,16 @@ fn in_tree(tree: &RTree<Boxed>, stay: &Stay, distance_m_max: f64) -> Vec<u32> {
     items.sort_unstable();
     items.dedup();
     items
+}
+
+/// A number that stays at one place, or near one another, share.
+fn place_in_short(stay: &Stay, rule: &EncounterRule) -> u64 {
+    match rule.place {
+        PlaceRule::Distance { distance_m_max } if stay.has_position() => {
+            PlaceKey::Square(square(stay.lat, stay.lon, distance_m_max.max(BOX_M_MIN))).short()
+        }
+        _ => key_of(stay, &rule.place).short(),
+    }
 }
 
 fn observe(stays: &[Stay]) -> Observed {

@@ -14,7 +14,6 @@ use crate::stay::Stay;
 use crate::time::Millis;
 use arrow::array::{BooleanArray, RecordBatch};
 use h3o::{CellIndex, LatLng};
-use hashbrown::HashMap;
 
 /// A hold has about so many slots, within these bounds.
 const SLOTS_A_HOLD: Millis = 4;
@@ -28,7 +27,10 @@ const ROW_M_MIN: f64 = 25.0;
 const BOXES_MAX: usize = 4_096;
 /// Words for each place and epoch of 64 slots.
 const WORDS_PER_ENTRY: usize = 4;
+const WORDS_MIN: usize = 1 << 10;
 const WORDS_MAX: usize = 1 << 24;
+/// Bits that count entries.
+const DISTINCT_BITS: usize = 1 << 22;
 
 /// Stays that could meet share a class: positions of one source, positions of any, or venues' ids.
 const CLASS_ANY: u8 = 3;
@@ -113,11 +115,17 @@ impl Sieve {
             words: Vec::new(),
             word_mask: 0,
         };
-        let mut entries = Entries::default();
-        for (stay, area) in stays.iter().zip(&areas) {
-            sieve.enter(stay, *area, &mut entries);
+        // All entries once to count them, and again into as many words as that takes.
+        let mut distinct = Distinct::default();
+        sieve.enter_all(stays, &areas, &mut |at, _| distinct.see(at));
+        let words = distinct.estimate() * WORDS_PER_ENTRY;
+        if words > 0 {
+            let mut words = vec![0; words.next_power_of_two().clamp(WORDS_MIN, WORDS_MAX)];
+            let mask = words.len() - 1;
+            sieve.enter_all(stays, &areas, &mut |at, slots| words[at as usize & mask] |= slots);
+            sieve.word_mask = mask as u64;
+            sieve.words = words;
         }
-        sieve.fill(&entries);
         sieve
     }
 
@@ -126,12 +134,22 @@ impl Sieve {
         self.words.is_empty() && self.somewhere.iter().all(|s| *s == 0)
     }
 
-    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, entries: &mut Entries) {
+    /// Calls `add` with what [`spot_at`] gives for the places and epochs of all stays, and the slots there.
+    fn enter_all(&mut self, stays: &[Stay], areas: &[Option<LatLonBox>], add: &mut impl FnMut(u64, u64)) {
+        for (stay, area) in stays.iter().zip(areas) {
+            self.enter(stay, *area, add);
+        }
+    }
+
+    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, add: &mut impl FnMut(u64, u64)) {
         let last = self.slot((stay.end + self.lag_ms).min(self.as_of));
         let (from, to) =
             (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1));
+        let mut add = |spot: u64| {
+            (from / 64..=to / 64).for_each(|epoch| add(spot_at(spot, epoch), slots_within(epoch, from, to)));
+        };
         if stay.source == Source::Venue && stay.place != NO_PLACE {
-            entries.add(spot_of_venue(stay.place), from, to);
+            add(spot_of_venue(stay.place));
         }
         let Some(area) = area else { return };
         let class = self.class(stay.source);
@@ -146,19 +164,7 @@ impl Sieve {
                 self.any_everywhere = true;
             }
         }
-        spots.unwrap_or_default().into_iter().for_each(|spot| entries.add(spot_of(class, spot), from, to));
-    }
-
-    fn fill(&mut self, entries: &Entries) {
-        if entries.words.is_empty() {
-            return;
-        }
-        let words = (entries.words.len() * WORDS_PER_ENTRY).next_power_of_two().clamp(1 << 10, WORDS_MAX);
-        self.words = vec![0; words];
-        self.word_mask = words as u64 - 1;
-        for (spot_at, slots) in &entries.words {
-            self.words[(spot_at & self.word_mask) as usize] |= slots;
-        }
+        spots.unwrap_or_default().into_iter().for_each(|spot| add(spot_of(class, spot)));
     }
 
     /// The kernel: which rows of a batch of pings of one source may meet a case, were each to stand for its
@@ -261,22 +267,38 @@ impl Sieve {
     }
 }
 
-/// What goes into the bitmaps, each place and each epoch of it once.
-#[derive(Debug, Default)]
-struct Entries {
-    /// By place and epoch of 64 slots: the slots.
-    words: HashMap<u64, u64>,
+/// The bits of an epoch's slots that lie within `from` to `to`, both included.
+#[inline]
+fn slots_within(epoch: usize, from: usize, to: usize) -> u64 {
+    let low = if epoch == from / 64 { from % 64 } else { 0 };
+    let high = if epoch == to / 64 { to % 64 } else { 63 };
+    (u64::MAX << low) & (u64::MAX >> (63 - high))
 }
 
-impl Entries {
-    /// A place in the slots `from` to `to`, both included.
-    fn add(&mut self, spot: u64, from: usize, to: usize) {
-        for epoch in from / 64..=to / 64 {
-            let low = if epoch == from / 64 { from % 64 } else { 0 };
-            let high = if epoch == to / 64 { to % 64 } else { 63 };
-            *self.words.entry(spot_at(spot, epoch)).or_default() |=
-                (u64::MAX << low) & (u64::MAX >> (63 - high));
-        }
+/// How many different hashes there are, about: linear counting (Whang, Vander-Zanden, Taylor 1990), which is
+/// good far beyond the most words that a sieve has.
+struct Distinct {
+    bits: Vec<u64>,
+    set: usize,
+}
+
+impl Default for Distinct {
+    fn default() -> Self {
+        Distinct { bits: vec![0; DISTINCT_BITS / 64], set: 0 }
+    }
+}
+
+impl Distinct {
+    fn see(&mut self, hash: u64) {
+        let bit = (hash >> 32) as usize & (DISTINCT_BITS - 1);
+        let word = &mut self.bits[bit >> 6];
+        self.set += usize::from(*word >> (bit & 63) & 1 == 0);
+        *word |= 1 << (bit & 63);
+    }
+
+    fn estimate(&self) -> usize {
+        let empty = (DISTINCT_BITS - self.set).max(1) as f64 / DISTINCT_BITS as f64;
+        (-(DISTINCT_BITS as f64) * empty.ln()).ceil() as usize
     }
 }
 

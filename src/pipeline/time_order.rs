@@ -139,6 +139,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
+        sent: Vec::new(),
         idle: true,
         found: Found::new(job),
         stays,
@@ -238,6 +239,8 @@ struct Pass<'p, 'j, 'r> {
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
     tracks: Vec<Tracks>,
+    /// Room for the rows of a round, by chunk of it and part.
+    sent: Vec<Vec<Sent>>,
     /// Whether no row has gone to a track yet.
     idle: bool,
     found: Found,
@@ -345,24 +348,20 @@ impl Pass<'_, '_, '_> {
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
         let chunks: Vec<(&[Rows<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
-        let tracks = &self.tracks;
-        let scattered: Vec<Vec<Sent>> = chunks
-            .par_iter()
-            .map(|(pieces, marks)| {
-                let (schema, kind) = (&job.inputs.decoder.schema, job.inputs.decoder.person.kind());
-                let likely = marks.iter().map(Vec::len).sum::<usize>() * 3 / 2 / tracks.len();
-                let mut by_part: Vec<Sent> = tracks.iter().map(|t| t.sends(schema, kind, likely)).collect();
-                let mut room = Sending::default();
-                for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                    scatter(piece, rows, marks, marked, all, &mut room, &mut by_part);
-                }
-                by_part
-            })
-            .collect();
+        let (schema, kind) = (&job.inputs.decoder.schema, job.inputs.decoder.person.kind());
+        while self.sent.len() < chunks.len() {
+            self.sent.push(self.tracks.iter().map(|t| t.sends(schema, kind)).collect());
+        }
+        chunks.par_iter().zip(&mut self.sent).for_each(|((pieces, marks), by_part)| {
+            let mut room = Sending::default();
+            for ((piece, rows), marks) in pieces.iter().zip(*marks) {
+                scatter(piece, rows, marks, marked, all, &mut room, by_part);
+            }
+        });
         job.watch.advance(0)?;
-        self.found.tracked += scattered.iter().flatten().map(|sent| sent.len() as u64).sum::<u64>();
-        let mut by_part: Vec<Vec<Sent>> = self.tracks.iter().map(|_| Vec::new()).collect();
-        for chunk in scattered {
+        self.found.tracked += self.sent.iter().flatten().map(|sent| sent.len() as u64).sum::<u64>();
+        let mut by_part: Vec<Vec<&mut Sent>> = self.tracks.iter().map(|_| Vec::new()).collect();
+        for chunk in &mut self.sent {
             for (part, sent) in by_part.iter_mut().zip(chunk) {
                 if sent.len() > 0 {
                     part.push(sent);

@@ -1,7 +1,7 @@
 //! Rows in the order of time on their way to the tracks of their persons, part by part.
 
 use crate::error::Result;
-use crate::person::{PersonColumn, PersonId, PersonKind, PersonRef, Persons};
+use crate::person::{PersonColumn, PersonId, PersonKind, PersonRef};
 use crate::ping::{PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -74,22 +74,23 @@ impl Tracks {
         }
     }
 
-    /// No rows yet for these tracks, with so much room.
-    pub fn sends(&self, schema: &SchemaRef, kind: PersonKind, rows: usize) -> Sent {
+    /// No rows yet for these tracks.
+    pub fn sends(&self, schema: &SchemaRef, kind: PersonKind) -> Sent {
         match self {
             Tracks::Many(_) => {
                 let names = kind != PersonKind::Integer;
                 let names = names.then(|| PersonColumn::new(schema.field(0).data_type()));
-                Sent::Rows(Vec::with_capacity(rows), names)
+                Sent::Rows(Vec::new(), names)
             }
-            Tracks::Each(_) => Sent::Columns(Box::new(PingColumns::new(schema)), Vec::with_capacity(rows)),
+            Tracks::Each(_) => Sent::Columns(Box::new(PingColumns::new(schema)), Vec::new()),
         }
     }
 
-    /// Lets the tracks follow rows up to an instant `to`; all that come later are not earlier than it.
+    /// Lets the tracks follow rows up to an instant `to`; all that come later are not earlier than it. The rows
+    /// are gone then, but for their room.
     pub fn follow(
         &mut self,
-        sent: Vec<Sent>,
+        sent: Vec<&mut Sent>,
         to: Millis,
         rule: &mut TrackRule<'_>,
         out: &mut StayColumns,
@@ -126,55 +127,56 @@ impl Tracks {
 
 fn follow_rows(
     tracks: &mut many::Tracks,
-    sent: Vec<Sent>,
+    sent: Vec<&mut Sent>,
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
-    let mut chunks: Vec<(Vec<Row>, Option<Persons>)> = Vec::new();
-    for sent in sent {
-        let Sent::Rows(rows, names) = sent else { continue };
-        let names = names.map(|names| names.finish().map_err(super::too_large)).transpose()?;
-        chunks.push((rows, names.map(|names| Persons::of(&names))));
-    }
-    let times = chunks.iter().flat_map(|(rows, _)| rows).map(Row::time);
-    let out = &mut |person: PersonRef<'_>, stay: &Stay| out.push(person, stay);
-    if times.is_sorted() {
-        for (rows, names) in &chunks {
-            tracks.follow(rows, names.as_ref(), rule, out);
+    let chunks = || {
+        sent.iter().filter_map(|sent| match &**sent {
+            Sent::Rows(rows, names) => Some((rows, names.as_ref())),
+            Sent::Columns(..) => None,
+        })
+    };
+    let take = &mut |person: PersonRef<'_>, stay: &Stay| out.push(person, stay);
+    if chunks().flat_map(|(rows, _)| rows).map(Row::time).is_sorted() {
+        chunks().for_each(|(rows, names)| tracks.follow(rows, names, rule, take));
+    } else {
+        // Files overlap in time.
+        let chunks: Vec<_> = chunks().collect();
+        let mut order: Vec<(Millis, usize, usize)> = Vec::new();
+        for (chunk, (rows, _)) in chunks.iter().enumerate() {
+            order.extend(rows.iter().enumerate().map(|(at, row)| (row.time(), chunk, at)));
         }
-        return Ok(());
-    }
-    // Files overlap in time.
-    let mut order: Vec<(Millis, usize, usize)> = Vec::new();
-    for (chunk, (rows, _)) in chunks.iter().enumerate() {
-        order.extend(rows.iter().enumerate().map(|(at, row)| (row.time(), chunk, at)));
-    }
-    order.sort_unstable();
-    let all: Vec<Row> = order.iter().map(|(_, chunk, at)| chunks[*chunk].0[*at]).collect();
-    let mut names = None;
-    if chunks.iter().any(|(_, names)| names.is_some()) {
-        let mut column = PersonColumn::new(&DataType::Binary);
+        order.sort_unstable();
+        let all: Vec<Row> = order.iter().map(|(_, chunk, at)| chunks[*chunk].0[*at]).collect();
+        let mut all_names = PersonColumn::new(&DataType::Binary);
         for (_, chunk, at) in &order {
-            if let Some(names) = &chunks[*chunk].1 {
-                column.push(names.at(*at));
-            }
+            chunks[*chunk].1.inspect(|names| all_names.push(names.at(*at)));
         }
-        names = Some(Persons::of(&column.finish().map_err(super::too_large)?));
+        let named = chunks.iter().any(|(_, names)| names.is_some());
+        tracks.follow(&all, named.then_some(&all_names), rule, take);
     }
-    tracks.follow(&all, names.as_ref(), rule, out);
+    for sent in sent {
+        if let Sent::Rows(rows, names) = sent {
+            rows.clear();
+            names.iter_mut().for_each(PersonColumn::clear);
+        }
+    }
     Ok(())
 }
 
 fn follow_columns(
     tracks: &mut HashTable<Open>,
-    sent: Vec<Sent>,
+    sent: Vec<&mut Sent>,
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
     let mut chunks: Vec<(RecordBatch, Vec<bool>)> = Vec::new();
     for sent in sent {
-        let Sent::Columns(rows, marks) = sent else { continue };
-        chunks.push((rows.finish().map_err(super::too_large)?, marks));
+        let Sent::Columns(columns, marks) = sent else { continue };
+        let none = columns.like();
+        let rows = std::mem::replace(&mut **columns, none);
+        chunks.push((rows.finish().map_err(super::too_large)?, std::mem::take(marks)));
     }
     let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
     // Each person's rows one after the other, so that a track is fetched once; a person's are in the order

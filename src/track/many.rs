@@ -4,17 +4,15 @@
 
 use super::{TrackRule, before};
 use crate::geo::haversine_m;
-use crate::person::{PersonRef, Persons};
+use crate::person::{PersonColumn, PersonRef};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
-use crate::place::{PlaceKey, PlaceRule};
+use crate::place::PlaceRule;
 use crate::rule::Motion;
 use crate::stay::Stay;
 use crate::time::Millis;
 use std::cmp::Ordering;
 use std::hint::black_box;
 
-/// A square of this side has numbers of its row and column that fit in 32 bits each.
-const SQUARE_M_MIN: f64 = 0.1;
 /// Lines of a table, at least.
 const LINES_MIN: usize = 1 << 6;
 /// Rows whose lines are fetched at once.
@@ -96,8 +94,7 @@ impl Tracks {
     /// Whether pings just follow one another by this rule.
     pub fn suit(rule: &TrackRule<'_>) -> bool {
         let mut feeds = rule.feeds.iter().filter(|f| f.source == rule.source);
-        let small = matches!(rule.place, PlaceRule::Grid { square_m } if square_m < SQUARE_M_MIN);
-        rule.is_plain() && rule.joins && !small && feeds.all(|f| f.motion == Motion::Hold)
+        rule.is_plain() && rule.joins && feeds.all(|f| f.motion == Motion::Hold)
     }
 
     /// Goes on with rows that are not earlier than those before, and in the order of time. Persons that are no
@@ -105,7 +102,7 @@ impl Tracks {
     pub fn follow(
         &mut self,
         rows: &[Row],
-        names: Option<&Persons>,
+        names: Option<&PersonColumn>,
         rule: &mut TrackRule<'_>,
         out: &mut impl FnMut(PersonRef<'_>, &Stay),
     ) {
@@ -241,7 +238,7 @@ impl Line {
         if self.run.is_none() && !row.marked {
             return;
         }
-        let key = short(rule.key(&row.ping()));
+        let key = rule.key(&row.ping()).short();
         let hold_end = row.time + rule.feeds[usize::from(row.feed)].hold_ms;
         if let Some(run) = &mut self.run {
             if row.time > run.hold_end {
@@ -283,16 +280,5 @@ impl Run {
         if let Some(stay) = stay.clipped(Millis::MIN, rule.as_of) {
             out(&stay);
         }
-    }
-}
-
-/// What a ping shares with others of its track, in 64 bits; without loss, as squares are not tiny.
-#[inline]
-fn short(key: PlaceKey) -> u64 {
-    match key {
-        PlaceKey::Square(square) => u64::from(square.row as u32) << 32 | u64::from(square.col as u32),
-        PlaceKey::Cell(cell) => cell,
-        PlaceKey::Venue(place) => u64::from(place),
-        PlaceKey::Near => 0,
     }
 }
