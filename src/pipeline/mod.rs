@@ -236,6 +236,8 @@ impl<'a> Job<'a> {
 struct Lane<'r> {
     source: Source,
     order: Order,
+    /// Whether rows in no order are read again when the cases are known.
+    again: bool,
     /// The order that it seemed to have, if it broke the promise.
     promised: Option<Order>,
     units: Vec<Unit>,
@@ -253,6 +255,7 @@ impl<'r> Lane<'r> {
         Ok(Lane {
             source,
             order,
+            again: order == Order::None && unordered::is_worth_reading_again(job, source),
             promised: None,
             units,
             stays: Parts::new(room, job.parts),
@@ -287,9 +290,18 @@ impl<'r> Lane<'r> {
         gathering.finish()
     }
 
+    /// Whether all rows are read when the cases are known.
+    fn after_cases(&self) -> bool {
+        self.order == Order::Person || self.again
+    }
+
     /// The pass that finds the cases' pings; in the order of time it is the only one.
     fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
         match self.order {
+            Order::None if self.again => {
+                self.intake = unordered::survey(job, &self.units)?;
+                Ok(())
+            }
             Order::None => self.gather(job),
             Order::Time => match time_order::pass(job, self.source, self.units.clone(), &self.stays)? {
                 Some(found) => {
@@ -305,8 +317,14 @@ impl<'r> Lane<'r> {
         }
     }
 
-    /// The pass over rows in the order of persons. Says whether they were.
+    /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
     fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
+        if self.again {
+            let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+            unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
+            gathering.finish()?;
+            return Ok(true);
+        }
         let edges = Gathering::new(&self.pings, &job.inputs.decoder.schema);
         let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
         edges.finish()?;
@@ -351,9 +369,9 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
     let (index, case_pings) = loop {
         let (index, case_pings) = index_of(&job, &lanes, watch)?;
         clock.lap(Stage::Index);
-        watch.start(Stage::Sieve, rows_in_order_of_persons(&lanes));
+        watch.start(Stage::Sieve, rows_after_cases(&lanes));
         let mut broken = false;
-        for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
+        for lane in lanes.iter_mut().filter(|l| l.after_cases()) {
             broken |= !lane.second_pass(&job, &index)?;
             if broken {
                 lane.give_up_order(&job)?;
@@ -365,6 +383,9 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
             break (index, case_pings);
         }
         // The cases' pings may have been others than the statistics promised, so all starts again.
+        for lane in lanes.iter_mut().filter(|l| l.again) {
+            lane.pings.clear()?;
+        }
         for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
             let case_pings = std::mem::take(&mut lane.intake.case_pings);
             lane.reset(&job)?;
@@ -413,9 +434,10 @@ impl Lane<'_> {
     }
 }
 
-fn rows_in_order_of_persons(lanes: &[Lane<'_>]) -> u64 {
-    let units = lanes.iter().filter(|l| l.order == Order::Person).flat_map(|l| &l.units);
-    units.map(|u| u.count).sum()
+/// Rows that are read when the cases are known, each as often as it is.
+fn rows_after_cases(lanes: &[Lane<'_>]) -> u64 {
+    let rows = |lane: &Lane<'_>| lane.units.iter().map(|u| u.count).sum::<u64>();
+    lanes.iter().filter(|l| l.after_cases()).map(|l| rows(l) * if l.again { 2 } else { 1 }).sum()
 }
 
 /// The index over the cases' stays, and their pings grouped by person.

@@ -70,12 +70,12 @@ pub fn part_of(spread: u64, parts: usize) -> usize {
     (spread >> 32) as usize & (parts - 1)
 }
 
-/// The rows of each part.
-fn rows_by_part(persons: &Persons, parts: usize) -> Vec<Vec<u32>> {
-    let even = persons.len() / parts;
+/// The rows of each part, of these.
+fn rows_by_part(persons: &Persons, rows: impl ExactSizeIterator<Item = u32>, parts: usize) -> Vec<Vec<u32>> {
+    let even = rows.len() / parts;
     let mut by_part: Vec<Vec<u32>> = (0..parts).map(|_| Vec::with_capacity(even + even / 4)).collect();
     let mut last: Option<(PersonRef<'_>, usize)> = None;
-    for row in 0..persons.len() as u32 {
+    for row in rows {
         let person = persons.at(row as usize);
         let part = match last {
             Some((same, part)) if same == person => part,
@@ -221,10 +221,13 @@ impl<'p, 'r> Gathering<'p, 'r> {
         Gathering { parts, schema: schema.clone(), open, chunk_bytes: share.clamp(1 << 10, 1 << 24) as usize }
     }
 
-    /// Adds all rows of a batch to the parts of their persons.
-    pub fn add(&self, batch: &RecordBatch) -> Result<()> {
+    /// Adds rows of a batch, all if none are named, to the parts of their persons.
+    pub fn add(&self, batch: &RecordBatch, rows: Option<&[u32]>) -> Result<()> {
         let pings = Pings::of(batch);
-        let by_part = rows_by_part(&pings.persons, self.parts.len());
+        let by_part = match rows {
+            Some(rows) => rows_by_part(&pings.persons, rows.iter().copied(), self.parts.len()),
+            None => rows_by_part(&pings.persons, 0..pings.times.len() as u32, self.parts.len()),
+        };
         for (part, rows) in by_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
             open.extend(&pings, &rows);

@@ -224,7 +224,7 @@ impl Walk<'_, '_, '_> {
         let Some(first) = batches.first() else { return Ok(()) };
         let whose = Pings::of(first).persons.at(0).to_id();
         if self.first.as_ref() == Some(&whose) {
-            return batches.iter().try_for_each(|batch| self.edges.add(batch));
+            return batches.iter().try_for_each(|batch| self.edges.add(batch, None));
         }
         let joined = concat_batches(first.schema_ref(), &batches).map_err(super::too_large)?;
         let pings = Pings::of(&joined);
@@ -239,7 +239,7 @@ impl Walk<'_, '_, '_> {
         self.out.hand_over()?;
         let batches = std::mem::take(&mut self.pending);
         let last = batches.last().map(|batch| Pings::of(batch).persons.at(0).to_id());
-        batches.iter().try_for_each(|batch| self.edges.add(batch))?;
+        batches.iter().try_for_each(|batch| self.edges.add(batch, None))?;
         Ok(self.first.take().zip(last))
     }
 }
