@@ -2,6 +2,7 @@
 //! answer. The only place that spreads work over threads.
 
 mod intake;
+mod lane;
 mod order;
 mod parts;
 mod person_order;
@@ -12,7 +13,7 @@ mod unordered;
 pub mod warnings;
 pub mod watch;
 
-use crate::answer::{self, Answer, CaseRow, Counts, Sorted, SourcePath, Survey};
+use crate::answer::{self, Answer, CaseRow, Counts, Sorted, Survey};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
@@ -36,13 +37,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 use intake::{CasePersons, Intake};
+use lane::Lane;
 use order::Unit;
-use parts::{Gathering, Parts, Room};
+use parts::Room;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 use watch::{Stage, Watch};
 
@@ -232,124 +234,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// One source on its way through the run.
-struct Lane<'r> {
-    source: Source,
-    order: Order,
-    /// Whether rows in no order are read again when the cases are known.
-    again: bool,
-    /// The order that it seemed to have, if it broke the promise.
-    promised: Option<Order>,
-    units: Vec<Unit>,
-    stays: Parts<'r>,
-    pings: Parts<'r>,
-    intake: Intake,
-    marked: u64,
-    tracked: u64,
-}
-
-impl<'r> Lane<'r> {
-    fn new(job: &Job<'_>, source: Source, room: &'r Room) -> Result<Self> {
-        let units = order::units(job, source);
-        let order = order::order_of(job, source, &units)?;
-        Ok(Lane {
-            source,
-            order,
-            again: order == Order::None && unordered::is_worth_reading_again(job, source),
-            promised: None,
-            units,
-            stays: Parts::new(room, job.parts),
-            pings: Parts::new(room, job.parts),
-            intake: Intake::new(job),
-            marked: 0,
-            tracked: 0,
-        })
-    }
-
-    /// Starts again in the way that needs no order.
-    fn give_up_order(&mut self, job: &Job<'_>) -> Result<()> {
-        self.promised = Some(self.order);
-        self.order = Order::None;
-        self.reset(job)?;
-        self.gather(job)
-    }
-
-    fn reset(&mut self, job: &Job<'_>) -> Result<()> {
-        self.stays.clear()?;
-        self.pings.clear()?;
-        self.intake = Intake::new(job);
-        (self.marked, self.tracked) = (0, 0);
-        let of_source = job.feeds.iter().zip(&job.rejected).filter(|(f, _)| f.source == self.source);
-        of_source.for_each(|(_, rejected)| rejected.store(0, Ordering::Relaxed));
-        Ok(())
-    }
-
-    fn gather(&mut self, job: &Job<'_>) -> Result<()> {
-        let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
-        self.intake = unordered::gather(job, self.source, &self.units, &gathering)?;
-        gathering.finish()
-    }
-
-    /// Whether all rows are read when the cases are known.
-    fn after_cases(&self) -> bool {
-        self.order == Order::Person || self.again
-    }
-
-    /// The pass that finds the cases' pings; in the order of time it is the only one.
-    fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
-        match self.order {
-            Order::None if self.again => {
-                self.intake = unordered::survey(job, &self.units)?;
-                Ok(())
-            }
-            Order::None => self.gather(job),
-            Order::Time => match time_order::pass(job, self.source, self.units.clone(), &self.stays)? {
-                Some(found) => {
-                    (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
-                    Ok(())
-                }
-                None => self.give_up_order(job),
-            },
-            Order::Person => {
-                self.intake.case_pings = person_order::case_pings(job, &self.units)?;
-                Ok(())
-            }
-        }
-    }
-
-    /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
-    fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
-        if self.again {
-            let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
-            unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
-            gathering.finish()?;
-            return Ok(true);
-        }
-        let edges = Gathering::new(&self.pings, &job.inputs.decoder.schema);
-        let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
-        edges.finish()?;
-        let Some(found) = found else { return Ok(false) };
-        let case_pings = std::mem::take(&mut self.intake.case_pings);
-        (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
-        self.intake.case_pings = case_pings;
-        Ok(true)
-    }
-
-    /// All of the lane's stays of one part.
-    fn stays_of(
-        &self,
-        part: usize,
-        job: &Job<'_>,
-        index: &CaseIndex,
-    ) -> Result<(Vec<RecordBatch>, (u64, u64))> {
-        let mut stays = self.stays.take(part)?;
-        let mut counts = (0, 0);
-        let pings = self.pings.take(part)?;
-        stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);
-        Ok((stays, counts))
-    }
-}
-
 fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
     let mut clock = Clock::default();
     let job = Job::new(config, inputs, watch);
@@ -422,16 +306,6 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
     let answer = collect(inputs, survey, &index, &case_pings, resolved, counts, clock)?;
     watch.advance(0)?;
     Ok(answer)
-}
-
-impl Lane<'_> {
-    fn path(&self) -> SourcePath {
-        SourcePath {
-            source: self.source.name(),
-            order: self.order.name(),
-            broken_promise: self.promised.map(Order::name),
-        }
-    }
 }
 
 /// Rows that are read when the cases are known, each as often as it is.

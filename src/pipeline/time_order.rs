@@ -125,8 +125,10 @@ fn has(words: &[AtomicU64], spread: u64) -> bool {
 
 /// One pass over a source. `None` if some file is not in the order that it promised.
 pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) -> Result<Option<Found>> {
-    let first = units.iter().map(|u| u.from).min().unwrap_or(0);
-    let last = units.iter().map(|u| u.to).max().unwrap_or(0).max(first);
+    // Statistics may speak of times that nobody lives in; rows outside the lookback never come.
+    let (from, to) = (job.inputs.decoder.from, job.inputs.decoder.to);
+    let first = units.iter().map(|u| u.from).min().unwrap_or(from).max(from);
+    let last = units.iter().map(|u| u.to).max().unwrap_or(to).min(to).max(first);
     let mut pass = Pass {
         job,
         source,

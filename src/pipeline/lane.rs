@@ -1,0 +1,150 @@
+//! One source on its way through the run: in which order its rows come, and what they have come to.
+
+use super::Job;
+use super::intake::Intake;
+use super::order::{self, Unit};
+use super::parts::{Gathering, Parts, Room};
+use super::{person_order, time_order, unordered};
+use crate::answer::SourcePath;
+use crate::error::Result;
+use crate::index::CaseIndex;
+use crate::ping::Order;
+use crate::rule::Source;
+use arrow::array::RecordBatch;
+use std::sync::atomic::Ordering;
+
+/// One source on its way through the run.
+pub struct Lane<'r> {
+    /// The source.
+    pub source: Source,
+    /// The order of its rows.
+    pub order: Order,
+    /// Whether rows in no order are read again when the cases are known.
+    pub again: bool,
+    /// The order that it seemed to have, if it broke the promise.
+    promised: Option<Order>,
+    /// What is read.
+    pub units: Vec<Unit>,
+    stays: Parts<'r>,
+    /// Pings that are parted.
+    pub pings: Parts<'r>,
+    /// What was counted, and the cases' pings.
+    pub intake: Intake,
+    /// Rows that the sieve marked.
+    pub marked: u64,
+    /// Rows that went to tracks.
+    pub tracked: u64,
+}
+
+impl<'r> Lane<'r> {
+    /// Nothing read yet, but perhaps some rows to see their order.
+    pub fn new(job: &Job<'_>, source: Source, room: &'r Room) -> Result<Self> {
+        let units = order::units(job, source);
+        let order = order::order_of(job, source, &units)?;
+        Ok(Lane {
+            source,
+            order,
+            again: order == Order::None && unordered::is_worth_reading_again(job, source),
+            promised: None,
+            units,
+            stays: Parts::new(room, job.parts),
+            pings: Parts::new(room, job.parts),
+            intake: Intake::new(job),
+            marked: 0,
+            tracked: 0,
+        })
+    }
+
+    /// Starts again in the way that needs no order.
+    pub fn give_up_order(&mut self, job: &Job<'_>) -> Result<()> {
+        self.promised = Some(self.order);
+        self.order = Order::None;
+        self.reset(job)?;
+        self.gather(job)
+    }
+
+    /// Throws away what was read.
+    pub fn reset(&mut self, job: &Job<'_>) -> Result<()> {
+        self.stays.clear()?;
+        self.pings.clear()?;
+        self.intake = Intake::new(job);
+        (self.marked, self.tracked) = (0, 0);
+        let of_source = job.feeds.iter().zip(&job.rejected).filter(|(f, _)| f.source == self.source);
+        of_source.for_each(|(_, rejected)| rejected.store(0, Ordering::Relaxed));
+        Ok(())
+    }
+
+    fn gather(&mut self, job: &Job<'_>) -> Result<()> {
+        let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        self.intake = unordered::gather(job, self.source, &self.units, &gathering)?;
+        gathering.finish()
+    }
+
+    /// Whether all rows are read when the cases are known.
+    pub fn after_cases(&self) -> bool {
+        self.order == Order::Person || self.again
+    }
+
+    /// The pass that finds the cases' pings; in the order of time it is the only one.
+    pub fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
+        match self.order {
+            Order::None if self.again => {
+                self.intake = unordered::survey(job, &self.units)?;
+                Ok(())
+            }
+            Order::None => self.gather(job),
+            Order::Time => match time_order::pass(job, self.source, self.units.clone(), &self.stays)? {
+                Some(found) => {
+                    (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
+                    Ok(())
+                }
+                None => self.give_up_order(job),
+            },
+            Order::Person => {
+                self.intake.case_pings = person_order::case_pings(job, &self.units)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
+    pub fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
+        if self.again {
+            let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+            unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
+            gathering.finish()?;
+            return Ok(true);
+        }
+        let edges = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
+        edges.finish()?;
+        let Some(found) = found else { return Ok(false) };
+        let case_pings = std::mem::take(&mut self.intake.case_pings);
+        (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
+        self.intake.case_pings = case_pings;
+        Ok(true)
+    }
+
+    /// All of the lane's stays of one part.
+    pub fn stays_of(
+        &self,
+        part: usize,
+        job: &Job<'_>,
+        index: &CaseIndex,
+    ) -> Result<(Vec<RecordBatch>, (u64, u64))> {
+        let mut stays = self.stays.take(part)?;
+        let mut counts = (0, 0);
+        let pings = self.pings.take(part)?;
+        stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);
+        Ok((stays, counts))
+    }
+
+    /// What the manifest says of it.
+    pub fn path(&self) -> SourcePath {
+        SourcePath {
+            source: self.source.name(),
+            order: self.order.name(),
+            broken_promise: self.promised.map(Order::name),
+        }
+    }
+}
