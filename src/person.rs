@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The kind that all feeds and cases of a job share.
@@ -234,30 +235,41 @@ impl hashbrown::Equivalent<PersonId> for PersonRef<'_> {
 /// The persons who are cases.
 pub type PersonSet = hashbrown::HashSet<PersonId>;
 
-/// A column of persons in the inner type.
-#[derive(Debug, Clone)]
-pub enum Persons {
+/// A column of persons in the inner type, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub enum Persons<'a> {
     /// Integers.
-    Integer(UInt64Array),
-    /// Text or bytes.
-    Bytes(BinaryArray),
+    Integer(&'a [u64]),
+    /// Text or bytes: where each starts and the last ends, and what they are slices of.
+    Bytes(&'a [i32], &'a [u8]),
 }
 
-impl Persons {
+impl<'a> Persons<'a> {
     /// The column, if it has an inner type.
-    pub fn of(column: &ArrayRef) -> Self {
+    pub fn of(column: &'a ArrayRef) -> Self {
         match column.data_type() {
-            DataType::UInt64 => Persons::Integer(column.as_primitive().clone()),
-            _ => Persons::Bytes(column.as_binary().clone()),
+            DataType::UInt64 => Persons::Integer(column.as_primitive::<UInt64Type>().values()),
+            _ => {
+                let bytes = column.as_binary::<i32>();
+                Persons::Bytes(bytes.value_offsets(), bytes.value_data())
+            }
         }
     }
 
     /// The person of one row.
     #[inline]
-    pub fn at(&self, row: usize) -> PersonRef<'_> {
+    pub fn at(&self, row: usize) -> PersonRef<'a> {
         match self {
-            Persons::Integer(values) => PersonRef::Integer(values.value(row)),
-            Persons::Bytes(values) => PersonRef::Bytes(values.value(row)),
+            Persons::Integer(values) => PersonRef::Integer(values[row]),
+            Persons::Bytes(ends, data) => PersonRef::Bytes(&data[ends[row] as usize..ends[row + 1] as usize]),
+        }
+    }
+
+    /// These rows.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        match self {
+            Persons::Integer(values) => Persons::Integer(&values[rows]),
+            Persons::Bytes(ends, data) => Persons::Bytes(&ends[rows.start..=rows.end], data),
         }
     }
 
@@ -265,7 +277,7 @@ impl Persons {
     pub fn len(&self) -> usize {
         match self {
             Persons::Integer(values) => values.len(),
-            Persons::Bytes(values) => values.len(),
+            Persons::Bytes(ends, _) => ends.len() - 1,
         }
     }
 
@@ -275,7 +287,7 @@ impl Persons {
     }
 
     /// The ranges of rows of one person each, where the rows of a person stand together.
-    pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
+    pub fn groups(&self) -> Vec<Range<usize>> {
         let mut groups = Vec::new();
         let mut start = 0;
         for row in 1..=self.len() {
@@ -336,25 +348,35 @@ impl PersonColumn {
     }
 
     /// Adds the persons of these rows.
-    pub fn extend(&mut self, persons: &Persons, rows: &[u32]) {
+    pub fn extend(&mut self, persons: &Persons<'_>, rows: &[u32]) {
         match (self, persons) {
-            (PersonColumn::Integer(values), Persons::Integer(column)) => {
-                let all = column.values();
+            (PersonColumn::Integer(values), Persons::Integer(all)) => {
                 values.extend(rows.iter().map(|row| all[*row as usize]));
             }
             (column, persons) => rows.iter().for_each(|row| column.push(persons.at(*row as usize))),
         }
     }
 
+    /// Adds all of these persons.
+    pub fn append(&mut self, persons: &Persons<'_>) {
+        match (self, persons) {
+            (PersonColumn::Integer(values), Persons::Integer(all)) => values.extend_from_slice(all),
+            (column, persons) => (0..persons.len()).for_each(|row| column.push(persons.at(row))),
+        }
+    }
+
+    /// The persons, borrowed.
+    pub fn view(&self) -> Persons<'_> {
+        match self {
+            PersonColumn::Integer(values) => Persons::Integer(values),
+            PersonColumn::Bytes(ends, data) => Persons::Bytes(ends, data),
+        }
+    }
+
     /// The person of one row.
     #[inline]
     pub fn at(&self, row: usize) -> PersonRef<'_> {
-        match self {
-            PersonColumn::Integer(values) => PersonRef::Integer(values[row]),
-            PersonColumn::Bytes(ends, data) => {
-                PersonRef::Bytes(&data[ends[row] as usize..ends[row + 1] as usize])
-            }
-        }
+        self.view().at(row)
     }
 
     /// Takes all persons out, but keeps the room.
@@ -409,7 +431,10 @@ impl PersonsSeen {
     pub fn see(&mut self, spread: u64) {
         let register = (spread >> (64 - REGISTER_BITS)) as usize;
         let rank = ((spread << REGISTER_BITS) | (1 << (REGISTER_BITS - 1))).leading_zeros() as u8 + 1;
-        self.registers[register] = self.registers[register].max(rank);
+        // Nearly always there was a higher one already: looking is cheaper than writing.
+        if self.registers[register] < rank {
+            self.registers[register] = rank;
+        }
     }
 
     /// Adds what another saw.

@@ -12,6 +12,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use std::mem::take;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `until` of a ping that has none.
@@ -98,7 +99,7 @@ enum Accuracies<'a> {
 #[derive(Debug, Clone)]
 pub struct Pings<'a> {
     /// Whose.
-    pub persons: Persons,
+    pub persons: Persons<'a>,
     /// When, ms UTC.
     pub times: &'a [Millis],
     /// Degrees.
@@ -185,8 +186,27 @@ impl<'a> Pings<'a> {
         }
     }
 
+    /// These rows.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        Pings {
+            persons: self.persons.slice(rows.clone()),
+            times: &self.times[rows.clone()],
+            lats: &self.lats[rows.clone()],
+            lons: &self.lons[rows.clone()],
+            accuracies_m: match self.accuracies_m {
+                Accuracies::Alike => Accuracies::Alike,
+                Accuracies::Short(c) => Accuracies::Short(&c[rows.clone()]),
+                Accuracies::Long(c) => Accuracies::Long(&c[rows.clone()]),
+            },
+            feeds: self.feeds.map(|c| &c[rows.clone()]),
+            places: self.places.map(|c| &c[rows.clone()]),
+            untils: self.untils.map(|c| &c[rows.clone()]),
+            floors: self.floors.map(|c| &c[rows]),
+        }
+    }
+
     /// The ranges of rows of one person each, in a batch that is grouped by person.
-    pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
+    pub fn groups(&self) -> Vec<Range<usize>> {
         self.persons.groups()
     }
 }
@@ -250,6 +270,57 @@ impl PingColumns {
         pings.floors.inspect(|from| add(&mut self.floors, from, rows));
     }
 
+    /// Adds all rows of a batch of the same shape.
+    pub fn append(&mut self, pings: &Pings<'_>) {
+        self.persons.append(&pings.persons);
+        self.times.extend_from_slice(pings.times);
+        self.lats.extend_from_slice(pings.lats);
+        self.lons.extend_from_slice(pings.lons);
+        match pings.accuracies_m {
+            Accuracies::Alike => {}
+            Accuracies::Short(from) => self.short_accuracies_m.extend_from_slice(from),
+            Accuracies::Long(from) => self.accuracies_m.extend_from_slice(from),
+        }
+        pings.feeds.inspect(|from| self.feeds.extend_from_slice(from));
+        pings.places.inspect(|from| self.places.extend_from_slice(from));
+        pings.untils.inspect(|from| self.untils.extend_from_slice(from));
+        pings.floors.inspect(|from| self.floors.extend_from_slice(from));
+    }
+
+    /// Takes all pings out, but keeps the room.
+    pub fn clear(&mut self) {
+        self.persons.clear();
+        self.times.clear();
+        self.lats.clear();
+        self.lons.clear();
+        self.short_accuracies_m.clear();
+        self.accuracies_m.clear();
+        self.feeds.clear();
+        self.places.clear();
+        self.untils.clear();
+        self.floors.clear();
+    }
+
+    /// The pings, borrowed.
+    pub fn view(&self) -> Pings<'_> {
+        let column = |name: &str| self.schema.column_with_name(name).map(|(_, field)| field.data_type());
+        Pings {
+            persons: self.persons.view(),
+            times: &self.times,
+            lats: &self.lats,
+            lons: &self.lons,
+            accuracies_m: match column("accuracy_m") {
+                None => Accuracies::Alike,
+                Some(DataType::Float32) => Accuracies::Short(&self.short_accuracies_m),
+                Some(_) => Accuracies::Long(&self.accuracies_m),
+            },
+            feeds: column("feed").map(|_| self.feeds.as_slice()),
+            places: column("place").map(|_| self.places.as_slice()),
+            untils: column("until").map(|_| self.untils.as_slice()),
+            floors: column("floor").map(|_| self.floors.as_slice()),
+        }
+    }
+
     /// Pings.
     pub fn len(&self) -> usize {
         self.times.len()
@@ -300,15 +371,15 @@ pub fn group_by_person<K: Ord>(
 }
 
 /// The rows of a column of persons in the order of persons, each person's in the order of `key`.
-pub fn person_order<K: Ord>(persons: &Persons, key: impl Fn(usize) -> K) -> Vec<u32> {
+pub fn person_order<K: Ord>(persons: &Persons<'_>, key: impl Fn(usize) -> K) -> Vec<u32> {
     // What is compared most stands beside the row.
     let rows = 0..persons.len();
     let mut rows: Vec<(u64, K, u32)> =
         rows.map(|row| (persons.at(row).first_bytes(), key(row), row as u32)).collect();
     match persons {
         Persons::Integer(_) => rows.sort_unstable(),
-        Persons::Bytes(ids) => rows.sort_unstable_by(|a, b| {
-            let whole = || ids.value(a.2 as usize).cmp(ids.value(b.2 as usize));
+        Persons::Bytes(..) => rows.sort_unstable_by(|a, b| {
+            let whole = || persons.at(a.2 as usize).cmp(&persons.at(b.2 as usize));
             a.0.cmp(&b.0).then_with(whole).then_with(|| a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
         }),
     }

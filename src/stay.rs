@@ -276,7 +276,7 @@ fn legs(legs: &[Option<Leg>]) -> Result<ArrayRef, ArrowError> {
 #[derive(Debug, Clone)]
 pub struct Stays<'a> {
     /// Whose.
-    pub persons: Persons,
+    pub persons: Persons<'a>,
     /// First instants, ms UTC.
     pub starts: &'a [Millis],
     sures: &'a [Millis],

@@ -83,7 +83,7 @@ impl Sorted {
         columns: &[&str],
         spread: Spread<'_>,
     ) -> Self {
-        let persons: Vec<Persons> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+        let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
         let columns: Vec<Vec<Column<'_>>> =
             batches.iter().map(|b| columns.iter().filter_map(|name| Column::of(b, name)).collect()).collect();
         let pivots = pivots(&persons);
@@ -110,7 +110,7 @@ impl Sorted {
 
     /// Sorts rows by whole seconds of a column, the largest first, then by person.
     pub fn by_seconds_down(schema: SchemaRef, batches: Vec<RecordBatch>, column: &str) -> Self {
-        let persons: Vec<Persons> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+        let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
         let seconds = |key: &Key| {
             let values = batches[key.batch as usize].column_by_name(column);
             let ms = values.map(|c| c.as_primitive::<Int64Type>().value(key.row as usize));
@@ -165,10 +165,10 @@ impl Sorted {
 }
 
 /// Where ranges of persons begin, by their first bytes, so that they have about as many rows each.
-fn pivots(persons: &[Persons]) -> Vec<u64> {
+fn pivots(persons: &[Persons<'_>]) -> Vec<u64> {
     let rows: usize = persons.iter().map(Persons::len).sum();
     let ranges = (rows / RANGE_ROWS).clamp(1, RANGES_MAX);
-    let sample = |column: &Persons| -> Vec<u64> {
+    let sample = |column: &Persons<'_>| -> Vec<u64> {
         (0..column.len()).step_by(SAMPLE_STEP).map(|row| column.at(row).first_bytes()).collect()
     };
     let mut sample: Vec<u64> = persons.iter().flat_map(sample).collect();
@@ -177,7 +177,7 @@ fn pivots(persons: &[Persons]) -> Vec<u64> {
 }
 
 /// The rows of the persons of [from, to), by their first bytes, of batches in the order of persons.
-fn keys(persons: &[Persons], from: Option<u64>, to: Option<u64>) -> Vec<Key> {
+fn keys(persons: &[Persons<'_>], from: Option<u64>, to: Option<u64>) -> Vec<Key> {
     let rows = (0u32..).zip(persons).flat_map(|(batch, persons)| {
         let start = from.map_or(0, |from| partition_point(persons, from));
         let end = to.map_or(persons.len(), |to| partition_point(persons, to));
@@ -187,7 +187,7 @@ fn keys(persons: &[Persons], from: Option<u64>, to: Option<u64>) -> Vec<Key> {
 }
 
 /// The first row whose person's first bytes are not below these.
-fn partition_point(persons: &Persons, first_bytes: u64) -> usize {
+fn partition_point(persons: &Persons<'_>, first_bytes: u64) -> usize {
     let (mut low, mut high) = (0, persons.len());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -201,9 +201,9 @@ fn partition_point(persons: &Persons, first_bytes: u64) -> usize {
 }
 
 /// What the first bytes leave to compare: nothing of an integer.
-fn whole(persons: &Persons, row: usize) -> Option<PersonRef<'_>> {
+fn whole<'a>(persons: &Persons<'a>, row: usize) -> Option<PersonRef<'a>> {
     match persons {
         Persons::Integer(_) => None,
-        Persons::Bytes(_) => Some(persons.at(row)),
+        Persons::Bytes(..) => Some(persons.at(row)),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::columns::{Clock, NoTime, Times, numbers, texts};
 use super::files::{guarded, unreadable};
+use super::paged_file::PagedFile;
 use super::pings::{Group, OpenFeed, Origin, PingFile};
 use super::places::{Numbers, position_of};
 use crate::datum::Datum;
@@ -19,7 +20,6 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef}
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
-use std::fs::File;
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Decoder {
         file: &PingFile,
         group: usize,
         rows: Option<&[Range<u64>]>,
-        each: &mut dyn FnMut(Persons) -> Result<()>,
+        each: &mut dyn FnMut(Persons<'_>) -> Result<()>,
     ) -> Result<()> {
         let Some((_, Origin::Column(at))) = file.columns.iter().find(|(name, _)| *name == "person_id") else {
             return Ok(());
@@ -130,7 +130,7 @@ impl Decoder {
         rows: Option<&[Range<u64>]>,
         each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let source = File::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
+        let source = PagedFile::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
         let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots.iter().copied());
         let opened = guarded(|| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, file.metadata.clone())
@@ -346,7 +346,6 @@ fn good_accuracies(column: &ArrayRef) -> bool {
 struct Raw {
     person_column: ArrayRef,
     person_as_read: ArrayRef,
-    persons: Persons,
     times: Times,
     lats: Option<Float64Array>,
     lons: Option<Float64Array>,
@@ -391,7 +390,6 @@ impl Raw {
         let source = feed.config.stay.source;
         let id_name = if source == Source::Tower { "tower_id" } else { "venue_id" };
         Ok(Raw {
-            persons: Persons::of(&person_column),
             person_column,
             person_as_read,
             times: instants("time")?
@@ -454,7 +452,7 @@ impl Raw {
                     Err(NoTime::Missing) => NO_UNTIL,
                     Err(why) => return Err((time_reason(why), "until")),
                 };
-                let visits = visitors.is_some_and(|v| v.contains(&self.persons.at(row)));
+                let visits = visitors.is_some_and(|v| v.contains(&Persons::of(&self.person_column).at(row)));
                 ping.place = if visits {
                     decoder.venues.number(id)
                 } else {

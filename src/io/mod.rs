@@ -8,6 +8,7 @@ pub mod inputs;
 pub mod machine;
 pub mod manifest;
 pub mod output;
+mod paged_file;
 pub mod pings;
 pub mod places;
 pub mod read_back;

@@ -63,7 +63,8 @@ pub fn rows_of(batches: &[RecordBatch], person: &PersonId) -> Result<Vec<RecordB
             continue;
         };
         let failed = |e: ArrowError| problem("a table", e.to_string());
-        let persons = Persons::of(&kind.adopt(column).map_err(failed)?);
+        let inner = kind.adopt(column).map_err(failed)?;
+        let persons = Persons::of(&inner);
         let wanted: BooleanArray =
             (0..persons.len()).map(|row| Some(persons.at(row) == person.as_ref())).collect();
         let rows = filter_record_batch(batch, &wanted).map_err(failed)?;

@@ -6,7 +6,7 @@ use super::order::Unit;
 use crate::answer::{FeedSurvey, Rejection, Survey};
 use crate::error::{Error, Problem, Result};
 use crate::io::decode::{Decoded, Fault};
-use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
+use crate::person::{PersonId, PersonRef, PersonSet, Persons, PersonsSeen};
 use crate::ping::Pings;
 use crate::time::{Millis, utc_text};
 use arrow::array::{RecordBatch, UInt32Array};
@@ -93,7 +93,11 @@ impl Intake {
     /// Counts a batch in, and its persons; with `cases`, keeps the pings of persons who are cases.
     pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded, cases: bool) -> Result<()> {
         self.count(job, unit, decoded)?;
-        let wanted = self.see(job, &Pings::of(&decoded.pings), cases);
+        let persons = Pings::of(&decoded.pings).persons;
+        let wanted = match persons {
+            Persons::Integer(ids) => self.see(job, ids.iter().map(|id| PersonRef::Integer(*id)), cases),
+            Persons::Bytes(..) => self.see(job, (0..persons.len()).map(|row| persons.at(row)), cases),
+        };
         if !wanted.is_empty() {
             let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
             self.case_pings.push(rows.map_err(super::too_large)?);
@@ -125,14 +129,19 @@ impl Intake {
     }
 
     /// Counts persons in; with `cases`, gives the rows of those who are cases.
-    fn see(&mut self, job: &Job<'_>, pings: &Pings<'_>, cases: bool) -> Vec<u32> {
+    #[inline]
+    fn see<'a>(
+        &mut self,
+        job: &Job<'_>,
+        persons: impl Iterator<Item = PersonRef<'a>>,
+        cases: bool,
+    ) -> Vec<u32> {
         let mut wanted: Vec<u32> = Vec::new();
         let mut last = None;
-        for row in 0..pings.times.len() {
-            let person = pings.persons.at(row);
+        for (row, person) in (0u32..).zip(persons) {
             if last == Some(person) {
-                if cases && wanted.last() == Some(&(row as u32).wrapping_sub(1)) {
-                    wanted.push(row as u32);
+                if cases && wanted.last() == Some(&row.wrapping_sub(1)) {
+                    wanted.push(row);
                 }
                 continue;
             }
@@ -140,7 +149,7 @@ impl Intake {
             let spread = person.spread();
             self.persons.see(spread);
             if cases && job.case_persons.has(person, spread) {
-                wanted.push(row as u32);
+                wanted.push(row);
             }
         }
         wanted

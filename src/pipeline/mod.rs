@@ -224,7 +224,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn read_persons(&self, unit: &Unit, each: &mut dyn FnMut(Persons) -> Result<()>) -> Result<()> {
+    fn read_persons(&self, unit: &Unit, each: &mut dyn FnMut(Persons<'_>) -> Result<()>) -> Result<()> {
         let file = &self.inputs.feeds[unit.feed].files[unit.file];
         let rows = unit.rows.clone().map(|rows| vec![rows]);
         self.inputs.decoder.read_persons(file, unit.group, rows.as_deref(), &mut |persons| {

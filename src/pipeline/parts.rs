@@ -71,7 +71,11 @@ pub fn part_of(spread: u64, parts: usize) -> usize {
 }
 
 /// The rows of each part, of these.
-fn rows_by_part(persons: &Persons, rows: impl ExactSizeIterator<Item = u32>, parts: usize) -> Vec<Vec<u32>> {
+fn rows_by_part(
+    persons: &Persons<'_>,
+    rows: impl ExactSizeIterator<Item = u32>,
+    parts: usize,
+) -> Vec<Vec<u32>> {
     let even = rows.len() / parts;
     let mut by_part: Vec<Vec<u32>> = (0..parts).map(|_| Vec::with_capacity(even + even / 4)).collect();
     let mut last: Option<(PersonRef<'_>, usize)> = None;

@@ -11,8 +11,8 @@ use crate::case::Case;
 use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::index::whole_track;
-use crate::person::PersonId;
-use crate::ping::{Ping, Pings, group_by_person};
+use crate::person::{PersonId, PersonRef, Persons};
+use crate::ping::{Ping, PingColumns, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -23,9 +23,12 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Units of a round, at most: each counts what it reads in some room of its own.
 const UNITS_AT_ONCE: usize = 256;
+/// Rows that are worked on at once: their columns stay in the second-level cache.
+const PIECE_ROWS: usize = 8_192;
 /// Bits of a set of marked persons for each of them, within these bounds.
 const BITS_PER_PERSON: f64 = 8.0;
 const MARK_BITS_MIN: u64 = 1 << 12;
@@ -36,26 +39,10 @@ const SLOTS_MAX: Millis = 1 << 16;
 /// Rounds that a slot of time may last, as far as the sets' sizes go.
 const SLOT_ROUNDS_MAX: f64 = 64.0;
 
-/// Some rows of one file, in the order of time.
-struct Piece {
-    batch: RecordBatch,
-    first: Millis,
-    last: Millis,
-}
-
-impl Piece {
-    /// The rows of [from, to).
-    fn rows(&self, from: Millis, to: Millis) -> std::ops::Range<usize> {
-        let pings = Pings::of(&self.batch);
-        let times = pings.times;
-        times.partition_point(|t| *t < from)..times.partition_point(|t| *t < to)
-    }
-}
-
-/// A unit's rows, and what they came to.
-type Decoded = (Vec<Piece>, Intake);
-/// Rows of a piece.
-type Rows<'p> = (&'p Piece, std::ops::Range<usize>);
+/// A unit's rows in the order of time, and what they came to.
+type Decoded = (PingColumns, Intake);
+/// Rooms for units' rows that wait to be used again: memory that is new is slow.
+type Rooms = Mutex<Vec<PingColumns>>;
 /// The persons with a marked ping, by the slots of time in which closers of the marked pings come: a slot is
 /// at least as long as the longest hold.
 struct Marked {
@@ -70,11 +57,8 @@ impl Marked {
     }
 
     /// Goes on to pings of these pieces, of which about this share is marked; what is before them is done.
-    fn turn_to(&mut self, pieces: &[Rows<'_>], share: f64) {
-        let ends = pieces.iter().filter_map(|(piece, rows)| {
-            let times = &Pings::of(&piece.batch).times[rows.clone()];
-            Some((*times.first()?, *times.last()?, times.len()))
-        });
+    fn turn_to(&mut self, pieces: &[Pings<'_>], share: f64) {
+        let ends = pieces.iter().filter_map(|p| Some((*p.times.first()?, *p.times.last()?, p.times.len())));
         let Some((first, last, rows)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2 + b.2)) else {
             return;
         };
@@ -83,8 +67,7 @@ impl Marked {
         let bits = (persons * BITS_PER_PERSON) as u64;
         let words = bits.next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX) / 64;
         self.slots.retain(|slot, _| *slot >= first.div_euclid(self.slot_ms));
-        for (piece, rows) in pieces {
-            let times = &Pings::of(&piece.batch).times[rows.clone()];
+        for times in pieces.iter().map(|piece| piece.times) {
             let mut at = 0;
             while at < times.len() {
                 let slot = times[at].div_euclid(self.slot_ms);
@@ -135,6 +118,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         hold_ms: job.hold_ms(source),
         ahead_ms: job.ahead_ms(source),
         window: Vec::new(),
+        rooms: Rooms::default(),
         frontier: Millis::MIN,
         share: 1.0,
         marked: Marked::new(job.hold_ms(source), first, last),
@@ -155,23 +139,25 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
     loop {
         let round = next_round(job, &mut queue);
         // What is read by now is worked on while more is read.
-        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round));
-        advanced?;
+        let rooms = std::mem::take(&mut pass.rooms);
+        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round, &rooms));
+        pass.rooms = rooms;
+        pass.drop_done(advanced?);
         if round.is_empty() {
             break;
         }
         for (unit, decoded) in round.iter().zip(decoded) {
-            let Some((pieces, intake)) = decoded? else { return Ok(None) };
+            let Some((rows, intake)) = decoded? else { return Ok(None) };
             pass.case_pings.extend(intake.case_pings.iter().cloned());
             pass.found.intake.merge(intake);
-            let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
-            for piece in &pieces {
-                if piece.first < (*end).max(pass.frontier).max(unit.from) {
+            if let [first, .., last] | [first @ last] = rows.view().times {
+                let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
+                if *first < (*end).max(pass.frontier).max(unit.from) {
                     return Ok(None);
                 }
-                *end = piece.last;
+                *end = *last;
             }
-            pass.window.extend(pieces);
+            pass.window.push(rows);
         }
         // What is not read yet is not earlier than its row group, nor than its file has come.
         let ahead = |u: &Unit| u.from.max(ends.get(&(u.feed, u.file)).copied().unwrap_or(Millis::MIN));
@@ -196,25 +182,27 @@ fn next_round(job: &Job<'_>, queue: &mut VecDeque<Unit>) -> Vec<Unit> {
     round
 }
 
-fn decode_all(job: &Job<'_>, round: &[Unit]) -> Vec<Result<Option<Decoded>>> {
-    round.par_iter().map(|unit| decode(job, unit)).collect()
+fn decode_all(job: &Job<'_>, round: &[Unit], rooms: &Rooms) -> Vec<Result<Option<Decoded>>> {
+    round.par_iter().map(|unit| decode(job, unit, rooms)).collect()
 }
 
-/// A unit's rows as pieces; `None` if they are not in the order of time.
-fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
+/// A unit's rows; `None` if they are not in the order of time.
+fn decode(job: &Job<'_>, unit: &Unit, rooms: &Rooms) -> Result<Option<Decoded>> {
     let mut intake = Intake::new(job);
-    let mut pieces = Vec::new();
-    let mut ordered = true;
+    let room = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut rows = room.unwrap_or_else(|| PingColumns::new(&job.inputs.decoder.schema));
+    let (mut ordered, mut end) = (true, Millis::MIN);
     job.read(unit, None, None, &mut |decoded| {
         intake.take(job, unit, &decoded, true)?;
         let pings = Pings::of(&decoded.pings);
-        ordered &= pings.times.iter().zip(pings.times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
-        if let (Some(&first), Some(&last)) = (pings.times.first(), pings.times.last()) {
-            pieces.push(Piece { batch: decoded.pings.clone(), first, last });
-        }
+        let times = pings.times;
+        ordered &= times.first().is_none_or(|first| end <= *first);
+        ordered &= times.iter().zip(times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
+        end = times.last().map_or(end, |last| *last);
+        rows.append(&pings);
         Ok(())
     })?;
-    Ok(ordered.then_some((pieces, intake)))
+    Ok(ordered.then_some((rows, intake)))
 }
 
 fn cases_by_person(cases: &[Case]) -> HashMap<PersonId, Vec<&Case>> {
@@ -231,7 +219,8 @@ struct Pass<'p, 'j, 'r> {
     hold_ms: Millis,
     /// How far ahead of the frontier the cases' pings have to be known.
     ahead_ms: Millis,
-    window: Vec<Piece>,
+    window: Vec<PingColumns>,
+    rooms: Rooms,
     /// All rows before it are done.
     frontier: Millis,
     /// The share of the rows that the last round marked, and some more.
@@ -250,26 +239,43 @@ struct Pass<'p, 'j, 'r> {
 }
 
 impl Pass<'_, '_, '_> {
-    /// Does the rows up to `to`.
-    fn advance(&mut self, to: Millis) -> Result<()> {
+    /// Does the rows up to `to`. Gives the units' rows that are done.
+    fn advance(&mut self, to: Millis) -> Result<Vec<PingColumns>> {
         if to <= self.frontier {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let from = std::mem::replace(&mut self.frontier, to);
         let mut window = std::mem::take(&mut self.window);
         self.process(&window, from, to)?;
-        window.retain(|piece| piece.last >= to);
+        let done = window.extract_if(.., |rows| rows.view().times.last().is_none_or(|last| *last < to));
+        let done = done.collect();
         self.window = window;
-        Ok(())
+        Ok(done)
     }
 
-    fn process(&mut self, window: &[Piece], from: Millis, to: Millis) -> Result<()> {
-        let pieces: Vec<Rows<'_>> =
-            window.iter().map(|p| (p, p.rows(from, to))).filter(|(_, rows)| !rows.is_empty()).collect();
-        if pieces.is_empty() {
-            return Ok(());
+    /// Keeps the room of rows that are done.
+    fn drop_done(&mut self, done: Vec<PingColumns>) {
+        let rooms = self.rooms.get_mut().unwrap_or_else(PoisonError::into_inner);
+        rooms.extend(done.into_iter().map(|mut rows| {
+            rows.clear();
+            rows
+        }));
+    }
+
+    fn process(&mut self, window: &[PingColumns], from: Millis, to: Millis) -> Result<()> {
+        let mut pieces: Vec<Pings<'_>> = Vec::new();
+        for pings in window.iter().map(PingColumns::view) {
+            let mut start = pings.times.partition_point(|t| *t < from);
+            let end = pings.times.partition_point(|t| *t < to);
+            while start < end {
+                let piece = start..end.min(start + PIECE_ROWS);
+                start = piece.end;
+                pieces.push(pings.slice(piece));
+            }
         }
-        let first = pieces.iter().map(|(piece, _)| piece.first).min().unwrap_or(from).max(from);
+        let Some(first) = pieces.iter().filter_map(|piece| piece.times.first().copied()).min() else {
+            return Ok(());
+        };
         let sieve = self.sieve(first, to)?;
         let all = self.job.track_rule(self.source).filters();
         if !sieve.is_empty() || !self.idle || all {
@@ -316,18 +322,16 @@ impl Pass<'_, '_, '_> {
         Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
     }
 
-    fn track(&mut self, mut pieces: Vec<Rows<'_>>, sieve: &Sieve, all: bool) -> Result<()> {
+    fn track(&mut self, mut pieces: Vec<Pings<'_>>, sieve: &Sieve, all: bool) -> Result<()> {
         let (job, source) = (self.job, self.source);
-        pieces.sort_by_key(|(piece, _)| piece.first);
+        pieces.sort_by_key(|piece| piece.times.first().copied());
         self.marked.turn_to(&pieces, self.share);
         let marked = &self.marked;
         let marks: Vec<Vec<u32>> = pieces
             .par_iter()
-            .map(|(piece, rows)| {
-                let batch = piece.batch.slice(rows.start, rows.len());
-                let pings = Pings::of(&batch);
+            .map(|pings| {
                 let mut marks = Vec::new();
-                sieve.marked(&pings, source, &mut marks);
+                sieve.marked(pings, source, &mut marks);
                 let (mut now, mut next, mut end): (&[AtomicU64], &[AtomicU64], _) = (&[], &[], Millis::MIN);
                 for &row in &marks {
                     let time = pings.times[row as usize];
@@ -344,11 +348,11 @@ impl Pass<'_, '_, '_> {
             .collect();
         let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
         self.found.marked += count;
-        let rows: u64 = pieces.iter().map(|(_, rows)| rows.len() as u64).sum();
+        let rows: u64 = pieces.iter().map(|piece| piece.times.len() as u64).sum();
         self.share = (1.25 * count as f64 / rows as f64).min(1.0);
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
-        let chunks: Vec<(&[Rows<'_>], &[Vec<u32>])> =
+        let chunks: Vec<(&[Pings<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
         let (schema, kind) = (&job.inputs.decoder.schema, job.inputs.decoder.person.kind());
         while self.sent.len() < chunks.len() {
@@ -356,8 +360,8 @@ impl Pass<'_, '_, '_> {
         }
         chunks.par_iter().zip(&mut self.sent).for_each(|((pieces, marks), by_part)| {
             let mut room = Sending::default();
-            for ((piece, rows), marks) in pieces.iter().zip(*marks) {
-                scatter(piece, rows, marks, marked, all, &mut room, by_part);
+            for (pings, marks) in pieces.iter().zip(*marks) {
+                scatter(pings, marks, marked, all, &mut room, by_part);
             }
         });
         job.watch.advance(0)?;
@@ -405,25 +409,26 @@ struct Sending {
 
 /// Sends the rows of persons that matter to their parts.
 fn scatter(
-    piece: &Piece,
-    rows: &std::ops::Range<usize>,
+    pings: &Pings<'_>,
     marks: &[u32],
     marked: &Marked,
     all: bool,
     room: &mut Sending,
     by_part: &mut [Sent],
 ) {
-    let batch = piece.batch.slice(rows.start, rows.len());
-    let pings = Pings::of(&batch);
+    let rows = pings.times.len();
     let Sending { is_marked, spreads, rows: kept, sorted } = room;
     is_marked.clear();
-    is_marked.resize(rows.len(), false);
+    is_marked.resize(rows, false);
     marks.iter().for_each(|row| is_marked[*row as usize] = true);
     spreads.clear();
-    spreads.extend((0..rows.len()).map(|row| pings.persons.at(row).spread()));
-    kept.resize(rows.len(), 0);
+    match pings.persons {
+        Persons::Integer(ids) => spreads.extend(ids.iter().map(|id| PersonRef::Integer(*id).spread())),
+        Persons::Bytes(..) => spreads.extend((0..rows).map(|row| pings.persons.at(row).spread())),
+    }
+    kept.resize(rows, 0);
     let (mut start, mut count) = (0, 0);
-    while start < rows.len() {
+    while start < rows {
         let (set, slot_end) = marked.slot(pings.times[start].div_euclid(marked.slot_ms));
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
@@ -449,7 +454,7 @@ fn scatter(
     let mut start = 0;
     for (sent, end) in by_part.iter_mut().zip(ends) {
         let own = &sorted[start..end as usize];
-        sent.extend(&pings, own, |row| spreads[row as usize], |row| is_marked[row as usize]);
+        sent.extend(pings, own, |row| spreads[row as usize], |row| is_marked[row as usize]);
         start = end as usize;
     }
 }
