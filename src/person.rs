@@ -332,6 +332,14 @@ impl PersonColumn {
         }
     }
 
+    /// Makes room for so many more; of texts, for where they end.
+    pub fn reserve(&mut self, persons: usize) {
+        match self {
+            PersonColumn::Integer(values) => values.reserve(persons),
+            PersonColumn::Bytes(ends, _) => ends.reserve(persons),
+        }
+    }
+
     /// Adds a person. Columns of text end before 2 GiB: see [`PersonColumn::bytes`].
     #[inline]
     pub fn push(&mut self, person: PersonRef<'_>) {

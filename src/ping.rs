@@ -245,6 +245,26 @@ impl PingColumns {
         }
     }
 
+    /// No pings yet, but room for so many.
+    pub fn with_capacity(schema: &SchemaRef, rows: usize) -> Self {
+        let mut columns = PingColumns::new(schema);
+        columns.persons.reserve(rows);
+        columns.times.reserve(rows);
+        columns.lats.reserve(rows);
+        columns.lons.reserve(rows);
+        for field in &schema.fields()[4..] {
+            match (field.name().as_str(), field.data_type()) {
+                ("accuracy_m", DataType::Float32) => columns.short_accuracies_m.reserve(rows),
+                ("accuracy_m", _) => columns.accuracies_m.reserve(rows),
+                ("feed", _) => columns.feeds.reserve(rows),
+                ("place", _) => columns.places.reserve(rows),
+                ("until", _) => columns.untils.reserve(rows),
+                _ => columns.floors.reserve(rows),
+            }
+        }
+        columns
+    }
+
     /// No pings, of the same shape.
     pub fn like(&self) -> Self {
         PingColumns::new(&self.schema)

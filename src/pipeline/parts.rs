@@ -236,7 +236,10 @@ impl<'p, 'r> Gathering<'p, 'r> {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
             open.extend(&pings, &rows);
             let full = open.len() >= CHUNK_ROWS || open.bytes() > self.chunk_bytes;
-            let full = full.then(|| std::mem::replace(&mut *open, PingColumns::new(&self.schema)));
+            let full = full.then(|| {
+                let next = PingColumns::with_capacity(&self.schema, open.len());
+                std::mem::replace(&mut *open, next)
+            });
             drop(open);
             if let Some(full) = full {
                 self.parts.push(part, full.finish().map_err(super::too_large)?)?;
