@@ -181,3 +181,48 @@ fn orders_of_rows_and_ways_leave_no_trace() {
         }
     }
 }
+
+fn counts(sandbox: &Sandbox) -> serde_json::Value {
+    let manifest = std::fs::read_to_string(sandbox.path("out/manifest.json")).expect("a manifest");
+    serde_json::from_str::<serde_json::Value>(&manifest).expect("JSON")["counts"].clone()
+}
+
+/// Far more encounters than the least memory holds: they go to disk, sorted run by run.
+#[test]
+fn an_answer_larger_than_memory_leaves_no_trace() {
+    let sandbox = Sandbox::new();
+    let set = ["rule.encounter.place=grid", "rule.encounter.square_m=2000", "rule.candidate.direct_s_min=1"];
+    for ids in ["integer", "text"] {
+        let flags = ["--rows", "200000", "--persons", "2000", "--cases", "400", "--ids", ids, "--force"];
+        let args = [&["synth", "city", "--order", "person", "--progress", "none"][..], &flags].concat();
+        sandbox.copresence(&args).succeeds();
+        let expected = city_answer(&sandbox, "city", &set, &["--memory", "4GiB"]);
+        assert_eq!(counts(&sandbox)["spilled_files"], 0);
+        let encounters = crate::support::read(sandbox.path("out/encounters.parquet")).num_rows();
+        assert!(encounters > 300_000, "{encounters} encounters: more than a row group");
+        for threads in ["1", "7"] {
+            let found = city_answer(&sandbox, "city", &set, &["--memory", "64MiB", "--threads", threads]);
+            let spilled = counts(&sandbox)["spilled_files"].as_u64().expect("a count");
+            assert!(spilled > 3, "{spilled} files");
+            assert!(!sandbox.path("out/spill").exists(), "what was spilled is gone");
+            for (name, (found, expected)) in ANSWERS.iter().zip(found.iter().zip(&expected)) {
+                assert!(found == expected, "{name} differs, {threads} threads, {ids} ids");
+            }
+        }
+    }
+}
+
+/// The cases' own pings have to fit the memory; else the run ends before the system ends it.
+#[test]
+fn more_cases_than_memory_is_an_error() {
+    let sandbox = Sandbox::new();
+    for order in ["time", "person", "none"] {
+        let args =
+            ["synth", order, "--order", order, "--rows", "400000", "--persons", "500", "--cases", "500"];
+        sandbox.copresence(&[&args[..], &["--progress", "none"]].concat()).succeeds();
+        let job = format!("{order}/job.toml");
+        let run = |memory| sandbox.copresence(&["run", &job, "--out", "out", "--memory", memory, "--force"]);
+        let said = run("64MiB").fails_with(1).stderr_has("at most half of --memory, 32 MiB");
+        said.stderr_has("give --memory").stderr_has("of 500 cases");
+    }
+}

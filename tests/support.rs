@@ -16,6 +16,26 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
+/// An answer with the folder that holds what is spilled of it.
+pub struct Ran {
+    answer: copresence::answer::Answer,
+    _dir: TempDir,
+}
+
+impl Ran {
+    pub fn new(answer: copresence::answer::Answer, dir: TempDir) -> Self {
+        Ran { answer, _dir: dir }
+    }
+}
+
+impl std::ops::Deref for Ran {
+    type Target = copresence::answer::Answer;
+
+    fn deref(&self) -> &Self::Target {
+        &self.answer
+    }
+}
+
 /// A folder that lives as long as its test.
 pub struct Sandbox {
     dir: TempDir,

@@ -1,6 +1,7 @@
 //! Many rows of one gps feed, whose right answer is plain: everyone stays in a room of their own or of
 //! several. They are written in any order, run through the engine, and its exposures told.
 
+use crate::support::Ran;
 use crate::worlds::{mixed, save, save_as};
 use arrow::array::{
     ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -200,8 +201,9 @@ impl Town {
     }
 
     /// Writes the files and runs the job over them.
-    pub fn run(&self) -> Result<Answer> {
-        self.run_in(&self.write())
+    pub fn run(&self) -> Result<Ran> {
+        let dir = self.write();
+        Ok(Ran::new(self.run_in(&dir)?, dir))
     }
 
     /// Runs the job over these files.
@@ -228,7 +230,9 @@ impl Town {
         let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default());
         let seconds = clock.elapsed().as_secs_f64();
         assert!(seconds < SECONDS_MAX, "{seconds} s");
-        assert!(!dir.path().join("spill").exists(), "nothing spilled is left");
+        if answer.is_err() {
+            assert!(!dir.path().join("spill").exists(), "nothing spilled is left");
+        }
         answer
     }
 

@@ -1,6 +1,7 @@
 //! Small random worlds, written as Parquet, run through the engine, and compared with the oracle.
 
 use crate::oracle::{self, Case, Feed, Motion, Ms, Ping, Place, Rule, Source, World};
+use crate::support::Ran;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
@@ -596,7 +597,7 @@ fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
 // ------------------------------------------------------------------------------ the engine's answer
 
 /// Writes a world and runs it, up to the answer in memory.
-pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> {
+pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
     let dir = TempDir::new().expect("a temporary folder");
     let job = write(world, layout, dir.path());
     let overrides = Overrides {
@@ -607,7 +608,8 @@ pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Answer> 
     let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
     let inputs = inputs::open(&config)?;
-    pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())
+    let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+    Ok(Ran::new(answer, dir))
 }
 
 /// The ways that runs took through the engine, counted.

@@ -2,14 +2,13 @@
 
 mod sorted;
 
-pub use sorted::{Sorted, Spread};
+pub use sorted::{Load, Ranges, Run, Sorted, Sorting, Spread};
 
 use crate::case::Case;
 use crate::index::Observed;
 use crate::person::{PersonType, PersonsSeen};
 use crate::resolve::Tally;
 use crate::time::Millis;
-use arrow::array::RecordBatch;
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
 
@@ -82,7 +81,7 @@ pub struct SourcePath {
 pub struct Answer {
     /// The type of person_id.
     pub person: PersonType,
-    /// By case.
+    /// Sorting case.
     pub cases: Vec<CaseRow>,
     /// Encounters that are kept.
     pub encounters: Sorted,
@@ -96,6 +95,15 @@ pub struct Answer {
     pub counts: Counts,
     /// Seconds by stage, in their order.
     pub timings_s: Vec<(&'static str, f64)>,
+}
+
+impl Answer {
+    /// Lets go of the tables, which are written: of their memory, and of what is spilled of them.
+    pub fn drop_tables(&mut self) {
+        for table in [&mut self.encounters, &mut self.exposures, &mut self.candidates] {
+            *table = Sorted::default();
+        }
+    }
 }
 
 /// One row that could not be used.
@@ -160,14 +168,12 @@ impl FeedSurvey {
 /// What the first scan found.
 #[derive(Debug, Clone)]
 pub struct Survey {
-    /// By feed.
+    /// Sorting feed.
     pub feeds: Vec<FeedSurvey>,
     /// The days of the lookback: first instant, date.
     pub days: Vec<(Millis, NaiveDate)>,
     /// Persons seen inside the lookback.
     pub persons: PersonsSeen,
-    /// The pings of persons who are cases.
-    pub case_pings: RecordBatch,
     /// Rows that could not be read.
     pub rejections: Vec<Rejection>,
 }

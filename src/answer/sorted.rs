@@ -1,30 +1,79 @@
-//! Rows of many batches in one total order, without copying them together.
+//! Rows of many batches in one total order, without copying them together: in memory, or, of a table that is too
+//! large, range by range from runs that are sorted already.
 
-use crate::person::{PersonRef, Persons};
+use crate::error::Result;
+use crate::person::{PersonId, PersonRef, Persons};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::interleave_record_batch;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt8Type, UInt32Type};
+use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows that are sorted on one thread, about, and how many such ranges there are at most.
 const RANGE_ROWS: usize = 1 << 18;
 const RANGES_MAX: usize = 256;
 /// One of so many rows says how persons are spread.
 const SAMPLE_STEP: usize = 64;
+/// Ranges that are kept when they are read, in case of being asked for again.
+const RANGES_KEPT: usize = 3;
 
 /// A row, by its batch and its number there.
 type Row = (u32, u32);
 /// Does the same for several ranges, on several threads if it has them.
 pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Vec<Row> + Sync)) -> Vec<Vec<Row>>;
 
-/// Batches of one table, and the order of their rows.
-#[derive(Debug, Clone)]
+/// What orders the rows of a table.
+#[derive(Debug, Clone, Copy)]
+pub enum Sorting {
+    /// Persons, then these columns, nulls first. Batches are in the order of persons already.
+    Person(&'static [&'static str]),
+    /// Whole seconds of a column in milliseconds, the largest first, then persons.
+    SecondsDown(&'static str),
+}
+
+/// A table and the order of its rows.
+#[derive(Debug)]
 pub struct Sorted {
+    schema: SchemaRef,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Here(Ordered),
+    Away(Away),
+}
+
+/// Batches in memory, and the order of their rows.
+#[derive(Debug, Default)]
+struct Ordered {
     batches: Vec<RecordBatch>,
     order: Vec<Row>,
-    schema: SchemaRef,
+}
+
+/// Gives the rows of a range, in any order.
+pub type Load = Box<dyn Fn(usize) -> Result<Vec<RecordBatch>> + Send + Sync>;
+
+/// Ranges of a table that follow one another.
+struct Away {
+    sorting: Sorting,
+    /// Where each range starts, and the last ends.
+    starts: Vec<usize>,
+    load: Load,
+    kept: Mutex<VecDeque<(usize, Arc<Ordered>)>>,
+}
+
+impl fmt::Debug for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Away")
+            .field("sorting", &self.sorting)
+            .field("starts", &self.starts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Columns of a batch by which rows sort after their person.
@@ -74,93 +123,226 @@ struct Key {
     row: u32,
 }
 
-impl Sorted {
-    /// Sorts rows by person, then by these columns, nulls first. Each batch is in the order of persons already.
-    /// Ranges of persons are sorted each on its own, through `spread`.
-    pub fn by_person(
-        schema: SchemaRef,
-        batches: Vec<RecordBatch>,
-        columns: &[&str],
-        spread: Spread<'_>,
-    ) -> Self {
-        let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
-        let columns: Vec<Vec<Column<'_>>> =
-            batches.iter().map(|b| columns.iter().filter_map(|name| Column::of(b, name)).collect()).collect();
-        let pivots = pivots(&persons);
-        let sorted = |range: usize| -> Vec<Row> {
-            let from = range.checked_sub(1).map(|before| pivots[before]);
-            let mut keys = keys(&persons, from, pivots.get(range).copied());
-            keys.sort_by(|a, b| {
-                let (a_batch, a_row) = (a.batch as usize, a.row as usize);
-                let (b_batch, b_row) = (b.batch as usize, b.row as usize);
-                let by_columns = || {
-                    let pairs = columns[a_batch].iter().zip(&columns[b_batch]);
-                    pairs.map(|(mine, theirs)| mine.compare(a_row, theirs, b_row)).find(|o| o.is_ne())
-                };
-                (a.person.cmp(&b.person))
-                    .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
-                    .then_with(|| by_columns().unwrap_or(Ordering::Equal))
-            });
-            keys.into_iter().map(|k| (k.batch, k.row)).collect()
+impl Ordered {
+    fn new(sorting: Sorting, batches: Vec<RecordBatch>, spread: Spread<'_>) -> Self {
+        let order = match sorting {
+            Sorting::Person(columns) => by_person(&batches, columns, spread),
+            Sorting::SecondsDown(column) => by_seconds_down(&batches, column),
         };
-        let order = spread(0..pivots.len() + 1, &sorted).concat();
-        drop(columns);
-        Sorted { batches, order, schema }
+        Ordered { batches, order }
     }
 
-    /// Sorts rows by whole seconds of a column, the largest first, then by person.
-    pub fn by_seconds_down(schema: SchemaRef, batches: Vec<RecordBatch>, column: &str) -> Self {
-        let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
-        let seconds = |key: &Key| {
-            let values = batches[key.batch as usize].column_by_name(column);
-            let ms = values.map(|c| c.as_primitive::<Int64Type>().value(key.row as usize));
-            ms.unwrap_or_default().div_euclid(1_000)
-        };
-        let mut keys: Vec<(i64, Key)> =
-            keys(&persons, None, None).into_iter().map(|key| (seconds(&key), key)).collect();
-        keys.sort_by(|(a_seconds, a), (b_seconds, b)| {
-            let person = |k: &Key| persons[k.batch as usize].at(k.row as usize);
-            (b_seconds.cmp(a_seconds)).then(a.person.cmp(&b.person)).then_with(|| person(a).cmp(&person(b)))
-        });
-        Sorted { batches, order: keys.into_iter().map(|(_, k)| (k.batch, k.row)).collect(), schema }
-    }
-
-    /// Rows.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
-
-    /// Some of the rows in their order.
-    pub fn range(&self, rows: Range<usize>) -> Result<RecordBatch, ArrowError> {
+    fn rows(&self, rows: Range<usize>) -> std::result::Result<RecordBatch, ArrowError> {
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        if batches.is_empty() {
-            return Ok(RecordBatch::new_empty(self.schema.clone()));
-        }
         let rows: Vec<(usize, usize)> =
             self.order[rows].iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
         interleave_record_batch(&batches, &rows)
     }
+}
 
-    /// The rows in their order, some at a time.
-    pub fn chunks(&self, rows: usize) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        self.order.chunks(rows.max(1)).map(move |chunk| {
-            let rows: Vec<(usize, usize)> = chunk.iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
-            interleave_record_batch(&batches, &rows)
-        })
+/// Ranges of persons are sorted each on its own, through `spread`.
+fn by_person(batches: &[RecordBatch], columns: &[&str], spread: Spread<'_>) -> Vec<Row> {
+    let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+    let columns: Vec<Vec<Column<'_>>> =
+        batches.iter().map(|b| columns.iter().filter_map(|name| Column::of(b, name)).collect()).collect();
+    let pivots = pivots(&persons);
+    let sorted = |range: usize| -> Vec<Row> {
+        let from = range.checked_sub(1).map(|before| pivots[before]);
+        let mut keys = keys(&persons, from, pivots.get(range).copied());
+        keys.sort_by(|a, b| {
+            let (a_batch, a_row) = (a.batch as usize, a.row as usize);
+            let (b_batch, b_row) = (b.batch as usize, b.row as usize);
+            let by_columns = || {
+                let pairs = columns[a_batch].iter().zip(&columns[b_batch]);
+                pairs.map(|(mine, theirs)| mine.compare(a_row, theirs, b_row)).find(|o| o.is_ne())
+            };
+            (a.person.cmp(&b.person))
+                .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
+                .then_with(|| by_columns().unwrap_or(Ordering::Equal))
+        });
+        keys.into_iter().map(|k| (k.batch, k.row)).collect()
+    };
+    spread(0..pivots.len() + 1, &sorted).concat()
+}
+
+/// Whole seconds of a row, such that the largest come first.
+fn seconds_down(batch: &RecordBatch, row: usize, column: &str) -> i64 {
+    let ms = batch.column_by_name(column).map(|c| c.as_primitive::<Int64Type>().value(row));
+    -ms.unwrap_or_default().div_euclid(1_000)
+}
+
+fn by_seconds_down(batches: &[RecordBatch], column: &str) -> Vec<Row> {
+    let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
+    let seconds = |key: &Key| seconds_down(&batches[key.batch as usize], key.row as usize, column);
+    let mut keys: Vec<(i64, Key)> =
+        keys(&persons, None, None).into_iter().map(|key| (seconds(&key), key)).collect();
+    keys.sort_by(|(a_seconds, a), (b_seconds, b)| {
+        let person = |k: &Key| persons[k.batch as usize].at(k.row as usize);
+        (a_seconds.cmp(b_seconds)).then(a.person.cmp(&b.person)).then_with(|| person(a).cmp(&person(b)))
+    });
+    keys.into_iter().map(|(_, k)| (k.batch, k.row)).collect()
+}
+
+impl Sorted {
+    /// Sorts batches that are in memory.
+    pub fn here(schema: SchemaRef, sorting: Sorting, batches: Vec<RecordBatch>, spread: Spread<'_>) -> Self {
+        Sorted { schema, rows: Rows::Here(Ordered::new(sorting, batches, spread)) }
+    }
+
+    /// Ranges of so many rows each, which follow one another by `sorting`.
+    pub fn away(schema: SchemaRef, sorting: Sorting, rows: &[usize], load: Load) -> Self {
+        let mut starts = vec![0];
+        starts.extend(rows.iter().scan(0, |end, rows| {
+            *end += rows;
+            Some(*end)
+        }));
+        Sorted { schema, rows: Rows::Away(Away { sorting, starts, load, kept: Mutex::default() }) }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        match &self.rows {
+            Rows::Here(ordered) => ordered.order.len(),
+            Rows::Away(away) => away.starts.last().copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of the rows in their order.
+    pub fn range(&self, rows: Range<usize>) -> Result<RecordBatch> {
+        if rows.is_empty() {
+            return Ok(RecordBatch::new_empty(self.schema.clone()));
+        }
+        match &self.rows {
+            Rows::Here(ordered) => ordered.rows(rows).map_err(unequal),
+            Rows::Away(away) => {
+                let mut pieces = Vec::new();
+                let first = away.starts.partition_point(|start| *start <= rows.start) - 1;
+                for (range, ends) in away.starts.windows(2).enumerate().skip(first) {
+                    let own = rows.start.max(ends[0])..rows.end.min(ends[1]);
+                    if ends[0] >= rows.end {
+                        break;
+                    }
+                    if !own.is_empty() {
+                        let own = own.start - ends[0]..own.end - ends[0];
+                        pieces.push(away.range(range)?.rows(own).map_err(unequal)?);
+                    }
+                }
+                concat_batches(&self.schema, &pieces).map_err(unequal)
+            }
+        }
     }
 
     /// All rows in their order.
-    pub fn whole(&self) -> Result<RecordBatch, ArrowError> {
-        match self.chunks(self.order.len()).next() {
-            Some(batch) => batch,
-            None => Ok(RecordBatch::new_empty(self.schema.clone())),
+    pub fn whole(&self) -> Result<RecordBatch> {
+        self.range(0..self.len())
+    }
+}
+
+impl Away {
+    fn range(&self, range: usize) -> Result<Arc<Ordered>> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, ordered)) = kept().iter().find(|(number, _)| *number == range) {
+            return Ok(ordered.clone());
         }
+        let ordered = Arc::new(Ordered::new(self.sorting, (self.load)(range)?, ONE_BY_ONE));
+        let mut kept = kept();
+        kept.push_back((range, ordered.clone()));
+        if kept.len() > RANGES_KEPT {
+            kept.pop_front();
+        }
+        Ok(ordered)
+    }
+}
+
+impl Default for Sorted {
+    fn default() -> Self {
+        Sorted { schema: Arc::new(Schema::empty()), rows: Rows::Here(Ordered::default()) }
+    }
+}
+
+const ONE_BY_ONE: Spread<'_> = &|ranges, sort| ranges.map(sort).collect();
+
+fn unequal(error: ArrowError) -> crate::error::Error {
+    crate::error::Error::Output(crate::error::Problem::new(
+        "a table of the answer",
+        "columns of equal length, and less than 2 GiB of ids at once",
+        error.to_string(),
+        "report this: it is a fault of copresence",
+    ))
+}
+
+/// Where ranges of a table begin.
+#[derive(Debug, Clone, Default)]
+pub struct Ranges(Vec<(i64, PersonId)>);
+
+impl Ranges {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len() + 1
+    }
+
+    /// Never: a table without bounds is one range.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Some rows of a table, in their order.
+#[derive(Debug)]
+pub struct Run {
+    sorting: Sorting,
+    rows: Ordered,
+}
+
+impl Run {
+    /// Sorts batches on this thread.
+    pub fn new(sorting: Sorting, batches: Vec<RecordBatch>) -> Self {
+        Run { sorting, rows: Ordered::new(sorting, batches, ONE_BY_ONE) }
+    }
+
+    /// Ranges, so many at most, that have about as many of these rows each.
+    pub fn ranges(&self, most: usize) -> Ranges {
+        let rows = self.rows.order.len();
+        let mut bounds: Vec<(i64, PersonId)> = (1..most)
+            .map(|range| rows * range / most)
+            .filter(|row| *row < rows)
+            .map(|row| {
+                let (rank, person) = self.key(self.rows.order[row]);
+                (rank, person.to_id())
+            })
+            .collect();
+        bounds.dedup();
+        Ranges(bounds)
+    }
+
+    /// How many of the rows each range has, and these rows, range by range.
+    pub fn parted(
+        &self,
+        ranges: &Ranges,
+    ) -> (Vec<usize>, impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>) {
+        let order = &self.rows.order;
+        let below = |(rank, person): &(i64, PersonId)| {
+            order.partition_point(|row| self.key(*row) < (*rank, person.as_ref()))
+        };
+        let mut ends: Vec<usize> = ranges.0.iter().map(below).collect();
+        ends.push(order.len());
+        let starts = std::iter::once(0).chain(ends.clone());
+        let rows: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
+        (rows.iter().map(ExactSizeIterator::len).collect(), rows.into_iter().map(|rows| self.rows.rows(rows)))
+    }
+
+    fn key(&self, (batch, row): Row) -> (i64, PersonRef<'_>) {
+        let (batch, row) = (&self.rows.batches[batch as usize], row as usize);
+        let rank = match self.sorting {
+            Sorting::Person(_) => 0,
+            Sorting::SecondsDown(column) => seconds_down(batch, row, column),
+        };
+        (rank, Persons::of(batch.column(0)).at(row))
     }
 }
 

@@ -73,9 +73,9 @@ impl Run {
         let staging = Staging::new(Kind::Answer, &config.out, config.force)?;
         let progress = Progress::start(self.job.progress, &watch);
         let inputs = inputs::open(&config)?;
-        let answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
+        let mut answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
         watch.start(Stage::Write, 0);
-        pipeline::write(&config, &staging, &answer)?;
+        pipeline::write(&config, &staging, &mut answer)?;
         let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);
         let circumstances = Circumstances {
             started_at,

@@ -72,13 +72,10 @@ pub type Spread<'a> =
 pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread<'_>) -> Result<()> {
     let tables =
         Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
-    let schema = |name: &str, probe: &dyn Fn() -> std::result::Result<RecordBatch, ArrowError>| {
-        let batch = probe().map_err(|e| internal(name, &e))?;
-        Ok::<SchemaRef, Error>(with_metadata(&batch.schema(), config))
-    };
     let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<()> {
-        let shape = schema(name, &|| tables.make(make, &rows.range(0..0)?))?;
-        let make_rows = |range: Range<usize>| tables.make(make, &rows.range(range)?);
+        let make_rows =
+            |range: Range<usize>| tables.make(make, &rows.range(range)?).map_err(|e| internal(name, &e));
+        let shape = with_metadata(&make_rows(0..0)?.schema(), config);
         if as_text {
             return write_csv(staging, &format!("{name}.csv"), &shape, rows.len(), &make_rows, spread);
         }
@@ -138,7 +135,7 @@ fn write_parquet(
     name: &str,
     schema: SchemaRef,
     rows: usize,
-    make: &(dyn Fn(Range<usize>) -> std::result::Result<RecordBatch, ArrowError> + Sync),
+    make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
     spread: Spread<'_>,
 ) -> Result<()> {
     let failed = |e: ParquetError| match e {
@@ -161,7 +158,7 @@ fn write_parquet(
         let mut columns = factory.create_column_writers(group).map_err(failed)?;
         let end = rows.min((group + 1) * GROUP_ROWS);
         for start in (group * GROUP_ROWS..end).step_by(CHUNK_ROWS) {
-            let chunk = make(start..end.min(start + CHUNK_ROWS)).map_err(|e| internal(name, &e))?;
+            let chunk = make(start..end.min(start + CHUNK_ROWS))?;
             for ((field, column), writer) in plain.fields().iter().zip(chunk.columns()).zip(&mut columns) {
                 for leaf in compute_leaves(field, column).map_err(failed)? {
                     writer.write(&leaf).map_err(failed)?;
@@ -215,7 +212,7 @@ fn write_csv(
     name: &str,
     schema: &SchemaRef,
     rows: usize,
-    make: &(dyn Fn(Range<usize>) -> std::result::Result<RecordBatch, ArrowError> + Sync),
+    make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
     spread: Spread<'_>,
 ) -> Result<()> {
     let failed = |e: ArrowError| match e {
@@ -229,7 +226,7 @@ fn write_csv(
     };
     let encode = |chunk: usize| -> Result<Made> {
         let range = chunk * CHUNK_ROWS..rows.min((chunk + 1) * CHUNK_ROWS);
-        Ok(Made::Text(text(&make(range).map_err(|e| internal(name, &e))?, false)?))
+        Ok(Made::Text(text(&make(range)?, false)?))
     };
     let mut file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));

@@ -3,9 +3,10 @@
 use super::output::{Kind, cannot_write};
 use crate::error::{Error, Problem, Result};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::reader::{FileReader, StreamReader};
+use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use arrow::ipc::{CompressionType, MetadataVersion};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -33,12 +34,44 @@ impl Spill {
 
     /// Writes batches of one schema to a file of their own.
     pub fn write(&self, batches: &[RecordBatch]) -> Result<PathBuf> {
+        self.write_file(|file| write(file, batches))
+    }
+
+    /// Writes batches to a file of their own, from which each can be read by its number.
+    pub fn write_numbered(
+        &self,
+        schema: &SchemaRef,
+        batches: impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>,
+    ) -> Result<PathBuf> {
+        self.write_file(|file| {
+            let file = BufWriter::new(file);
+            let mut writer = FileWriter::try_new_with_options(file, schema, options()?)?;
+            batches.into_iter().try_for_each(|batch| writer.write(&batch?))?;
+            writer.finish()?;
+            into_file(writer.into_inner()?)
+        })
+    }
+
+    /// Reads one of the batches of such a file, which stays.
+    pub fn read_numbered(&self, path: &Path, number: usize) -> Result<RecordBatch> {
+        let read = || -> std::result::Result<RecordBatch, ArrowError> {
+            let mut reader = FileReader::try_new(BufReader::new(File::open(path)?), None)?;
+            reader.set_index(number)?;
+            reader.next().unwrap_or_else(|| Err(ArrowError::IpcError(format!("no batch {number}"))))
+        };
+        read().map_err(|e| gone(path, e.to_string()))
+    }
+
+    fn write_file(
+        &self,
+        write: impl FnOnce(File) -> std::result::Result<File, ArrowError>,
+    ) -> Result<PathBuf> {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{number:06}.arrow"));
         let failed = |e: &std::io::Error| cannot_write(Kind::Answer, &path, e);
         fs::create_dir_all(&self.folder).map_err(|e| failed(&e))?;
         let file = File::create(&path).map_err(|e| failed(&e))?;
-        let written = write(file, batches).map_err(|e| match e {
+        let written = write(file).and_then(|file| Ok(file.metadata()?.len())).map_err(|e| match e {
             ArrowError::IoError(_, io) => failed(&io),
             other => failed(&std::io::Error::other(other.to_string())),
         })?;
@@ -71,18 +104,24 @@ fn gone(path: &Path, found: String) -> Error {
     ))
 }
 
-fn write(file: File, batches: &[RecordBatch]) -> std::result::Result<u64, ArrowError> {
-    let Some(first) = batches.first() else { return Ok(0) };
-    let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)?
-        .try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut writer = StreamWriter::try_new_with_options(BufWriter::new(&file), first.schema_ref(), options)?;
+fn write(file: File, batches: &[RecordBatch]) -> std::result::Result<File, ArrowError> {
+    let Some(first) = batches.first() else { return Ok(file) };
+    let file = BufWriter::new(file);
+    let mut writer = StreamWriter::try_new_with_options(file, first.schema_ref(), options()?)?;
     for batch in batches {
         writer.write(batch)?;
     }
     writer.finish()?;
-    let buffered = writer.into_inner()?;
-    buffered.into_inner().map_err(|e| ArrowError::from(e.into_error()))?;
-    Ok(file.metadata()?.len())
+    into_file(writer.into_inner()?)
+}
+
+fn options() -> std::result::Result<IpcWriteOptions, ArrowError> {
+    IpcWriteOptions::try_new(64, false, MetadataVersion::V5)?
+        .try_with_compression(Some(CompressionType::LZ4_FRAME))
+}
+
+fn into_file(buffered: BufWriter<File>) -> std::result::Result<File, ArrowError> {
+    buffered.into_inner().map_err(|e| ArrowError::from(e.into_error()))
 }
 
 impl Drop for Spill {

@@ -10,7 +10,7 @@ use crate::person::{PersonId, PersonRef, PersonSet, Persons, PersonsSeen};
 use crate::ping::Pings;
 use crate::time::{Millis, utc_text};
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The persons who are cases, with a bitmap that most others fail.
@@ -100,7 +100,9 @@ impl Intake {
         };
         if !wanted.is_empty() {
             let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
-            self.case_pings.push(rows.map_err(super::too_large)?);
+            let rows = rows.map_err(super::too_large)?;
+            job.hold_case_rows(rows.num_rows() as u64)?;
+            self.case_pings.push(rows);
         }
         Ok(())
     }
@@ -176,13 +178,11 @@ impl Intake {
             }
         }
         refuse_all_outside(job, &self.feeds)?;
-        let schema = &job.inputs.decoder.schema;
-        let case_pings = concat_batches(schema, &self.case_pings).map_err(super::too_large)?;
         let mut rejections: Vec<Rejection> = job.inputs.rejections.clone();
         rejections.extend(self.faults.iter().map(|fault| rejection(job, fault)));
         rejections.sort();
         let days = job.days.clone();
-        Ok(Survey { feeds: self.feeds, days, persons: self.persons, case_pings, rejections })
+        Ok(Survey { feeds: self.feeds, days, persons: self.persons, rejections })
     }
 
     fn too_many_rejected(&self, job: &Job<'_>, feed: usize, limit: u64, rows: u64) -> Error {

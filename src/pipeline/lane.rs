@@ -69,6 +69,7 @@ impl<'r> Lane<'r> {
         self.pings.clear()?;
         self.intake = Intake::new(job);
         (self.marked, self.tracked) = (0, 0);
+        job.case_rows.store(0, Ordering::Relaxed);
         let of_source = job.feeds.iter().zip(&job.rejected).filter(|(f, _)| f.source == self.source);
         of_source.for_each(|(_, rejected)| rejected.store(0, Ordering::Relaxed));
         Ok(())

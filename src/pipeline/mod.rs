@@ -7,14 +7,15 @@ mod order;
 mod parts;
 mod person_order;
 pub mod synth;
+mod tables;
 mod time_order;
 mod tracks;
 mod unordered;
 pub mod warnings;
 pub mod watch;
 
-use crate::answer::{self, Answer, CaseRow, Counts, Sorted, Survey};
-use crate::config::Config;
+use crate::answer::{Answer, CaseRow, Counts, Survey};
+use crate::config::{Config, MEMORY_BYTES_MIN};
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
 use crate::io::decode::Decoded;
@@ -24,9 +25,7 @@ use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Order, Pings, group_by_person};
-use crate::resolve::{
-    Resolved, Setting, Tally, candidate_schema, encounter_schema, exposure_schema, resolve,
-};
+use crate::resolve::{Setting, resolve};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
 use crate::time::{Millis, days_in};
@@ -43,9 +42,10 @@ use parts::Room;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tables::Tables;
 use watch::{Stage, Watch};
 
 /// Stays that one call of the resolve kernel gets, about; persons stay whole.
@@ -56,6 +56,8 @@ const ROUND_ROWS: u64 = 2 << 20;
 const ROW_BYTES: u64 = 40;
 /// Bytes of a pseudonym that is a text, about.
 const TEXT_BYTES: u64 = 44;
+/// The cases' pings are in memory so often while they are indexed.
+const CASE_PING_COPIES: u64 = 3;
 /// Parts that persons are parted into, at least and at most.
 const PARTS_MIN: usize = 64;
 const PARTS_MAX: usize = 4_096;
@@ -75,11 +77,13 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
     pool(config.threads)?.install(|| compute_here(config, inputs, spill, watch))
 }
 
-/// Writes an answer's tables, on as many threads as the run has.
-pub fn write(config: &Config, staging: &Staging, answer: &Answer) -> Result<()> {
+/// Writes an answer's tables, on as many threads as the run has; they are gone then.
+pub fn write(config: &Config, staging: &Staging, answer: &mut Answer) -> Result<()> {
     pool(config.threads)?.install(|| {
         results::write(staging, config, answer, &|tasks, make| tasks.into_par_iter().map(make).collect())
-    })
+    })?;
+    answer.drop_tables();
+    Ok(())
 }
 
 /// So many threads of one's own.
@@ -105,6 +109,8 @@ struct Job<'a> {
     stay_schema: SchemaRef,
     /// Rows rejected so far, by feed.
     rejected: Vec<AtomicU64>,
+    /// Rows of persons who are cases, so far.
+    case_rows: AtomicU64,
     /// Rows that a round of a pass in the order of time decodes.
     round_rows: u64,
     parts: usize,
@@ -123,6 +129,7 @@ impl<'a> Job<'a> {
             stay_schema: stay_schema(&inputs.decoder.person.inner(), &feeds),
             rejected: intake::no_rejections(feeds.len()),
             feeds,
+            case_rows: AtomicU64::new(0),
             round_rows: 0,
             parts: PARTS_MIN,
         };
@@ -146,6 +153,33 @@ impl<'a> Job<'a> {
     /// Rows that a window over files in the order of time may hold.
     fn window_rows(&self) -> u64 {
         self.config.memory_bytes / 4 / self.row_bytes()
+    }
+
+    /// Counts rows of persons who are cases in. They and the index over them stay in memory.
+    fn hold_case_rows(&self, rows: u64) -> Result<()> {
+        let rows = self.case_rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        self.refuse_too_many_case_pings(rows * self.row_bytes() * CASE_PING_COPIES, "or more")
+    }
+
+    /// Half of the memory is for the cases' own.
+    fn refuse_too_many_case_pings(&self, bytes: u64, more: &str) -> Result<()> {
+        let half = self.config.memory_bytes.max(MEMORY_BYTES_MIN) / 2;
+        if bytes <= half {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        Err(Error::Memory(Problem::new(
+            format!(
+                "the cases' own pings, and the index over their stays, of {} cases",
+                self.inputs.cases.cases.len()
+            ),
+            format!("at most half of --memory, {} MiB", mib(half)),
+            format!("{} MiB {more}", mib(bytes)),
+            format!(
+                "give --memory {}MiB or more, or run the cases in several jobs; if so many cannot be right, check the list of cases",
+                mib(bytes * 2).next_multiple_of(64)
+            ),
+        )))
     }
 
     /// The longest hold of a source's feeds.
@@ -237,7 +271,8 @@ impl<'a> Job<'a> {
 fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
     let mut clock = Clock::default();
     let job = Job::new(config, inputs, watch);
-    let room = Room::new(config.memory_bytes / 3, Spill::new(spill));
+    let spill = Arc::new(Spill::new(spill));
+    let room = Room::new(config.memory_bytes / 3, spill.clone());
     watch.start(Stage::Scan, inputs.tasks().1);
     let mut lanes = Vec::new();
     for source in Source::ALL {
@@ -250,8 +285,8 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         lane.first_pass(&job)?;
     }
     clock.lap(Stage::Scan);
-    let (index, case_pings) = loop {
-        let (index, case_pings) = index_of(&job, &lanes, watch)?;
+    let (index, with_pings) = loop {
+        let (index, with_pings) = index_of(&job, &lanes, watch)?;
         clock.lap(Stage::Index);
         watch.start(Stage::Sieve, rows_after_cases(&lanes));
         let mut broken = false;
@@ -264,7 +299,7 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         }
         clock.lap(Stage::Sieve);
         if !broken {
-            break (index, case_pings);
+            break (index, with_pings);
         }
         // The cases' pings may have been others than the statistics promised, so all starts again.
         for lane in lanes.iter_mut().filter(|l| l.again) {
@@ -297,13 +332,15 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         exposures: config.exposures,
         encounters: config.encounters,
     };
-    let resolved = resolve_parts(&job, &lanes, &setting, &mut counts)?;
+    let inner = inputs.decoder.person.inner();
+    let tables = Tables::new(&inner, index.cases(), config.memory_bytes / 8, spill.clone());
+    resolve_parts(&job, &lanes, &setting, &tables, &mut counts)?;
     clock.lap(Stage::Resolve);
     counts.parts = job.parts as u64;
-    (counts.spilled_files, counts.spilled_bytes) = room.spilled();
     counts.paths = lanes.iter().map(Lane::path).collect();
     drop(lanes);
-    let answer = collect(inputs, survey, &index, &case_pings, resolved, counts, clock)?;
+    let mut answer = collect(inputs, survey, &index, &with_pings, tables, counts, clock)?;
+    (answer.counts.spilled_files, answer.counts.spilled_bytes) = spill.written();
     watch.advance(0)?;
     Ok(answer)
 }
@@ -314,8 +351,8 @@ fn rows_after_cases(lanes: &[Lane<'_>]) -> u64 {
     lanes.iter().filter(|l| l.after_cases()).map(|l| rows(l) * if l.again { 2 } else { 1 }).sum()
 }
 
-/// The index over the cases' stays, and their pings grouped by person.
-fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseIndex, RecordBatch)> {
+/// The index over the cases' stays, and the cases' persons who have pings.
+fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseIndex, PersonSet)> {
     let batches: Vec<&RecordBatch> = lanes.iter().flat_map(|l| &l.intake.case_pings).collect();
     let pings = concat_batches(&job.inputs.decoder.schema, batches).map_err(too_large)?;
     watch.start(Stage::Index, pings.num_rows() as u64);
@@ -323,8 +360,12 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
     let cases = &job.inputs.cases.cases;
     let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of);
+    let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
+    job.refuse_too_many_case_pings(bytes, "")?;
     watch.advance(0)?;
-    Ok((index, grouped))
+    let view = Pings::of(&grouped);
+    let with_pings = view.groups().into_iter().map(|group| view.persons.at(group.start).to_id()).collect();
+    Ok((index, with_pings))
 }
 
 /// Resolves each part on its own.
@@ -332,10 +373,10 @@ fn resolve_parts(
     job: &Job<'_>,
     lanes: &[Lane<'_>],
     setting: &Setting<'_>,
+    tables: &Tables,
     counts: &mut Counts,
-) -> Result<Vec<Resolved>> {
+) -> Result<()> {
     job.watch.start(Stage::Resolve, job.parts as u64);
-    let results = Mutex::new(Vec::new());
     let totals: Vec<(u64, u64, u64)> = (0..job.parts)
         .into_par_iter()
         .map(|part| {
@@ -347,9 +388,7 @@ fn resolve_parts(
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
             let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
-            resolve_part(batches, &job.stay_schema, setting, &mut |resolved| {
-                results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(resolved);
-            })?;
+            resolve_part(batches, &job.stay_schema, setting, tables)?;
             job.watch.advance(1)?;
             Ok((marked, tracked, stays))
         })
@@ -359,14 +398,14 @@ fn resolve_parts(
     counts.rows_tracked =
         lanes.iter().map(|l| l.tracked).sum::<u64>() + totals.iter().map(|t| t.1).sum::<u64>();
     counts.stays = totals.iter().map(|t| t.2).sum();
-    Ok(results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    Ok(())
 }
 
 fn resolve_part(
     batches: Vec<RecordBatch>,
     schema: &SchemaRef,
     setting: &Setting<'_>,
-    each: &mut dyn FnMut(Resolved),
+    tables: &Tables,
 ) -> Result<()> {
     if batches.is_empty() || setting.index.is_empty() {
         return Ok(());
@@ -381,7 +420,7 @@ fn resolve_part(
     for (i, group) in groups.iter().enumerate() {
         let last = i + 1 == groups.len();
         if last || group.end - start >= RESOLVE_ROWS {
-            each(resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?);
+            tables.add(resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?)?;
             start = group.end;
         }
     }
@@ -392,55 +431,24 @@ fn collect(
     inputs: &Inputs,
     survey: Survey,
     index: &CaseIndex,
-    case_pings: &RecordBatch,
-    resolved: Vec<Resolved>,
+    with_pings: &PersonSet,
+    tables: Tables,
     mut counts: Counts,
     mut clock: Clock,
 ) -> Result<Answer> {
-    let person = inputs.decoder.person;
-    let inner = person.inner();
-    let mut tallies = vec![Tally::default(); index.cases()];
-    let (mut encounters, mut exposures, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
-    for part in resolved {
-        counts.encounters += part.encounter_count;
-        counts.direct_ms_max = counts.direct_ms_max.max(part.direct_ms_max);
-        for (sum, tally) in tallies.iter_mut().zip(part.tallies) {
-            counts.exposures += tally.exposures;
-            sum.exposures += tally.exposures;
-            sum.candidates += tally.candidates;
-        }
-        counts.candidates += part.candidates.num_rows() as u64;
-        encounters.push(part.encounters);
-        exposures.push(part.exposures);
-        candidates.push(part.candidates);
-    }
-    let full =
-        |batches: Vec<RecordBatch>| batches.into_iter().filter(|b| b.num_rows() > 0).collect::<Vec<_>>();
-    let view = Pings::of(case_pings);
-    let seen: crate::person::PersonSet =
-        view.groups().into_iter().map(|group| view.persons.at(group.start).to_id()).collect();
+    let (encounters, exposures, candidates, sums) = tables.finish()?;
+    counts.encounters = sums.encounters;
+    counts.exposures = sums.exposures;
+    counts.candidates = sums.candidates;
+    counts.direct_ms_max = sums.direct_ms_max;
     let cases = (0u32..).zip(&inputs.cases.cases).map(|(number, case)| CaseRow {
         observed: index.observed[number as usize],
-        has_pings: seen.contains(&case.person),
-        tally: tallies[number as usize],
+        has_pings: with_pings.contains(&case.person),
+        tally: sums.tallies[number as usize],
         case: case.clone(),
     });
-    let sort = |schema, batches, columns: &[&str]| {
-        let spread: answer::Spread<'_> = &|ranges, sort| ranges.into_par_iter().map(sort).collect();
-        Sorted::by_person(schema, full(batches), columns, spread)
-    };
-    let by = ["case", "start", "indirect", "source", "case_source", "place", "end"];
-    let (candidates, (exposures, encounters)) = rayon::join(
-        || Sorted::by_seconds_down(candidate_schema(&inner), full(candidates), "direct_ms"),
-        || {
-            (
-                sort(exposure_schema(&inner), exposures, &["case"]),
-                sort(encounter_schema(&inner), encounters, &by),
-            )
-        },
-    );
     let mut answer = Answer {
-        person,
+        person: inputs.decoder.person,
         cases: cases.collect(),
         encounters,
         exposures,

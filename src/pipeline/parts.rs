@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fewer bytes than these are not worth a file.
 const SPILL_BYTES_MIN: u64 = 1 << 12;
@@ -25,18 +25,13 @@ pub struct Room {
     held: AtomicU64,
     most: AtomicU64,
     budget: u64,
-    spill: Spill,
+    spill: Arc<Spill>,
 }
 
 impl Room {
     /// Room for so many bytes; the rest goes to the spill folder.
-    pub fn new(budget: u64, spill: Spill) -> Self {
+    pub fn new(budget: u64, spill: Arc<Spill>) -> Self {
         Room { held: AtomicU64::new(0), most: AtomicU64::new(0), budget, spill }
-    }
-
-    /// Files and bytes that were spilled.
-    pub fn spilled(&self) -> (u64, u64) {
-        self.spill.written()
     }
 
     fn add(&self, bytes: u64) -> u64 {

@@ -52,6 +52,7 @@ pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
             let mut pings = Vec::new();
             if !wanted.is_empty() {
                 job.read(unit, Some(&wanted), None, &mut |decoded| {
+                    job.hold_case_rows(decoded.pings.num_rows() as u64)?;
                     pings.push(decoded.pings);
                     Ok(())
                 })?;
