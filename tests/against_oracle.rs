@@ -74,7 +74,9 @@ fn holding_still() {
         ("person, filtered", 140),
         ("person, long", 5),
         ("person, broken", 25),
-        ("none", 800),
+        ("none", 700),
+        ("none, read again", 60),
+        ("none, read again, among others", 30),
         ("spilled", 60),
     ];
     over_3_000_worlds(false, agrees, &least);

@@ -2,7 +2,7 @@
 
 use crate::support::{Sandbox, i64s, read, text, text_array, time_array};
 use crate::town::{
-    Case, DAY, Exposed, HOUR, MINUTE, Ms, NOBODY, ORDERS, Order, Row, SECOND, T0, Town, case, row,
+    Case, DAY, Exposed, GRID, HOUR, MINUTE, Ms, NEAR, NOBODY, ORDERS, Order, Row, SECOND, T0, Town, case, row,
 };
 use crate::worlds::save;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -302,6 +302,29 @@ fn rounds_of_a_few_rows() {
     }
     // Two holds of rows have to fit: 7,200 bytes of them, in a quarter of the memory.
     assert!(in_time >= 10, "{in_time} by time");
+}
+
+/// All of a crowd wait for their next pings at once, while more of them come.
+#[test]
+fn a_crowd_that_waits() {
+    const CROWD: i64 = 20_000;
+    let leaves = T0 + 20 * MINUTE;
+    let rows: Vec<Row> = (0..CROWD)
+        .flat_map(|p| {
+            [
+                row(p, T0 + p, 0.0),
+                row(p, T0 + 10 * MINUTE + p, 0.0),
+                row(p, leaves + p, if p == 0 { 9_000.0 } else { 5_000.0 }),
+            ]
+        })
+        .collect();
+    let expected: Vec<Exposed> = (1..CROWD).map(|p| (p, 0, leaves - T0 - p)).collect();
+    for (order, place) in
+        [(Order::Time, NEAR), (Order::Time, GRID), (Order::Person, NEAR), (Order::None, NEAR)]
+    {
+        let town = Town { place, ..Town::new(vec![order.of(&rows)], vec![case(0)]) };
+        assert!(town.exposed() == (order.way(), None, expected.clone()), "{order:?} {place}");
+    }
 }
 
 /// Files that say nothing of their rows promise nothing.

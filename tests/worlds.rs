@@ -656,6 +656,12 @@ impl Ways {
                         add("person, filtered");
                     }
                 }
+                (None, _) if path.readings == 3 => {
+                    add("none, read again");
+                    if world.feeds.len() > feeds.len() {
+                        add("none, read again, among others");
+                    }
+                }
                 (None, _) => add("none"),
             }
         }

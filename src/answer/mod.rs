@@ -74,6 +74,8 @@ pub struct SourcePath {
     pub order: &'static str,
     /// The order that files promised and did not keep.
     pub broken_promise: Option<&'static str>,
+    /// How often all rows were read, but for those of a broken promise.
+    pub readings: u8,
 }
 
 /// The answer of a run.

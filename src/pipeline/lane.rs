@@ -146,6 +146,12 @@ impl<'r> Lane<'r> {
             source: self.source.name(),
             order: self.order.name(),
             broken_promise: self.promised.map(Order::name),
+            readings: match (self.again, self.source) {
+                (true, _) => 3,
+                // Scans are read again when the cases' venues are known.
+                (false, Source::Venue) => 2,
+                (false, _) => 1,
+            },
         }
     }
 }
