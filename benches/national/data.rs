@@ -45,7 +45,9 @@ impl Data {
         };
         let (order_word, ids) = (word(order), word(options.ids));
         let cases = options.cases.map_or_else(String::new, |cases| format!("-{cases}-cases"));
-        let folder = options.data.join(format!("{name}-{rows}-{order_word}-{ids}{cases}"));
+        let persons = options.persons.map_or_else(String::new, |persons| format!("-{persons}-persons"));
+        let days = options.days.map_or_else(String::new, |days| format!("-{days}-days"));
+        let folder = options.data.join(format!("{name}-{rows}-{order_word}-{ids}{cases}{persons}{days}"));
         let title = format!("{name}, order {order_word}, {ids} ids");
         match source {
             Source::City { rows, order } => city(options, &folder, rows, order),
@@ -72,8 +74,12 @@ fn city(options: &Options, folder: &Path, rows: u64, order: Order) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_copresence"));
     command.arg("synth").arg(folder).args(["--force", "--progress", "none"]);
     command.args(["--rows", &rows.to_string(), "--order", &word(order), "--ids", &word(options.ids)]);
-    if let Some(cases) = options.cases {
-        command.args(["--cases", &cases.to_string()]);
+    for (flag, number) in
+        [("--cases", options.cases), ("--persons", options.persons), ("--days", options.days)]
+    {
+        if let Some(number) = number {
+            command.args([flag, &number.to_string()]);
+        }
     }
     let status = command.stdout(Stdio::null()).status().expect("the program starts");
     assert!(status.success(), "synth fails");

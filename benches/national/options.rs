@@ -18,6 +18,12 @@ pub struct Options {
     /// Cases [default: 100, or a tenth of fewer persons].
     #[arg(long, value_name = "N", value_parser = rows)]
     pub cases: Option<u64>,
+    /// Persons of the city [default: as many as give each 200 pings a day].
+    #[arg(long, value_name = "N", value_parser = rows)]
+    pub persons: Option<u64>,
+    /// Days that the pings are spread over [default: 1].
+    #[arg(long, value_name = "N", value_parser = rows)]
+    pub days: Option<u64>,
     /// Squares of 800 m from 600 s on, or 50 m from 900 s on [default: both].
     #[arg(long, value_enum)]
     pub place: Option<Place>,
