@@ -7,13 +7,13 @@ use crate::time::Millis;
 /// One row of the candidates table, without its person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Cases whose exposure passes.
+    /// Cases whose exposure passes, or, under `across_cases`, that all exposures together are to.
     pub case_count: u64,
     /// The case of the strongest passing exposure.
     pub case: u32,
-    /// That exposure's direct time.
+    /// That exposure's direct time, or that of all together.
     pub direct_ms: Millis,
-    /// That exposure's confirmed time.
+    /// That exposure's confirmed time, or that of all together.
     pub confirmed_ms: Millis,
     /// Start of the first encounter of all passing exposures.
     pub first_at: Millis,
@@ -33,11 +33,19 @@ pub fn passes(exposure: &Exposure, rule: &CandidateRule) -> bool {
         && reaches(exposure.peak_24h_ms, rule.peak_24h_ms_min)
 }
 
-/// The candidate that a person's exposures make, if any of them passes. Exposures come in the order of
-/// their cases; the strongest has the largest direct time, then the smallest case_id.
-pub fn candidate(exposures: &[Exposure], rule: &CandidateRule) -> Option<Candidate> {
+/// The candidate that a person's exposures make, if any of them passes, or, under `across_cases`, if
+/// `together`, all of them as one, passes: then each counts. Exposures come in the order of their cases; the
+/// strongest has the largest direct time, then the smallest case_id.
+pub fn candidate(
+    exposures: &[Exposure],
+    together: Option<&Exposure>,
+    rule: &CandidateRule,
+) -> Option<Candidate> {
+    if together.is_some_and(|all| !passes(all, rule)) {
+        return None;
+    }
     let mut candidate: Option<Candidate> = None;
-    for exposure in exposures.iter().filter(|e| passes(e, rule)) {
+    for exposure in exposures.iter().filter(|e| together.is_some() || passes(e, rule)) {
         let row = candidate.get_or_insert(Candidate {
             case_count: 0,
             case: exposure.case,
@@ -55,6 +63,9 @@ pub fn candidate(exposures: &[Exposure], rule: &CandidateRule) -> Option<Candida
             (row.case, row.direct_ms, row.confirmed_ms) =
                 (exposure.case, exposure.direct_ms, exposure.confirmed_ms);
         }
+    }
+    if let (Some(row), Some(all)) = (&mut candidate, together) {
+        (row.direct_ms, row.confirmed_ms) = (all.direct_ms, all.confirmed_ms);
     }
     candidate
 }

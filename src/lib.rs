@@ -53,6 +53,7 @@ pub mod ping;
 pub mod pipeline;
 pub mod place;
 pub mod resolve;
+pub mod rice;
 pub mod rule;
 pub mod stay;
 pub mod synth;

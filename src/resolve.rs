@@ -3,7 +3,7 @@
 
 use crate::candidate::{Candidate, candidate};
 use crate::encounter::{Encounter, encounters, overlaps};
-use crate::exposure::{Exposure, exposures};
+use crate::exposure::{Exposure, across_cases, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonRef};
 use crate::place::PlaceKey;
@@ -150,8 +150,11 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
             continue;
         }
         encounters(&mut found, &mut met);
-        exposures(&found, &met, own.is_some(), &setting.rule.exposure, &mut ranges, &mut exposed);
-        rows.add(whose, &met, &exposed, setting);
+        let (is_case, rule) = (own.is_some(), &setting.rule.exposure);
+        exposures(&found, &met, is_case, rule, &mut ranges, &mut exposed);
+        let together = setting.rule.candidate.across_cases;
+        let together = together.then(|| across_cases(&found, &met, is_case, rule, &mut ranges));
+        rows.add(whose, &met, &exposed, together.as_ref(), setting);
     }
     rows.finish(person, setting)
 }
@@ -194,9 +197,17 @@ impl Rows {
         }
     }
 
-    fn add(&mut self, person: PersonRef<'_>, met: &[Encounter], exposed: &[Exposure], setting: &Setting<'_>) {
+    /// Adds what a person met, pair by pair, and, where that counts, all cases together.
+    fn add(
+        &mut self,
+        person: PersonRef<'_>,
+        met: &[Encounter],
+        exposed: &[Exposure],
+        together: Option<&Exposure>,
+        setting: &Setting<'_>,
+    ) {
         let rule = &setting.rule.candidate;
-        let candidate = candidate(exposed, rule);
+        let candidate = candidate(exposed, together, rule);
         let keeps = |scope: Scope| match scope {
             Scope::All => true,
             Scope::Candidates => candidate.is_some(),
@@ -206,10 +217,11 @@ impl Rows {
         for exposure in exposed {
             let tally = &mut self.tallies[exposure.case as usize];
             tally.exposures += 1;
+            let counted = together.unwrap_or(exposure);
             if !exposure.person_is_case {
-                self.direct_ms_max = self.direct_ms_max.max(exposure.direct_ms);
+                self.direct_ms_max = self.direct_ms_max.max(counted.direct_ms);
             }
-            tally.candidates += u64::from(crate::candidate::passes(exposure, rule));
+            tally.candidates += u64::from(crate::candidate::passes(counted, rule));
         }
         if keeps(setting.encounters) {
             self.encounters.add(person, met);

@@ -142,6 +142,7 @@ fn one_source_breaks_and_another_does_not() {
             confirmed_ms_min: None,
             longest_ms_min: None,
             peak_24h_ms_min: None,
+            across_cases: false,
         };
         let feeds = vec![feed(Source::Gps), feed(Source::Tower)];
         let world = World { feeds, cases: cases.to_vec(), rule };

@@ -163,6 +163,7 @@ fn a_small_budget_spills_to_the_same_answer() {
         confirmed_ms_min: None,
         longest_ms_min: None,
         peak_24h_ms_min: None,
+        across_cases: false,
     };
     let world = World { feeds: vec![feed], cases: vec![case], rule };
     let orders = [RowOrder::Shuffled; 2];

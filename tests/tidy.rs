@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "error",
     "time",
     "geo",
+    "rice",
     "datum",
     "person",
     "place",

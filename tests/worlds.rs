@@ -311,11 +311,24 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
         threshold(),
         threshold(),
         threshold(),
+        prop::bool::weighted(0.25),
         lookback,
         40..70i64,
     )
         .prop_map(
-            move |(place, cross_source, lag, gap, direct, confirmed, longest, peak, lookback, as_of)| {
+            move |(
+                place,
+                cross_source,
+                lag,
+                gap,
+                direct,
+                confirmed,
+                longest,
+                peak,
+                across_cases,
+                lookback,
+                as_of,
+            )| {
                 // Thresholds and lengths are whole milliseconds in the job file too.
                 Rule {
                     as_of: T0 + as_of * unit_ms,
@@ -329,6 +342,7 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
                     confirmed_ms_min: confirmed.map(|n| n * unit_ms),
                     longest_ms_min: longest.map(|n| n * unit_ms),
                     peak_24h_ms_min: peak.map(|n| n * unit_ms),
+                    across_cases,
                 }
             },
         )
@@ -379,6 +393,7 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
             writeln!(job, "{key} = {}", seconds(ms)).expect("a string");
         }
     }
+    writeln!(job, "across_cases = {}", rule.across_cases).expect("a string");
     job
 }
 

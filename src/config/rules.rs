@@ -225,11 +225,11 @@ fn candidate_rule(section: &Section<'_>) -> Result<CandidateRule> {
         confirmed_ms_min: threshold("confirmed_s_min")?,
         longest_ms_min: threshold("longest_s_min")?,
         peak_24h_ms_min: threshold("peak_24h_s_min")?,
+        across_cases: section.boolean("across_cases")?.unwrap_or(false),
     };
     for key in ["expected_s_min", "risk_min", "resident_h_min", "resident_of", "resident_scope"] {
         section.refuse(key, None)?;
     }
-    section.refuse("across_cases", Some(Value::Boolean(false)))?;
     section.check()?;
     Ok(rule)
 }

@@ -99,6 +99,7 @@ pub fn rule(rule: &Rule) -> Value {
             "confirmed_s_min": optional(rule.candidate.confirmed_ms_min),
             "longest_s_min": optional(rule.candidate.longest_ms_min),
             "peak_24h_s_min": optional(rule.candidate.peak_24h_ms_min),
+            "across_cases": rule.candidate.across_cases,
         },
     })
 }

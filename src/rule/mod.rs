@@ -125,6 +125,8 @@ pub struct CandidateRule {
     pub longest_ms_min: Option<Millis>,
     /// Least direct time within some 24 hours.
     pub peak_24h_ms_min: Option<Millis>,
+    /// Whether a person's exposures to all cases together have to reach them, not one of them alone.
+    pub across_cases: bool,
 }
 
 /// A whole rule.

@@ -56,6 +56,7 @@ fn world(feeds: Vec<Feed>) -> World {
         confirmed_ms_min: None,
         longest_ms_min: None,
         peak_24h_ms_min: None,
+        across_cases: false,
     };
     World { feeds, cases: vec![case("C1", "c", 0, 14 * DAY)], rule }
 }
@@ -631,4 +632,29 @@ fn strongest_of_several_cases() {
     let first = &answer(&world).candidates[0];
     assert_eq!((first.first_at, first.last_at, first.evidence_count), (0, 1_800_000, 2));
     assert_eq!(first.expires_at, 606_600_000);
+}
+
+#[test]
+fn across_cases_two_short_exposures_are_one() {
+    // p is with c for 400 s and with d for 500 s, of which 100 s with both: 800 s in all.
+    let scans = vec![
+        scan_until("p", 0, 10_000 * S, "V"),
+        scan_until("c", 0, 400 * S, "V"),
+        scan_until("d", 300 * S, 800 * S, "V"),
+        scan_until("q", 0, 350 * S, "V"),
+    ];
+    let mut world = world(vec![feed(Source::Venue, 1800 * S, scans)]);
+    world.cases.push(case("C2", "d", 0, 14 * DAY));
+    world.rule.direct_ms_min = 800_000;
+    assert!(answer(&world).candidates.is_empty());
+    world.rule.across_cases = true;
+    let rows = answer(&world).candidates;
+    // q is with them for 350 s: 50 s of it with both.
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!((row.person.as_str(), row.case_id.as_str(), row.case_count), ("p", "C2", 2));
+    assert_eq!((row.direct_ms, row.confirmed_ms, row.evidence_count), (800_000, 800_000, 2));
+    assert_eq!((row.first_at, row.last_at), (0, 800_000));
+    world.rule.direct_ms_min = 800_001;
+    assert!(answer(&world).candidates.is_empty());
 }

@@ -130,6 +130,8 @@ pub struct Rule {
     pub longest_ms_min: Option<Ms>,
     /// Threshold of the 24 h peak, if set.
     pub peak_24h_ms_min: Option<Ms>,
+    /// Whether the thresholds hold for the union over cases.
+    pub across_cases: bool,
 }
 
 /// Everything the answer depends on; the order of the feeds is the order of the job.
@@ -268,7 +270,10 @@ pub fn answer(world: &World) -> Answer {
     // Encounters and exposures of every pair.
     let mut encounters: Vec<Encounter> = Vec::new();
     let mut exposures: Vec<Exposure> = Vec::new();
+    // By person, the exposure to all cases as if they were one.
+    let mut together: BTreeMap<String, Exposure> = BTreeMap::new();
     for person in persons {
+        let (mut all_overlaps, mut all_encounters) = (Vec::new(), Vec::new());
         for case in &world.cases {
             // "A person may be several cases; nobody is exposed to their own."
             if case.person == person {
@@ -280,9 +285,15 @@ pub fn answer(world: &World) -> Answer {
             // "exposures: every pair with an encounter"
             if !of_pair.is_empty() {
                 exposures.push(exposure_of_pair(world, person, &case.case_id, &overlaps, &of_pair));
-                encounters.extend(of_pair);
+                all_overlaps.extend(overlaps);
+                all_encounters.extend(of_pair);
             }
         }
+        if !all_encounters.is_empty() {
+            let union = exposure_of_pair(world, person, "", &all_overlaps, &all_encounters);
+            together.insert(person.to_string(), union);
+        }
+        encounters.extend(all_encounters);
     }
 
     // "encounters by person_id, case_id, start, kind, source, case_source, place"
@@ -299,7 +310,7 @@ pub fn answer(world: &World) -> Answer {
     });
     // "sorted by person_id, then case_id"
     exposures.sort_by(|a, b| a.person.cmp(&b.person).then(a.case_id.cmp(&b.case_id)));
-    let candidates = candidates(&world.rule, &exposures);
+    let candidates = candidates(&world.rule, &exposures, &together);
 
     let mut observed: Vec<Observed> = Vec::new();
     for case in &world.cases {
@@ -1067,10 +1078,12 @@ fn peak_24h(direct_union: &[Range]) -> Ms {
 
 /// "A person who is no case of the job, with an exposure that reaches every threshold set in
 /// `[rule.candidate]`"
-fn candidates(rule: &Rule, exposures: &[Exposure]) -> Vec<Candidate> {
+fn candidates(rule: &Rule, exposures: &[Exposure], together: &BTreeMap<String, Exposure>) -> Vec<Candidate> {
     let mut passing: BTreeMap<&str, Vec<&Exposure>> = BTreeMap::new();
     for exposure in exposures {
-        if !exposure.person_is_case && passes(rule, exposure) {
+        // "With `across_cases = true` the thresholds hold for the union over cases."
+        let judged = if rule.across_cases { &together[&exposure.person] } else { exposure };
+        if !exposure.person_is_case && passes(rule, judged) {
             passing.entry(&exposure.person).or_default().push(exposure);
         }
     }
@@ -1089,13 +1102,15 @@ fn candidates(rule: &Rule, exposures: &[Exposure]) -> Vec<Candidate> {
             }
         }
         // "case_count, evidence_count, first_at and last_at span all passing exposures"
+        // "... or of the union"
+        let figures = if rule.across_cases { &together[person] } else { strongest };
         let last_at = of_person.iter().map(|exposure| exposure.last_at).max().unwrap();
         candidates.push(Candidate {
             person: person.to_string(),
             case_count: of_person.len() as u64,
             case_id: strongest.case_id.clone(),
-            direct_ms: strongest.direct_ms,
-            confirmed_ms: strongest.confirmed_ms,
+            direct_ms: figures.direct_ms,
+            confirmed_ms: figures.confirmed_ms,
             first_at: of_person.iter().map(|exposure| exposure.first_at).min().unwrap(),
             last_at,
             // "expires_at is last_at plus notice_days"
