@@ -1,6 +1,6 @@
 //! A ping: one observed position of a person at one instant; and the Arrow batches that carry pings.
 
-use crate::person::{PersonColumn, Persons};
+use crate::person::{PersonColumn, PersonRef, Persons};
 use crate::rule::Source;
 use crate::time::Millis;
 use arrow::array::{
@@ -11,6 +11,8 @@ use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt32Type,
 };
 use arrow::error::ArrowError;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
@@ -383,7 +385,7 @@ impl PingColumns {
 
 /// The same rows, those of a person together, persons in their order, each person's in the order of
 /// `key`: of time, say.
-pub fn group_by_person<K: Ord>(
+pub fn group_by_person<K: Ord + Copy>(
     batch: &RecordBatch,
     key: impl Fn(usize) -> K,
 ) -> Result<RecordBatch, ArrowError> {
@@ -391,17 +393,50 @@ pub fn group_by_person<K: Ord>(
 }
 
 /// The rows of a column of persons in the order of persons, each person's in the order of `key`.
-pub fn person_order<K: Ord>(persons: &Persons<'_>, key: impl Fn(usize) -> K) -> Vec<u32> {
-    // What is compared most stands beside the row.
-    let rows = 0..persons.len();
-    let mut rows: Vec<(u64, K, u32)> =
-        rows.map(|row| (persons.at(row).first_bytes(), key(row), row as u32)).collect();
-    match persons {
-        Persons::Integer(_) => rows.sort_unstable(),
-        Persons::Bytes(..) => rows.sort_unstable_by(|a, b| {
-            let whole = || persons.at(a.2 as usize).cmp(&persons.at(b.2 as usize));
-            a.0.cmp(&b.0).then_with(whole).then_with(|| a.1.cmp(&b.1)).then(a.2.cmp(&b.2))
-        }),
+///
+/// Persons are numbered as they come, rows dealt out to them, and each one's few rows sorted: several times as
+/// fast as sorting all rows.
+pub fn person_order<K: Ord + Copy>(persons: &Persons<'_>, key: impl Fn(usize) -> K) -> Vec<u32> {
+    let rows = persons.len();
+    if rows == 0 {
+        return Vec::new();
     }
-    rows.into_iter().map(|(_, _, row)| row).collect()
+    let mut numbers: HashMap<PersonRef<'_>, u32, FixedState> = HashMap::default();
+    let mut counts: Vec<u32> = Vec::new();
+    let mut number_of: Vec<u32> = Vec::with_capacity(rows);
+    let mut last = None;
+    for row in 0..rows {
+        let person = persons.at(row);
+        let number = match last {
+            Some((same, number)) if same == person => number,
+            _ => *numbers.entry(person).or_insert_with(|| {
+                counts.push(0);
+                counts.len() as u32 - 1
+            }),
+        };
+        last = Some((person, number));
+        counts[number as usize] += 1;
+        number_of.push(number);
+    }
+    let mut sorted: Vec<(PersonRef<'_>, u32)> = numbers.into_iter().collect();
+    sorted.sort_unstable();
+    // Where the next row of each person goes.
+    let mut places = counts;
+    let mut start = 0;
+    for (_, number) in &sorted {
+        start += std::mem::replace(&mut places[*number as usize], start);
+    }
+    let mut dealt: Vec<(K, u32)> = vec![(key(0), 0); rows];
+    for (row, number) in (0u32..).zip(number_of) {
+        let place = &mut places[number as usize];
+        dealt[*place as usize] = (key(row as usize), row);
+        *place += 1;
+    }
+    let mut start = 0;
+    for (_, number) in &sorted {
+        let end = places[*number as usize] as usize;
+        dealt[start..end].sort_unstable();
+        start = end;
+    }
+    dealt.into_iter().map(|(_, row)| row).collect()
 }

@@ -79,6 +79,7 @@ impl Town {
                 confirmed_ms_min: None,
                 longest_ms_min: None,
                 peak_24h_ms_min: None,
+                across_cases: false,
             },
         };
         let cases: Vec<Case> = (0..cases)
