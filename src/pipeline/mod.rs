@@ -158,26 +158,32 @@ impl<'a> Job<'a> {
     /// Counts rows of persons who are cases in. They and the index over them stay in memory.
     fn hold_case_rows(&self, rows: u64) -> Result<()> {
         let rows = self.case_rows.fetch_add(rows, Ordering::Relaxed) + rows;
-        self.refuse_too_many_case_pings(rows * self.row_bytes() * CASE_PING_COPIES, "or more")
+        self.refuse_too_many_case_pings(rows * self.row_bytes() * CASE_PING_COPIES, false)
     }
 
     /// Half of the memory is for the cases' own.
-    fn refuse_too_many_case_pings(&self, bytes: u64, more: &str) -> Result<()> {
+    fn refuse_too_many_case_pings(&self, bytes: u64, all_are_read: bool) -> Result<()> {
         let half = self.config.memory_bytes.max(MEMORY_BYTES_MIN) / 2;
         if bytes <= half {
             return Ok(());
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let enough = mib(bytes * 2).next_multiple_of(64);
+        let (found, give) = if all_are_read {
+            (format!("{} MiB", mib(bytes)), format!("{enough}MiB or more"))
+        } else {
+            let found = format!("{} MiB before all are read", mib(bytes));
+            (found, format!("far above {enough}MiB, as not all are read"))
+        };
         Err(Error::Memory(Problem::new(
             format!(
                 "the cases' own pings, and the index over their stays, of {} cases",
                 self.inputs.cases.cases.len()
             ),
             format!("at most half of --memory, {} MiB", mib(half)),
-            format!("{} MiB {more}", mib(bytes)),
+            found,
             format!(
-                "give --memory {}MiB or more, or run the cases in several jobs; if so many cannot be right, check the list of cases",
-                mib(bytes * 2).next_multiple_of(64)
+                "give --memory {give}; or run the cases in several jobs; if so many cannot be right, check the list of cases"
             ),
         )))
     }
@@ -361,7 +367,7 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let cases = &job.inputs.cases.cases;
     let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of);
     let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
-    job.refuse_too_many_case_pings(bytes, "")?;
+    job.refuse_too_many_case_pings(bytes, true)?;
     watch.advance(0)?;
     let view = Pings::of(&grouped);
     let with_pings = view.groups().into_iter().map(|group| view.persons.at(group.start).to_id()).collect();
