@@ -51,19 +51,9 @@ pub fn exposures(
     );
 }
 
-/// What one person shared with all cases together, as if they were one; of the first of them by its number.
-/// The same overlaps and encounters, of one case or more.
-pub fn across_cases(
-    overlaps: &[Encounter],
-    encounters: &[Encounter],
-    person_is_case: bool,
-    rule: &ExposureRule,
-    ranges: &mut Vec<(Millis, Millis)>,
-) -> Exposure {
-    exposure(overlaps, encounters, person_is_case, rule, ranges)
-}
-
-fn exposure(
+/// One exposure from all of these overlaps and encounters: of one case, or of several as if they were one (it
+/// bears the first one's number then).
+pub fn exposure(
     overlaps: &[Encounter],
     encounters: &[Encounter],
     person_is_case: bool,

@@ -3,7 +3,7 @@
 
 use crate::candidate::{Candidate, candidate};
 use crate::encounter::{Encounter, encounters, overlaps};
-use crate::exposure::{Exposure, across_cases, exposures};
+use crate::exposure::{Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonRef};
 use crate::place::PlaceKey;
@@ -153,7 +153,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         let (is_case, rule) = (own.is_some(), &setting.rule.exposure);
         exposures(&found, &met, is_case, rule, &mut ranges, &mut exposed);
         let together = setting.rule.candidate.across_cases;
-        let together = together.then(|| across_cases(&found, &met, is_case, rule, &mut ranges));
+        let together = together.then(|| exposure(&found, &met, is_case, rule, &mut ranges));
         rows.add(whose, &met, &exposed, together.as_ref(), setting);
     }
     rows.finish(person, setting)

@@ -83,7 +83,7 @@ pub struct SourcePath {
 pub struct Answer {
     /// The type of person_id.
     pub person: PersonType,
-    /// Sorting case.
+    /// By case.
     pub cases: Vec<CaseRow>,
     /// Encounters that are kept.
     pub encounters: Sorted,
@@ -170,7 +170,7 @@ impl FeedSurvey {
 /// What the first scan found.
 #[derive(Debug, Clone)]
 pub struct Survey {
-    /// Sorting feed.
+    /// By feed.
     pub feeds: Vec<FeedSurvey>,
     /// The days of the lookback: first instant, date.
     pub days: Vec<(Millis, NaiveDate)>,

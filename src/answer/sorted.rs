@@ -280,18 +280,6 @@ fn unequal(error: ArrowError) -> crate::error::Error {
 #[derive(Debug, Clone, Default)]
 pub struct Ranges(Vec<(i64, PersonId)>);
 
-impl Ranges {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len() + 1
-    }
-
-    /// Never: a table without bounds is one range.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-}
-
 /// Some rows of a table, in their order.
 #[derive(Debug)]
 pub struct Run {

@@ -35,7 +35,7 @@ pub struct Tables {
 /// What is added up over all persons.
 #[derive(Debug, Default)]
 pub struct Sums {
-    /// Sorting case.
+    /// By case.
     pub tallies: Vec<Tally>,
     /// Encounters.
     pub encounters: u64,
