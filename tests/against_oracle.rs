@@ -75,8 +75,8 @@ fn holding_still() {
         ("person, long", 5),
         ("person, broken", 25),
         ("none", 700),
-        ("none, read again", 60),
-        ("none, read again, among others", 30),
+        ("none, read again", 50),
+        ("none, read again, among others", 25),
         ("spilled", 60),
     ];
     over_3_000_worlds(false, agrees, &least);

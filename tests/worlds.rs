@@ -136,7 +136,17 @@ pub fn layouts() -> impl Strategy<Value = Layout> {
         any::<u64>(),
         persons,
         prop::sample::select(vec![TimeAs::Millis, TimeAs::Micros, TimeAs::Integer, TimeAs::Local]),
-        prop::sample::select(vec![1 << 30, 1 << 30, 1 << 17, 1 << 16, 1 << 14, 1 << 12]),
+        prop::sample::select(vec![
+            1 << 30,
+            1 << 30,
+            1 << 30,
+            1 << 17,
+            1 << 16,
+            1 << 14,
+            1 << 12,
+            1 << 11,
+            1 << 11,
+        ]),
     )
         .prop_map(|(threads, batch_rows, files, orders, seed, person, time, memory_bytes)| Layout {
             threads,

@@ -1,9 +1,10 @@
 //! The sieve: may a ping that stands here from now on meet a case at all? A few nanoseconds a ping.
 //!
-//! Two bitmaps over quantised place and time, made from the cases' stays: a map of their surroundings, small
-//! enough to stay near the cores, and a hashed one whose words hold 64 slots of time of a place each. A bit
-//! says that a ping which starts in this slot here may meet a case before its hold is over. The sieve never says
-//! no where an encounter is possible; a wrong yes only costs the exact test.
+//! Bitmaps over quantised place and time, made from the cases' stays. A bit says that a ping which starts in this
+//! slot here may meet a case before its hold is over; a word holds 64 slots of time of a place. Squares of a city
+//! are few, and each has its own words. Elsewhere words are found by a hash, and a map of the cases'
+//! surroundings, small enough to stay near the cores, is asked first. The sieve never says no where an encounter is
+//! possible; a wrong yes only costs the exact test.
 
 use super::lattice::{Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
@@ -29,6 +30,8 @@ const BOXES_MAX: usize = 4_096;
 const WORDS_PER_ENTRY: usize = 4;
 const WORDS_MIN: usize = 1 << 10;
 const WORDS_MAX: usize = 1 << 24;
+/// Words of a block of squares, at most: they stay near the cores.
+const BLOCK_WORDS_MAX: i64 = 1 << 18;
 /// Bits that count entries.
 const DISTINCT_BITS: usize = 1 << 22;
 
@@ -54,10 +57,61 @@ pub struct Sieve {
     any_everywhere: bool,
     /// The side of the squares that are places, metres; else boxes of the lattice are.
     square_m: Option<f64>,
+    /// By class, the words of the squares, where these are few enough.
+    blocks: Option<[Block; CLASS_VENUE as usize]>,
     lattice: Lattice,
     map: Map,
     words: Vec<u64>,
     word_mask: u64,
+}
+
+/// The words of all squares between the outermost that cases stay in.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    row_first: i64,
+    col_first: i64,
+    height: u64,
+    width: u64,
+    epochs: usize,
+    /// Row by row, the epochs of a square together; one word more, without slots.
+    words: Vec<u64>,
+}
+
+impl Block {
+    /// A block that holds these squares; `None` if it would be too large.
+    fn new(squares: impl Iterator<Item = Square> + Clone, epochs: usize) -> Option<Self> {
+        let rows = squares.clone().map(|s| s.row);
+        let cols = squares.map(|s| s.col);
+        let ends = rows.clone().min().zip(rows.max()).zip(cols.clone().min().zip(cols.max()));
+        let Some(((south, north), (west, east))) = ends else { return Some(Block::default()) };
+        let (height, width) = (north - south + 1, east - west + 1);
+        let words = height.checked_mul(width)?.checked_mul(epochs as i64)?;
+        (words <= BLOCK_WORDS_MAX).then(|| Block {
+            row_first: south,
+            col_first: west,
+            height: height as u64,
+            width: width as u64,
+            epochs,
+            words: vec![0; words as usize + 1],
+        })
+    }
+
+    /// Where the word of a square and epoch stands; that of no square outside.
+    #[inline]
+    fn at(&self, square: Square, epoch: usize) -> usize {
+        let row = square.row.wrapping_sub(self.row_first) as u64;
+        let col = square.col.wrapping_sub(self.col_first) as u64;
+        let inside = row < self.height && col < self.width;
+        let at = (row.wrapping_mul(self.width).wrapping_add(col) as usize)
+            .wrapping_mul(self.epochs)
+            .wrapping_add(epoch);
+        if inside { at } else { self.words.len().wrapping_sub(1) }
+    }
+
+    #[inline]
+    fn slots(&self, square: Square, epoch: usize) -> u64 {
+        self.words.get(self.at(square, epoch)).copied().unwrap_or(0)
+    }
 }
 
 impl Sieve {
@@ -110,15 +164,21 @@ impl Sieve {
                 PlaceRule::Grid { square_m } => Some(square_m),
                 _ => None,
             },
+            blocks: None,
             lattice,
-            map: Map::new(&areas, row_m),
+            map: Map::default(),
             words: Vec::new(),
             word_mask: 0,
         };
+        sieve.blocks = sieve.new_blocks(stays, &areas);
+        if sieve.blocks.is_none() {
+            sieve.map = Map::new(&areas, row_m);
+        }
         // All entries once to count them, and again into as many words as that takes.
         let mut distinct = Distinct::default();
         sieve.enter_all(stays, &areas, &mut |at, _| distinct.see(at));
         let words = distinct.estimate() * WORDS_PER_ENTRY;
+        // Counting entered the blocks' own already.
         if words > 0 {
             let mut words = vec![0; words.next_power_of_two().clamp(WORDS_MIN, WORDS_MAX)];
             let mask = words.len() - 1;
@@ -127,6 +187,23 @@ impl Sieve {
             sieve.words = words;
         }
         sieve
+    }
+
+    /// Blocks, if squares are places and few enough.
+    fn new_blocks(
+        &self,
+        stays: &[Stay],
+        areas: &[Option<LatLonBox>],
+    ) -> Option<[Block; CLASS_VENUE as usize]> {
+        let square_m = self.square_m?;
+        let epochs = self.somewhere.len() / 64 + 1;
+        let mut blocks: [Block; CLASS_VENUE as usize] = Default::default();
+        for (class, block) in (0u8..).zip(&mut blocks) {
+            let own =
+                stays.iter().zip(areas).filter(|(s, area)| area.is_some() && self.class(s.source) == class);
+            *block = Block::new(own.map(|(s, _)| square(s.lat, s.lon, square_m)), epochs)?;
+        }
+        Some(blocks)
     }
 
     /// Whether nothing at all can pass.
@@ -153,8 +230,18 @@ impl Sieve {
         }
         let Some(area) = area else { return };
         let class = self.class(stay.source);
-        let spots = match self.square_m {
-            Some(square_m) => Some(vec![spot_of_square(square(stay.lat, stay.lon, square_m))]),
+        let square = self.square_m.map(|square_m| square(stay.lat, stay.lon, square_m));
+        if let (Some(square), Some(blocks)) = (square, &mut self.blocks) {
+            let block = &mut blocks[class as usize];
+            for epoch in from / 64..=to / 64 {
+                let at = block.at(square, epoch);
+                block.words[at] |= slots_within(epoch, from, to);
+            }
+            self.somewhere[from..=to].iter_mut().for_each(|classes| *classes |= 1 << class);
+            return;
+        }
+        let spots = match square {
+            Some(square) => Some(vec![spot_of_square(square)]),
             None => self.lattice.spots(area, BOXES_MAX),
         };
         for slot in from..=to {
@@ -190,11 +277,25 @@ impl Sieve {
         }
         let class = self.class(source);
         let start = rows.len();
+        let mut squares = Squares::default();
+        if let (Some(square_m), Some(blocks)) = (self.square_m, &self.blocks) {
+            let block = &blocks[class as usize];
+            rows.resize(start + pings.times.len(), 0);
+            let kept = &mut rows[start..];
+            let mut count = 0;
+            // Without branches: whether a row passes is hard to foretell.
+            for (row, ((lat, lon), time)) in (0u32..).zip(pings.lats.iter().zip(pings.lons).zip(pings.times))
+            {
+                let slot = self.slot(*time);
+                kept[count] = row;
+                let slots = block.slots(squares.square(*lat, *lon, square_m), slot / 64);
+                count += (slots >> (slot % 64) & 1) as usize;
+            }
+            rows.truncate(start + count);
+            return;
+        }
         self.map.rows(pings.lats, pings.lons, rows);
         let mut kept = start;
-        // Neighbours in a file are often neighbours in place and time: one person's, or one minute's.
-        let (mut known, mut slots) = (None, 0);
-        let mut squares = Squares::default();
         for at in start..rows.len() {
             let row = rows[at] as usize;
             let slot = self.slot(pings.times[row]);
@@ -203,10 +304,7 @@ impl Sieve {
                 Some(square_m) => Some(spot_of_square(squares.square(lat, lon, square_m))),
                 None => self.lattice.spot(lat, lon),
             };
-            if known != Some((spot, slot / 64)) {
-                known = Some((spot, slot / 64));
-                slots = spot.map_or(0, |spot| self.slots(spot_of(class, spot), slot / 64));
-            }
+            let slots = spot.map_or(0, |spot| self.slots(spot_of(class, spot), slot / 64));
             rows[kept] = rows[at];
             kept += (slots >> (slot % 64) & 1) as usize;
         }
@@ -220,10 +318,17 @@ impl Sieve {
         let by_id = source == Source::Venue && ping.place != NO_PLACE;
         let by_position = !ping.lat.is_nan() && (source != Source::Venue || self.cross_source);
         let class = self.class(source);
-        let spot = match self.square_m {
+        let square = self.square_m.map(|square_m| square(ping.lat, ping.lon, square_m));
+        let spot = match square {
             _ if !by_position || moves => None,
-            Some(square_m) => Some(spot_of_square(square(ping.lat, ping.lon, square_m))),
+            Some(square) => Some(spot_of_square(square)),
             None => self.lattice.spot(ping.lat, ping.lon),
+        };
+        let here = |spot: u64, slot: usize| match (&self.blocks, square) {
+            (Some(blocks), Some(square)) => {
+                blocks[class as usize].slots(square, slot / 64) >> (slot % 64) & 1 == 1
+            }
+            _ => self.has(spot_of(class, spot), slot),
         };
         // A ping that says itself when it ends may meet a case at any time up to then.
         let last = if ping.until == NO_UNTIL { ping.time } else { (ping.until - 1).max(ping.time) };
@@ -237,9 +342,7 @@ impl Sieve {
             }
             let Some(everywhere) = self.everywhere.get(slot) else { return false };
             let everywhere = if moves { self.somewhere[slot] } else { *everywhere };
-            by_position
-                && (everywhere >> class & 1 == 1
-                    || spot.is_some_and(|spot| self.has(spot_of(class, spot), slot)))
+            by_position && (everywhere >> class & 1 == 1 || spot.is_some_and(|spot| here(spot, slot)))
         })
     }
 

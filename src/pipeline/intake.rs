@@ -43,11 +43,17 @@ impl CasePersons {
         &self.set
     }
 
+    /// Whether a person of this [`PersonRef::spread`] may be a case; most others fail.
+    #[inline]
+    pub fn may_have(&self, spread: u64) -> bool {
+        let bit = spread & self.mask;
+        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1
+    }
+
     /// Whether somebody is a case; `spread` is that person's.
     #[inline]
     pub fn has(&self, person: PersonRef<'_>, spread: u64) -> bool {
-        let bit = spread & self.mask;
-        self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1 && self.set.contains(&person)
+        self.may_have(spread) && self.set.contains(&person)
     }
 
     /// Whether some case's person lies in [first, last].
@@ -66,6 +72,7 @@ pub struct Intake {
     /// The pings of persons who are cases.
     pub case_pings: Vec<RecordBatch>,
     faults: Vec<(usize, usize, Fault)>,
+    spreads: Vec<u64>,
 }
 
 impl Intake {
@@ -77,6 +84,7 @@ impl Intake {
             persons: PersonsSeen::default(),
             case_pings: Vec::new(),
             faults: Vec::new(),
+            spreads: Vec::new(),
         }
     }
 
@@ -90,14 +98,19 @@ impl Intake {
         self.faults.append(&mut other.faults);
     }
 
-    /// Counts a batch in, and its persons; with `cases`, keeps the pings of persons who are cases.
-    pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded, cases: bool) -> Result<()> {
+    /// Counts a batch in, and its persons, and keeps the pings of those who are cases.
+    pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
         self.count(job, unit, decoded)?;
+        self.spread(decoded);
         let persons = Pings::of(&decoded.pings).persons;
-        let wanted = match persons {
-            Persons::Integer(ids) => self.see(job, ids.iter().map(|id| PersonRef::Integer(*id)), cases),
-            Persons::Bytes(..) => self.see(job, (0..persons.len()).map(|row| persons.at(row)), cases),
-        };
+        let mut wanted: Vec<u32> = Vec::new();
+        for (row, spread) in (0u32..).zip(&self.spreads) {
+            self.persons.see(*spread);
+            if job.case_persons.may_have(*spread) {
+                wanted.push(row);
+            }
+        }
+        wanted.retain(|row| job.case_persons.set().contains(&persons.at(*row as usize)));
         if !wanted.is_empty() {
             let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
             let rows = rows.map_err(super::too_large)?;
@@ -105,6 +118,37 @@ impl Intake {
             self.case_pings.push(rows);
         }
         Ok(())
+    }
+
+    /// Makes [`Intake::spreads`] those of this batch.
+    pub fn spread(&mut self, decoded: &Decoded) {
+        Pings::of(&decoded.pings).persons.spreads(&mut self.spreads);
+    }
+
+    /// The last batch's [`PersonRef::spread`], row by row.
+    pub fn spreads(&self) -> &[u64] {
+        &self.spreads
+    }
+
+    /// Counts a batch in, and its persons, whose rows stand together.
+    pub fn take_runs(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
+        self.count(job, unit, decoded)?;
+        let persons = Pings::of(&decoded.pings).persons;
+        match persons {
+            Persons::Integer(ids) => self.see_runs(ids.iter().map(|id| PersonRef::Integer(*id))),
+            Persons::Bytes(..) => self.see_runs((0..persons.len()).map(|row| persons.at(row))),
+        }
+        Ok(())
+    }
+
+    fn see_runs<'a>(&mut self, persons: impl Iterator<Item = PersonRef<'a>>) {
+        let mut last = None;
+        for person in persons {
+            if last != Some(person) {
+                last = Some(person);
+                self.persons.see(person.spread());
+            }
+        }
     }
 
     /// Counts a batch in, but not its persons.
@@ -128,33 +172,6 @@ impl Intake {
             self.refuse_faulty(job, unit.feed, decoded.faults.len() as u64)?;
         }
         Ok(())
-    }
-
-    /// Counts persons in; with `cases`, gives the rows of those who are cases.
-    #[inline]
-    fn see<'a>(
-        &mut self,
-        job: &Job<'_>,
-        persons: impl Iterator<Item = PersonRef<'a>>,
-        cases: bool,
-    ) -> Vec<u32> {
-        let mut wanted: Vec<u32> = Vec::new();
-        let mut last = None;
-        for (row, person) in (0u32..).zip(persons) {
-            if last == Some(person) {
-                if cases && wanted.last() == Some(&row.wrapping_sub(1)) {
-                    wanted.push(row);
-                }
-                continue;
-            }
-            last = Some(person);
-            let spread = person.spread();
-            self.persons.see(spread);
-            if cases && job.case_persons.has(person, spread) {
-                wanted.push(row);
-            }
-        }
-        wanted
     }
 
     /// Stops early where a feed has more faults than it may, whatever the rest of it holds.

@@ -41,10 +41,11 @@ impl<'r> Lane<'r> {
     pub fn new(job: &Job<'_>, source: Source, room: &'r Room) -> Result<Self> {
         let units = order::units(job, source);
         let order = order::order_of(job, source, &units)?;
+        let again = order == Order::None && unordered::is_worth_reading_again(job, source);
         Ok(Lane {
             source,
             order,
-            again: order == Order::None && unordered::is_worth_reading_again(job, source),
+            again,
             promised: None,
             units,
             stays: Parts::new(room, job.parts),

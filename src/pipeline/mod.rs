@@ -61,6 +61,8 @@ const CASE_PING_COPIES: u64 = 3;
 /// Parts that persons are parted into, at least and at most.
 const PARTS_MIN: usize = 64;
 const PARTS_MAX: usize = 4_096;
+/// Rows of a part, at most: it is worked on in the caches then.
+const PART_ROWS: u64 = 1 << 19;
 
 /// A batch that Arrow cannot hold: 2^31 bytes of ids in one.
 fn too_large(error: ArrowError) -> Error {
@@ -134,7 +136,9 @@ impl<'a> Job<'a> {
             parts: PARTS_MIN,
         };
         let a_part = config.memory_bytes / (8 * config.threads as u64);
-        while rows * job.row_bytes() / job.parts as u64 > a_part && job.parts < PARTS_MAX {
+        while (rows / job.parts as u64 > PART_ROWS || rows * job.row_bytes() / job.parts as u64 > a_part)
+            && job.parts < PARTS_MAX
+        {
             job.parts *= 2;
         }
         job.round_rows = (ROUND_ROWS * config.threads as u64).min(job.window_rows() / 3).max(1);
@@ -148,6 +152,11 @@ impl<'a> Job<'a> {
     fn row_bytes(&self) -> u64 {
         let text = self.inputs.decoder.person.kind() != PersonKind::Integer;
         ROW_BYTES + if text { TEXT_BYTES } else { 0 }
+    }
+
+    /// Bytes for what is kept by person.
+    fn room_bytes(&self) -> u64 {
+        self.config.memory_bytes / 5 * 2
     }
 
     /// Rows that a window over files in the order of time may hold.
@@ -278,7 +287,7 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
     let mut clock = Clock::default();
     let job = Job::new(config, inputs, watch);
     let spill = Arc::new(Spill::new(spill));
-    let room = Room::new(config.memory_bytes / 3, spill.clone());
+    let room = Room::new(job.room_bytes(), spill.clone());
     watch.start(Stage::Scan, inputs.tasks().1);
     let mut lanes = Vec::new();
     for source in Source::ALL {

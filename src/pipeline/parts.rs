@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::io::spill::Spill;
-use crate::person::{PersonRef, Persons};
+use crate::person::PersonRef;
 use crate::ping::{PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use arrow::array::RecordBatch;
@@ -65,25 +65,44 @@ pub fn part_of(spread: u64, parts: usize) -> usize {
     (spread >> 32) as usize & (parts - 1)
 }
 
-/// The rows of each part, of these.
-fn rows_by_part(
-    persons: &Persons<'_>,
-    rows: impl ExactSizeIterator<Item = u32>,
-    parts: usize,
-) -> Vec<Vec<u32>> {
-    let even = rows.len() / parts;
-    let mut by_part: Vec<Vec<u32>> = (0..parts).map(|_| Vec::with_capacity(even + even / 4)).collect();
-    let mut last: Option<(PersonRef<'_>, usize)> = None;
-    for row in rows {
-        let person = persons.at(row as usize);
-        let part = match last {
-            Some((same, part)) if same == person => part,
-            _ => part_of(person.spread(), parts),
-        };
-        last = Some((person, part));
-        by_part[part].push(row);
+/// Room for dealing rows out to parts, used again for the next.
+#[derive(Debug, Default)]
+pub struct Dealing {
+    ends: Vec<u32>,
+    dealt: Vec<u32>,
+}
+
+impl Dealing {
+    /// Calls `each` with the rows of every part that has any, of these rows with [`PersonRef::spread`] by row.
+    pub fn deal(
+        &mut self,
+        spreads: &[u64],
+        rows: impl Iterator<Item = u32> + Clone,
+        parts: usize,
+        mut each: impl FnMut(usize, &[u32]),
+    ) {
+        let part = |row: u32| part_of(spreads[row as usize], parts);
+        self.ends.clear();
+        self.ends.resize(parts + 1, 0);
+        rows.clone().for_each(|row| self.ends[part(row) + 1] += 1);
+        for part in 1..=parts {
+            self.ends[part] += self.ends[part - 1];
+        }
+        self.dealt.resize(self.ends[parts] as usize, 0);
+        for row in rows {
+            let end = &mut self.ends[part(row)];
+            self.dealt[*end as usize] = row;
+            *end += 1;
+        }
+        let mut start = 0;
+        for part in 0..parts {
+            let end = self.ends[part] as usize;
+            if start < end {
+                each(part, &self.dealt[start..end]);
+            }
+            start = end;
+        }
     }
-    by_part
 }
 
 impl<'r> Parts<'r> {
@@ -220,25 +239,31 @@ impl<'p, 'r> Gathering<'p, 'r> {
         Gathering { parts, schema: schema.clone(), open, chunk_bytes: share.clamp(1 << 10, 1 << 24) as usize }
     }
 
-    /// Adds rows of a batch, all if none are named, to the parts of their persons.
-    pub fn add(&self, batch: &RecordBatch, rows: Option<&[u32]>) -> Result<()> {
+    /// Adds rows of a batch, all if none are named, to the parts of their persons, whose
+    /// [`PersonRef::spread`] is given for every row of the batch.
+    pub fn add(
+        &self,
+        batch: &RecordBatch,
+        spreads: &[u64],
+        rows: Option<&[u32]>,
+        room: &mut Dealing,
+    ) -> Result<()> {
         let pings = Pings::of(batch);
-        let by_part = match rows {
-            Some(rows) => rows_by_part(&pings.persons, rows.iter().copied(), self.parts.len()),
-            None => rows_by_part(&pings.persons, 0..pings.times.len() as u32, self.parts.len()),
-        };
-        for (part, rows) in by_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        let mut full = Vec::new();
+        let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
-            open.extend(&pings, &rows);
-            let full = open.len() >= CHUNK_ROWS || open.bytes() > self.chunk_bytes;
-            let full = full.then(|| {
+            open.extend(&pings, rows);
+            if open.len() >= CHUNK_ROWS || open.bytes() > self.chunk_bytes {
                 let next = PingColumns::with_capacity(&self.schema, open.len());
-                std::mem::replace(&mut *open, next)
-            });
-            drop(open);
-            if let Some(full) = full {
-                self.parts.push(part, full.finish().map_err(super::too_large)?)?;
+                full.push((part, std::mem::replace(&mut *open, next)));
             }
+        };
+        match rows {
+            Some(rows) => room.deal(spreads, rows.iter().copied(), self.parts.len(), &mut add),
+            None => room.deal(spreads, 0..spreads.len() as u32, self.parts.len(), &mut add),
+        }
+        for (part, full) in full {
+            self.parts.push(part, full.finish().map_err(super::too_large)?)?;
         }
         Ok(())
     }

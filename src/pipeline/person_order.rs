@@ -4,14 +4,16 @@
 use super::Job;
 use super::intake::{Found, Intake};
 use super::order::Unit;
-use super::parts::{Gathering, Handing, Parts};
+use super::parts::{Dealing, Gathering, Handing, Parts};
 use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::rule::Source;
+use crate::stay::Stay;
 use crate::time::Millis;
-use crate::track::{Track, TrackRule, plain_stays};
+use crate::track::many::{self, Line, Row};
+use crate::track::{Track, TrackRule};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use rayon::prelude::*;
@@ -97,7 +99,7 @@ pub fn pass(
                 };
                 let mut ordered = true;
                 job.read(unit, None, None, &mut |decoded| {
-                    intake.take(job, unit, &decoded, false)?;
+                    intake.take_runs(job, unit, &decoded)?;
                     ordered = ordered && walk.batch(&decoded.pings)?;
                     Ok(())
                 })?;
@@ -225,7 +227,7 @@ impl Walk<'_, '_, '_> {
         let Some(first) = batches.first() else { return Ok(()) };
         let whose = Pings::of(first).persons.at(0).to_id();
         if self.first.as_ref() == Some(&whose) {
-            return batches.iter().try_for_each(|batch| self.edges.add(batch, None));
+            return self.leave(&batches);
         }
         let joined = concat_batches(first.schema_ref(), &batches).map_err(super::too_large)?;
         let pings = Pings::of(&joined);
@@ -240,8 +242,17 @@ impl Walk<'_, '_, '_> {
         self.out.hand_over()?;
         let batches = std::mem::take(&mut self.pending);
         let last = batches.last().map(|batch| Pings::of(batch).persons.at(0).to_id());
-        batches.iter().try_for_each(|batch| self.edges.add(batch, None))?;
+        self.leave(&batches)?;
         Ok(self.first.take().zip(last))
+    }
+
+    /// Leaves rows of one person to be done when all are read.
+    fn leave(&self, batches: &[RecordBatch]) -> Result<()> {
+        let mut spreads = Vec::new();
+        batches.iter().try_for_each(|batch| {
+            Pings::of(batch).persons.spreads(&mut spreads);
+            self.edges.add(batch, &spreads, None, &mut Dealing::default())
+        })
     }
 }
 
@@ -258,52 +269,74 @@ pub fn follow(
     rows: Range<usize>,
     marks: &[u32],
     rule: &mut TrackRule<'_>,
-    out: &mut impl FnMut(&crate::stay::Stay),
+    out: &mut impl FnMut(&Stay),
 ) -> u64 {
-    if plain_stays(pings, rows.clone(), marks, rule, out) {
-        return marks.len() as u64;
+    let times = &pings.times[rows.clone()];
+    let ordered = times.iter().zip(times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
+    if ordered && many::Tracks::suit(rule) {
+        let mut line = Line::default();
+        let tracked = each_that_matters(pings, rows, marks, &mut |row, is_marked| {
+            line.push(&Row::new(pings, row, 0, is_marked), rule, out);
+        });
+        line.finish(rule, out);
+        return tracked;
     }
     let mut track = Track::default();
-    let times = &pings.times[rows.clone()];
-    let ordered = times.windows(2).all(|w| w[0] <= w[1]);
-    let mut tracked = 0;
+    let mut tracked = (rows.end - rows.start) as u64;
     if !ordered {
         // Rows of one person in any order.
         let mut order: Vec<(Millis, usize)> = rows.map(|row| (pings.times[row], row)).collect();
         order.sort_unstable();
         for (_, row) in order {
-            let is_marked = marks.binary_search(&(row as u32)).is_ok();
-            track.push(pings.at(row), is_marked, rule, out);
-            tracked += 1;
+            track.push(pings.at(row), marks.binary_search(&(row as u32)).is_ok(), rule, out);
         }
     } else if rule.filters() {
         let mut marks = marks.iter().peekable();
         for row in rows {
             let is_marked = marks.next_if(|m| **m as usize == row).is_some();
             track.push(pings.at(row), is_marked, rule, out);
-            tracked += 1;
         }
     } else {
-        // An instant matters if a ping of it or of the instant before is marked: it ends that one's stay.
-        let mut marks = marks.iter().map(|m| *m as usize).peekable();
-        let mut row = rows.start;
-        while let Some(&mark) = marks.peek() {
-            row += pings.times[row..mark].partition_point(|t| *t < pings.times[mark]);
-            let mut after_mark = true;
-            while row < rows.end {
-                let end = row + pings.times[row..rows.end].partition_point(|t| *t == pings.times[row]);
-                let has_mark = marks.peek().is_some_and(|mark| *mark < end);
-                if !has_mark && !after_mark {
-                    break;
-                }
-                for row in row..end {
-                    track.push(pings.at(row), marks.next_if_eq(&row).is_some(), rule, out);
-                }
-                tracked += (end - row) as u64;
-                (row, after_mark) = (end, has_mark);
-            }
-        }
+        tracked = each_that_matters(pings, rows, marks, &mut |row, is_marked| {
+            track.push(pings.at(row), is_marked, rule, out);
+        });
     }
     track.finish(rule, out);
     tracked
+}
+
+/// Calls `each` with the rows that matter, and whether they are marked: an instant matters if a ping of it or of
+/// the instant before is marked, as it ends that one's stay. Gives how many.
+#[inline]
+fn each_that_matters(
+    pings: &Pings<'_>,
+    rows: Range<usize>,
+    marks: &[u32],
+    each: &mut impl FnMut(usize, bool),
+) -> u64 {
+    let mut count = 0;
+    let mut marks = marks.iter().map(|m| *m as usize).peekable();
+    // Rows before it are done.
+    let mut row = rows.start;
+    while let Some(&mark) = marks.peek() {
+        // Others of the mark's instant may stand before it.
+        let first = (row..mark).rev().take_while(|before| pings.times[*before] == pings.times[mark]).count();
+        row = mark - first;
+        let mut after_mark = true;
+        while row < rows.end {
+            let now = pings.times[row];
+            let more = pings.times[row + 1..rows.end].iter().take_while(|time| **time == now).count();
+            let end = row + 1 + more;
+            let has_mark = marks.peek().is_some_and(|mark| *mark < end);
+            if !has_mark && !after_mark {
+                break;
+            }
+            for row in row..end {
+                each(row, marks.next_if_eq(&row).is_some());
+            }
+            count += (end - row) as u64;
+            (row, after_mark) = (end, has_mark);
+        }
+    }
+    count
 }

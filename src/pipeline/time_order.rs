@@ -193,7 +193,7 @@ fn decode(job: &Job<'_>, unit: &Unit, rooms: &Rooms) -> Result<Option<Decoded>> 
     let mut rows = room.unwrap_or_else(|| PingColumns::new(&job.inputs.decoder.schema));
     let (mut ordered, mut end) = (true, Millis::MIN);
     job.read(unit, None, None, &mut |decoded| {
-        intake.take(job, unit, &decoded, true)?;
+        intake.take(job, unit, &decoded)?;
         let pings = Pings::of(&decoded.pings);
         let times = pings.times;
         ordered &= times.first().is_none_or(|first| end <= *first);

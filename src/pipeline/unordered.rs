@@ -1,24 +1,27 @@
 //! Rows in no order, parted by person, in memory or in the spill folder. Each part, read back whole, is sieved;
 //! the rows of persons with a mark nearby are put in order, and give stays.
 //!
-//! Where all rows matter, or are dear to read, all are parted in one pass. Else three passes, each little more than
-//! decoding, part only those that may matter: the cases' rows, the marks, the rows of persons with a mark nearby.
+//! All are parted in one pass, if they fit the memory, or most of them matter, or they are dear to read. Else three
+//! passes, each little more than decoding, part only those that may matter: the cases' rows, the marks, the rows of
+//! persons with a mark nearby.
 
 use super::Job;
 use super::intake::Intake;
 use super::order::Unit;
-use super::parts::Gathering;
+use super::parts::{Dealing, Gathering};
 use super::person_order::follow;
 use crate::datum::Datum;
 use crate::error::Result;
 use crate::index::lattice::mixed;
 use crate::index::sieve::Sieve;
-use crate::person::PersonSet;
+use crate::person::{PersonColumn, PersonRef, PersonSet, Persons};
 use crate::ping::{PingColumns, Pings, person_order};
 use crate::place::PlaceRule;
 use crate::rule::Source;
-use crate::stay::StayColumns;
+use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
+use crate::track::TrackRule;
+use crate::track::many::{self, Line, Row};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use rayon::prelude::*;
@@ -30,6 +33,8 @@ const BITS_PER_ROW: usize = 2;
 const BITS_PER_MARK: f64 = 8.0;
 const NEAR_BITS_MIN: u64 = 1 << 12;
 const NEAR_BITS_MAX: u64 = 1 << 33;
+/// Rows of a bucket, about, when rows are dealt to persons.
+const ROWS_PER_BUCKET: usize = 64;
 /// A slot of time of these sets is at least this long.
 const SLOT_MS_MIN: Millis = 60_000;
 
@@ -49,8 +54,12 @@ pub fn gather(
     scan(job, units, true, None, Some(gathering))
 }
 
-/// Whether a source's rows are worth reading three times, to keep only those that may matter.
+/// Whether a source's rows are worth reading three times, to keep only those that may matter: all sources share
+/// the room that they would need.
 pub fn is_worth_reading_again(job: &Job<'_>, source: Source) -> bool {
+    if job.inputs.tasks().1 * job.row_bytes() <= job.room_bytes() {
+        return false;
+    }
     let mut feeds = job.config.feeds.iter().filter(|f| f.stay.source == source);
     let filters = job.track_rule(source).filters();
     // Of squares and cells, a handful of cases touches a third of a city's rows: too many to be worth it.
@@ -83,7 +92,7 @@ pub fn gather_near(
     })?;
     let rows: u64 = units.iter().map(|u| u.count).sum();
     let likely = rows as f64 * marks.len() as f64 / first.count.max(1) as f64;
-    let near = Near::new((likely * BITS_PER_MARK) as u64, job.hold_ms(source));
+    let near = Near::new((likely * BITS_PER_MARK) as u64, Slots::new(job, source));
     units.par_iter().try_for_each(|unit| {
         let mut marks = Vec::new();
         job.read(unit, None, None, &mut |decoded| {
@@ -95,36 +104,58 @@ pub fn gather_near(
         })
     })?;
     units.par_iter().try_for_each(|unit| {
-        let mut rows = Vec::new();
+        let (mut rows, mut spreads, mut room) = (Vec::new(), Vec::new(), Dealing::default());
         job.read(unit, None, None, &mut |decoded| {
-            near.rows(&Pings::of(&decoded.pings), &mut rows);
-            gathering.add(&decoded.pings, Some(&rows))
+            let pings = Pings::of(&decoded.pings);
+            pings.persons.spreads(&mut spreads);
+            near.rows(&pings, &spreads, &mut rows);
+            gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
         })
     })
+}
+
+/// Slots of time a little longer than the longest hold, so that a closer comes in its ping's slot or the next.
+#[derive(Clone, Copy)]
+struct Slots {
+    from: Millis,
+    slots_per_ms: f64,
+}
+
+impl Slots {
+    fn new(job: &Job<'_>, source: Source) -> Self {
+        // More than a hold by far more than what rounding does.
+        let slot_ms = job.hold_ms(source).max(SLOT_MS_MIN) + 1;
+        Slots { from: job.inputs.decoder.from, slots_per_ms: 1.0 / slot_ms as f64 }
+    }
+
+    /// The slot of an instant of the lookback.
+    #[inline]
+    fn of(&self, time: Millis) -> u64 {
+        ((time - self.from) as f64 * self.slots_per_ms) as i64 as u64
+    }
 }
 
 /// The persons with a marked ping, each in the slots of time in which the closers of the marked pings come; by
 /// a hash, so some others too.
 struct Near {
-    slot_ms: Millis,
+    slots: Slots,
     words: Vec<AtomicU64>,
 }
 
 impl Near {
-    fn new(bits: u64, hold_ms: Millis) -> Self {
+    fn new(bits: u64, slots: Slots) -> Self {
         let bits = bits.next_power_of_two().clamp(NEAR_BITS_MIN, NEAR_BITS_MAX);
-        let words = (0..bits / 64).map(|_| AtomicU64::new(0)).collect();
-        Near { slot_ms: hold_ms.max(SLOT_MS_MIN), words }
+        Near { slots, words: (0..bits / 64).map(|_| AtomicU64::new(0)).collect() }
     }
 
     #[inline]
-    fn bit(&self, spread: u64, slot: Millis) -> (&AtomicU64, u64) {
+    fn bit(&self, spread: u64, slot: u64) -> (&AtomicU64, u64) {
         let bit = hashed(spread, slot) as usize & (self.words.len() * 64 - 1);
         (&self.words[bit >> 6], 1 << (bit & 63))
     }
 
     fn set(&self, pings: &Pings<'_>, row: usize) {
-        let (spread, slot) = (pings.persons.at(row).spread(), pings.times[row].div_euclid(self.slot_ms));
+        let (spread, slot) = (pings.persons.at(row).spread(), self.slots.of(pings.times[row]));
         for slot in [slot, slot + 1] {
             let (word, bit) = self.bit(spread, slot);
             // Looking is cheaper than locking.
@@ -135,13 +166,13 @@ impl Near {
     }
 
     /// The rows that are in it.
-    fn rows(&self, pings: &Pings<'_>, rows: &mut Vec<u32>) {
-        rows.resize(pings.times.len(), 0);
+    fn rows(&self, pings: &Pings<'_>, spreads: &[u64], rows: &mut Vec<u32>) {
+        rows.resize(spreads.len(), 0);
         let mut kept = 0;
         // Without branches: whether a row matters is hard to foretell.
-        for (row, time) in pings.times.iter().enumerate() {
-            let (word, bit) = self.bit(pings.persons.at(row).spread(), time.div_euclid(self.slot_ms));
-            rows[kept] = row as u32;
+        for ((row, time), spread) in (0u32..).zip(pings.times).zip(spreads) {
+            let (word, bit) = self.bit(*spread, self.slots.of(*time));
+            rows[kept] = row;
             kept += usize::from(word.load(Ordering::Relaxed) & bit != 0);
         }
         rows.truncate(kept);
@@ -149,8 +180,8 @@ impl Near {
 }
 
 #[inline]
-fn hashed(spread: u64, slot: Millis) -> u64 {
-    mixed(spread ^ (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+fn hashed(spread: u64, slot: u64) -> u64 {
+    mixed(spread ^ slot.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
 fn scan(
@@ -163,17 +194,21 @@ fn scan(
     units
         .par_iter()
         .try_fold(
-            || Intake::new(job),
-            |mut intake, unit| {
+            || (Intake::new(job), Dealing::default()),
+            |(mut intake, mut room), unit| {
                 job.read(unit, None, visitors, &mut |decoded| {
                     if counts {
-                        intake.take(job, unit, &decoded, true)?;
+                        intake.take(job, unit, &decoded)?;
+                    } else {
+                        intake.spread(&decoded);
                     }
-                    gathering.map_or(Ok(()), |g| g.add(&decoded.pings, None))
+                    let spreads = intake.spreads();
+                    gathering.map_or(Ok(()), |g| g.add(&decoded.pings, spreads, None, &mut room))
                 })?;
-                Ok(intake)
+                Ok((intake, room))
             },
         )
+        .map(|done: Result<(Intake, Dealing)>| done.map(|(intake, _)| intake))
         .try_reduce(
             || Intake::new(job),
             |mut a, b| {
@@ -195,80 +230,200 @@ pub fn stays_of(
         return Ok(None);
     }
     let mut rule = job.track_rule(source);
-    let (grouped, marks) = mattering(job, source, sieve, batches, rule.filters(), counts)?;
-    let pings = Pings::of(&grouped);
-    let mut marks = marks.as_slice();
+    let mattering = mattering(job, source, sieve, &batches, rule.filters());
+    counts.0 += mattering.marked;
     let mut out = StayColumns::new(&job.stay_schema);
-    for group in pings.groups() {
-        let own = marks.partition_point(|row| (*row as usize) < group.end);
-        if own > 0 {
-            let person = pings.persons.at(group.start);
-            counts.1 += follow(&pings, group, &marks[..own], &mut rule, &mut |stay| out.push(person, stay));
-        }
-        marks = &marks[own..];
+    if many::Tracks::suit(&rule) {
+        counts.1 += line_by_line(&batches, &mattering.rows, &mut rule, &mut out);
+    } else {
+        counts.1 += track_by_track(job, batches, mattering.rows, &mut rule, &mut out)?;
     }
     out.finish().map(Some).map_err(super::too_large)
 }
 
-/// The rows of persons with a mark in the same or the last slot of time, by person and time, and which of
-/// them are marked.
+/// A row that matters, by its number in its batch; the highest bit says that it is marked.
+type Mattering = u32;
+const MARKED: u32 = 1 << 31;
+
+struct MatteringRows {
+    /// By batch.
+    rows: Vec<Vec<Mattering>>,
+    marked: u64,
+}
+
+/// The rows of persons with a mark in the same or the last slot of time, or of persons with any mark at all.
 fn mattering(
     job: &Job<'_>,
     source: Source,
     sieve: &Sieve,
-    batches: Vec<RecordBatch>,
+    batches: &[RecordBatch],
     all: bool,
-    counts: &mut (u64, u64),
-) -> Result<(RecordBatch, Vec<u32>)> {
+) -> MatteringRows {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let bits = (rows * BITS_PER_ROW).next_power_of_two().max(1 << 10);
     let mut set = vec![0u64; bits / 64];
-    let hold_ms = job.hold_ms(source).max(SLOT_MS_MIN);
-    let bit = |spread: u64, slot: Millis| hashed(spread, if all { 0 } else { slot }) as usize & (bits - 1);
+    let slots = Slots::new(job, source);
+    let slot_of = |time: Millis| if all { 0 } else { slots.of(time) };
+    let bit = |spread: u64, slot: u64| hashed(spread, slot) as usize & (bits - 1);
     let mut marks_of: Vec<Vec<u32>> = Vec::with_capacity(batches.len());
-    for batch in &batches {
+    let mut marked = 0;
+    for batch in batches {
         let pings = Pings::of(batch);
         let mut marks = Vec::new();
         sieve.marked(&pings, source, &mut marks);
-        counts.0 += marks.len() as u64;
+        marked += marks.len() as u64;
         for &row in &marks {
             let (spread, slot) =
-                (pings.persons.at(row as usize).spread(), pings.times[row as usize].div_euclid(hold_ms));
-            // The closer comes in this slot or the next, if it comes within the hold.
+                (pings.persons.at(row as usize).spread(), slot_of(pings.times[row as usize]));
             for bit in [bit(spread, slot), bit(spread, slot + 1)] {
                 set[bit >> 6] |= 1 << (bit & 63);
             }
         }
         marks_of.push(marks);
     }
-    let mut kept = PingColumns::new(&job.inputs.decoder.schema);
-    let mut wanted: Vec<u32> = Vec::new();
+    let (mut spreads, mut is_marked): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
+    let rows = batches.iter().zip(marks_of).map(|(batch, marks)| {
+        let pings = Pings::of(batch);
+        pings.persons.spreads(&mut spreads);
+        is_marked.clear();
+        is_marked.resize(spreads.len(), 0);
+        marks.iter().for_each(|row| is_marked[*row as usize] = MARKED);
+        let mut kept = vec![0; spreads.len()];
+        let mut count = 0;
+        // Without branches: whether a row matters is hard to foretell.
+        for (row, (spread, time)) in spreads.iter().zip(pings.times).enumerate() {
+            let bit = bit(*spread, slot_of(*time));
+            kept[count] = row as u32 | is_marked[row];
+            count += (set[bit >> 6] >> (bit & 63) & 1) as usize;
+        }
+        kept.truncate(count);
+        kept
+    });
+    MatteringRows { rows: rows.collect(), marked }
+}
+
+/// Where pings just follow one another: rows are dealt to persons, and each person's are followed. Gives how
+/// many.
+fn line_by_line(
+    batches: &[RecordBatch],
+    mattering: &[Vec<Mattering>],
+    rule: &mut TrackRule<'_>,
+    out: &mut StayColumns,
+) -> u64 {
+    let count: usize = mattering.iter().map(Vec::len).sum();
+    let mut rows: Vec<Row> = Vec::with_capacity(count);
+    let mut keys: Vec<Key> = Vec::with_capacity(count);
+    let mut names: Option<PersonColumn> = None;
+    for (batch, mattering) in batches.iter().zip(mattering) {
+        let pings = Pings::of(batch);
+        if let Persons::Bytes(..) = pings.persons {
+            let numbers: Vec<u32> = mattering.iter().map(|row| row & !MARKED).collect();
+            let column = || PersonColumn::new(batch.column(0).data_type());
+            names.get_or_insert_with(column).extend(&pings.persons, &numbers);
+        }
+        for &row in mattering {
+            let (number, marked) = ((row & !MARKED) as usize, row & MARKED != 0);
+            let spread = pings.persons.at(number).spread();
+            keys.push((spread, pings.times[number], rows.len() as u32));
+            rows.push(Row::new(&pings, number, spread, marked));
+        }
+    }
+    let names = names.as_ref();
+    let person = |row: u32| names.map_or_else(|| rows[row as usize].person(), |n| n.at(row as usize));
+    for own in sort_by_person(keys).chunk_by(|a, b| a.0 == b.0) {
+        let first = person(own[0].2);
+        if own.iter().all(|key| person(key.2) == first) {
+            follow_keys(own.iter(), &rows, rule, &mut |stay| out.push(first, stay));
+            continue;
+        }
+        // Persons of one hash: seldom, but it can be.
+        let mut persons: Vec<PersonRef<'_>> = own.iter().map(|key| person(key.2)).collect();
+        persons.sort_unstable();
+        persons.dedup();
+        for whose in persons {
+            let own = own.iter().filter(|key| person(key.2) == whose);
+            follow_keys(own, &rows, rule, &mut |stay| out.push(whose, stay));
+        }
+    }
+    count as u64
+}
+
+fn follow_keys<'k>(
+    keys: impl Iterator<Item = &'k Key>,
+    rows: &[Row],
+    rule: &mut TrackRule<'_>,
+    out: &mut impl FnMut(&Stay),
+) {
+    let mut line = Line::default();
+    keys.for_each(|key| line.push(&rows[key.2 as usize], rule, out));
+    line.finish(rule, out);
+}
+
+/// A row's place in its person's track: the person's [`PersonRef::spread`], the time, the row's number.
+type Key = (u64, Millis, u32);
+
+/// Sorts keys so that equal hashes stand together, each by time: dealt to about as many buckets as there are
+/// persons first, which is several times as fast as sorting them all.
+fn sort_by_person(keys: Vec<Key>) -> Vec<Key> {
+    let buckets = (keys.len() / ROWS_PER_BUCKET).next_power_of_two();
+    let bucket = |key: &Key| key.0 as usize & (buckets - 1);
+    let mut ends = vec![0u32; buckets + 1];
+    keys.iter().for_each(|key| ends[bucket(key) + 1] += 1);
+    for bucket in 0..buckets {
+        ends[bucket + 1] += ends[bucket];
+    }
+    let mut dealt = vec![(0, 0, 0); keys.len()];
+    for key in keys {
+        let end = &mut ends[bucket(&key)];
+        dealt[*end as usize] = key;
+        *end += 1;
+    }
+    let mut start = 0;
+    for end in &ends[..buckets] {
+        dealt[start..*end as usize].sort_unstable();
+        start = *end as usize;
+    }
+    dealt
+}
+
+/// By any rule: rows are put in the order of persons and times, and tracks follow them. Gives how many.
+fn track_by_track(
+    job: &Job<'_>,
+    batches: Vec<RecordBatch>,
+    mattering: Vec<Vec<Mattering>>,
+    rule: &mut TrackRule<'_>,
+    out: &mut StayColumns,
+) -> Result<u64> {
+    let schema = &job.inputs.decoder.schema;
+    let mut kept = PingColumns::new(schema);
     let mut is_marked: Vec<bool> = Vec::new();
     let mut chunks = Vec::new();
-    for (batch, marks) in batches.into_iter().zip(marks_of) {
-        let pings = Pings::of(&batch);
-        wanted.clear();
-        let mut marks = marks.into_iter().peekable();
-        for (row, &time) in pings.times.iter().enumerate() {
-            let bit = bit(pings.persons.at(row).spread(), time.div_euclid(hold_ms));
-            if set[bit >> 6] >> (bit & 63) & 1 == 1 {
-                wanted.push(row as u32);
-                // Whoever is marked is in the set.
-                is_marked.push(marks.next_if_eq(&(row as u32)).is_some());
-            }
-        }
-        kept.extend(&pings, &wanted);
+    for (batch, mut rows) in batches.into_iter().zip(mattering) {
+        is_marked.extend(rows.iter().map(|row| row & MARKED != 0));
+        rows.iter_mut().for_each(|row| *row &= !MARKED);
+        kept.extend(&Pings::of(&batch), &rows);
         if kept.bytes() > 1 << 30 {
-            let full = std::mem::replace(&mut kept, PingColumns::new(&job.inputs.decoder.schema));
+            let full = std::mem::replace(&mut kept, PingColumns::new(schema));
             chunks.push(full.finish().map_err(super::too_large)?);
         }
     }
     chunks.push(kept.finish().map_err(super::too_large)?);
-    let joined = concat_batches(&job.inputs.decoder.schema, &chunks).map_err(super::too_large)?;
+    let joined = concat_batches(schema, &chunks).map_err(super::too_large)?;
     drop(chunks);
     let pings = Pings::of(&joined);
     let order = person_order(&pings.persons, |row| pings.times[row]);
-    let marked =
+    let marks: Vec<u32> =
         (0u32..).zip(&order).filter(|(_, row)| is_marked[**row as usize]).map(|(at, _)| at).collect();
-    Ok((take_record_batch(&joined, &UInt32Array::from(order)).map_err(super::too_large)?, marked))
+    let grouped = take_record_batch(&joined, &UInt32Array::from(order)).map_err(super::too_large)?;
+    let pings = Pings::of(&grouped);
+    let (mut marks, mut tracked) = (marks.as_slice(), 0);
+    for group in pings.groups() {
+        let own = marks.partition_point(|row| (*row as usize) < group.end);
+        if own > 0 {
+            let person = pings.persons.at(group.start);
+            tracked += follow(&pings, group, &marks[..own], rule, &mut |stay| out.push(person, stay));
+        }
+        marks = &marks[own..];
+    }
+    Ok(tracked)
 }

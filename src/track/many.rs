@@ -50,6 +50,11 @@ impl Row {
         self.time
     }
 
+    /// Whose, where persons are integers.
+    pub fn person(&self) -> PersonRef<'static> {
+        PersonRef::Integer(self.id)
+    }
+
     fn ping(&self) -> Ping {
         let Row { time, lat, lon, accuracy_m, place, feed, .. } = *self;
         Ping { time, until: NO_UNTIL, lat, lon, accuracy_m, place, floor: NO_FLOOR, feed }
@@ -70,15 +75,13 @@ struct Run {
     hold_end: Millis,
 }
 
-/// A line of the table.
-#[derive(Debug, Clone, Copy)]
-struct Line {
+/// One person's track as far as it has come: a line of the table.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Line {
     /// The last row, which others may yet share an instant with; a line without one is free.
     now: Option<Row>,
     run: Option<Run>,
 }
-
-const FREE: Line = Line { now: None, run: None };
 
 /// The tracks of some persons from one source.
 #[derive(Debug, Default)]
@@ -197,7 +200,7 @@ impl Tracks {
         };
         let waiting = old.lines.iter().filter(|line| waits(line, rule)).count();
         let lines = ((waiting + FETCHED) * 2).next_power_of_two().max(LINES_MIN);
-        self.lines = vec![FREE; lines];
+        self.lines = vec![Line::default(); lines];
         for at in 0..old.lines.len() {
             let Some(whose) = old.person(at).map(PersonRef::to_id) else { continue };
             if !waits(&old.lines[at], rule) {
@@ -217,7 +220,7 @@ impl Tracks {
 impl Line {
     /// Adds a row, not earlier than the one before. Of rows at one instant one stands.
     #[inline]
-    fn push(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+    pub fn push(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         match &mut self.now {
             Some(now) if now.time == row.time => {
                 if before(&row.ping(), &now.ping()) == Ordering::Less {
@@ -263,7 +266,7 @@ impl Line {
     }
 
     /// No ping comes after the last.
-    fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+    pub fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         self.settle(rule, out);
         if let Some(run) = self.run.take() {
             run.end(run.last, run.hold_end, rule, out);

@@ -10,7 +10,6 @@ use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
 use std::cmp::Ordering;
-use std::ops::Range;
 
 /// How tracks of one source become stays.
 #[derive(Debug, Clone)]
@@ -270,36 +269,6 @@ impl Track {
             out(&done);
         }
     }
-}
-
-/// The stays of marked rows of one person, the same as a track gives, where pings just follow one another:
-/// no filter, no scans, no two at one instant. `false`, and nothing done, where they do not.
-pub fn plain_stays(
-    pings: &Pings<'_>,
-    rows: Range<usize>,
-    marks: &[u32],
-    rule: &mut TrackRule<'_>,
-    out: &mut impl FnMut(&Stay),
-) -> bool {
-    if !rule.is_plain() || !pings.times[rows.clone()].windows(2).all(|w| w[0] < w[1]) {
-        return false;
-    }
-    let mut track = Track::default();
-    let mut known: Option<(usize, Kept)> = None;
-    for &row in marks {
-        let row = row as usize;
-        let kept = match known {
-            Some((same, kept)) if same == row => kept,
-            _ => rule.kept(pings, row),
-        };
-        let next = (row + 1 < rows.end).then(|| rule.kept(pings, row + 1));
-        track.emit(&kept, next.as_slice(), rule, out);
-        known = next.map(|next| (row + 1, next));
-    }
-    if let Some((stay, _)) = track.run.take() {
-        out(&stay);
-    }
-    true
 }
 
 #[inline]
