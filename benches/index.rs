@@ -24,7 +24,14 @@ fn build(c: &mut Criterion) {
         group.throughput(Throughput::Elements(town.cases.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                CaseIndex::build(&town.pings, &town.cases, &town.rule.encounter, &town.feeds, DAY + DAY_MS)
+                CaseIndex::build(
+                    &town.pings,
+                    &town.cases,
+                    &town.rule.encounter,
+                    &town.feeds,
+                    DAY + DAY_MS,
+                    None,
+                )
             });
         });
     }

@@ -22,7 +22,7 @@ fn resolved(c: &mut Criterion) {
         let mut town = Town::new(1_000, 20, place);
         town.rule.encounter.lag_ms = lag_ms;
         town.index =
-            CaseIndex::build(&town.pings, &town.cases, &town.rule.encounter, &town.feeds, DAY + DAY_MS);
+            CaseIndex::build(&town.pings, &town.cases, &town.rule.encounter, &town.feeds, DAY + DAY_MS, None);
         let setting = Setting {
             index: &town.index,
             rule: &town.rule,

@@ -64,6 +64,13 @@ impl Default for Squares {
 /// The same as `floor` and a cast, without a call where the machine has no instruction for it.
 #[inline]
 fn floor(x: f64) -> i64 {
+    // Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
+    const WHOLE: f64 = (3u64 << 51) as f64;
+    if x.abs() < (1u64 << 50) as f64 {
+        let nearest = x + WHOLE;
+        let above = nearest - WHOLE > x;
+        return nearest.to_bits().wrapping_sub(WHOLE.to_bits()) as i64 - i64::from(above);
+    }
     let cut = x as i64;
     cut.saturating_sub(i64::from(x < cut as f64))
 }
@@ -78,6 +85,39 @@ impl Squares {
             *known = (row as f64, row_cos(row as f64, square_m));
         }
         Square { row, col: floor(lon * METRES_PER_DEGREE * known.1 / square_m) }
+    }
+}
+
+/// The squares of some rows that follow one another, whose cosines are known.
+#[derive(Debug, Clone, Default)]
+pub struct SquareRows {
+    square_m: f64,
+    first: i64,
+    cosines: Vec<f64>,
+}
+
+/// Rows of squares whose cosines are kept, at most.
+const ROWS_MAX: i64 = 1 << 17;
+
+impl SquareRows {
+    /// The rows between the outermost of these squares; `None` if they are too many.
+    pub fn new(squares: impl Iterator<Item = Square>, square_m: f64) -> Option<Self> {
+        let ends =
+            |(south, north): (i64, i64), square: Square| (south.min(square.row), north.max(square.row));
+        let (south, north) = squares.fold((i64::MAX, i64::MIN), ends);
+        let rows = north.checked_sub(south).map_or(0, |last| last + 1);
+        (rows <= ROWS_MAX).then(|| {
+            let cosines = (0..rows).map(|row| row_cos((south + row) as f64, square_m)).collect();
+            SquareRows { square_m, first: south, cosines }
+        })
+    }
+
+    /// What [`square`] gives, if it lies in one of the rows.
+    #[inline]
+    pub fn square(&self, lat: f64, lon: f64) -> Option<Square> {
+        let row = floor(lat * METRES_PER_DEGREE / self.square_m);
+        let cos = self.cosines.get(usize::try_from(row.checked_sub(self.first)?).ok()?)?;
+        Some(Square { row, col: floor(lon * METRES_PER_DEGREE * cos / self.square_m) })
     }
 }
 
@@ -145,6 +185,15 @@ mod tests {
         let side = 800.0 / METRES_PER_DEGREE;
         assert_eq!(square(side - 1e-12, 0.0, 800.0).row, 0);
         assert_eq!(square(side + 1e-12, 0.0, 800.0).row, 1);
+    }
+
+    #[test]
+    fn floors_are_floors() {
+        let near = [0.0, 0.5, 1.0, 1.5, 2.0, 1e9, 123_456.5, (1u64 << 50) as f64, 1e15, 1e18, 1e300];
+        for x in near.into_iter().flat_map(|x| [x, x.next_up(), x.next_down()]).flat_map(|x| [x, -x]) {
+            assert_eq!(floor(x), x.floor() as i64, "{x}");
+        }
+        assert_eq!(floor(f64::NAN), 0);
     }
 
     #[test]

@@ -650,6 +650,11 @@ impl Ways {
                 world.feeds.iter().filter(|f| NAMES[f.source as usize] == path.source).collect();
             let rows: usize = feeds.iter().map(|f| f.pings.len()).sum();
             let filters = feeds.iter().any(|f| f.pingpong_ms > 0 || f.speed_m_per_s_max > 0.0);
+            // An even number of readings begins with one that found accuracies wanting.
+            let began_again = path.source != "venue" && path.readings % 2 == 0;
+            if began_again {
+                add("ties");
+            }
             match (path.broken_promise, path.order) {
                 (Some("time"), _) => add("time, broken"),
                 (Some(_), _) => add("person, broken"),
@@ -681,7 +686,7 @@ impl Ways {
                         add("person, filtered");
                     }
                 }
-                (None, _) if path.readings == 3 => {
+                (None, _) if path.source != "venue" && path.readings >= 3 => {
                     add("none, read again");
                     if world.feeds.len() > feeds.len() {
                         add("none, read again, among others");

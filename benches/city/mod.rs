@@ -90,7 +90,7 @@ impl Town {
                 infectious_to: DAY + DAY_MS,
             })
             .collect();
-        let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS);
+        let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS, None);
         let stays = stays_of(&pings, &feeds, &rule.encounter.place);
         Town { pings, stays, cases, index, rule, feeds }
     }

@@ -74,7 +74,8 @@ pub struct SourcePath {
     pub order: &'static str,
     /// The order that files promised and did not keep.
     pub broken_promise: Option<&'static str>,
-    /// How often all rows were read, but for those of a broken promise.
+    /// How often all rows were read, but for those of a broken promise; once more where accuracies had to decide
+    /// between pings of one instant.
     pub readings: u8,
 }
 

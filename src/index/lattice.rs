@@ -155,23 +155,27 @@ impl Map {
         if self.bits.is_empty() {
             return;
         }
-        let start = rows.len();
-        rows.resize(start + lats.len(), 0);
-        let mut kept = start;
-        // Without branches: which rows pass is hard to foretell.
-        for (number, (lat, lon)) in (0u32..).zip(lats.iter().zip(lons)) {
-            // Casts of floats saturate: what is far away, or no number, is at an edge.
-            let row = ((lat - self.lat_first) * self.rows_per_degree) as i32;
-            let col = ((lon - self.lon_first) * self.cols_per_degree) as i32;
-            let inside = (row as u32) < self.height && (col as u32) < self.width;
-            let bit = if inside { row as usize * self.width as usize + col as usize } else { 0 };
-            let yes = inside && self.bits[bit >> 6] >> (bit & 63) & 1 == 1;
-            rows[kept] = number;
-            kept += usize::from(yes);
+        let mut kept = [0; BLOCK];
+        for (start, (lats, lons)) in (0u32..).step_by(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK))) {
+            let mut count = 0;
+            // Without branches: which rows pass is hard to foretell.
+            for (number, (lat, lon)) in (start..).zip(lats.iter().zip(lons)) {
+                // Casts of floats saturate: what is far away, or no number, is at an edge.
+                let row = ((lat - self.lat_first) * self.rows_per_degree) as i32;
+                let col = ((lon - self.lon_first) * self.cols_per_degree) as i32;
+                let inside = (row as u32) < self.height && (col as u32) < self.width;
+                let bit = if inside { row as usize * self.width as usize + col as usize } else { 0 };
+                let yes = inside && self.bits[bit >> 6] >> (bit & 63) & 1 == 1;
+                kept[count % BLOCK] = number;
+                count += usize::from(yes);
+            }
+            rows.extend_from_slice(&kept[..count]);
         }
-        rows.truncate(kept);
     }
 }
+
+/// Rows that are looked at together.
+pub const BLOCK: usize = 256;
 
 /// A number that is spread over all bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014),
 /// shortened to one round.

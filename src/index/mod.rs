@@ -13,7 +13,7 @@ use crate::case::Case;
 use crate::geo::LatLonBox;
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
-use crate::place::{PlaceKey, PlaceRule, square};
+use crate::place::{PlaceKey, PlaceRule, SquareRows, square};
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
@@ -25,6 +25,7 @@ use lattice::{Lattice, Spot};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
 use sieve::Sieve;
+use std::sync::atomic::AtomicBool;
 
 /// A case's stay.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,14 @@ pub enum By {
     Id,
     /// The same square or cell, or near enough for metres to decide.
     Position(PlaceKey),
+}
+
+/// A place that stays of one source share: the kind of the key, as bits, and the key in short.
+type Keyed = (u8, u64);
+
+fn keyed(key: PlaceKey, source: Source) -> Keyed {
+    let venue = matches!(key, PlaceKey::Venue(_));
+    (source as u8 | u8::from(venue) << 7, key.short())
 }
 
 type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
@@ -82,7 +91,9 @@ pub struct CaseIndex {
     persons: Vec<u32>,
     person_numbers: HashMap<PersonId, u32>,
     stays: Vec<CaseStay>,
-    keyed: Intervals<(PlaceKey, Source)>,
+    keyed: Intervals<Keyed>,
+    /// The rows of squares that cases stay in, where squares are places and the rows are not too many.
+    rows: Option<SquareRows>,
     near: [Near; 3],
     reach: Reach,
     /// What a ping has to pass first.
@@ -94,13 +105,15 @@ pub struct CaseIndex {
 }
 
 impl CaseIndex {
-    /// Builds the index from the pings of the cases' persons, grouped by person.
+    /// Builds the index from the pings of the cases' persons, grouped by person. Where accuracies are not known,
+    /// `ties` notes whether they had to decide.
     pub fn build(
         pings: &RecordBatch,
         cases: &[Case],
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
+        ties: Option<&AtomicBool>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -118,7 +131,10 @@ impl CaseIndex {
         let mut observed = vec![[Observed::default(); 3]; cases.len()];
         let mut case_stays: Vec<CaseStay> = Vec::new();
         let view = Pings::of(pings);
-        let mut rules = Source::ALL.map(|source| TrackRule::new(source, feeds, &rule.place, as_of, false));
+        let mut rules = Source::ALL.map(|source| {
+            let rule = TrackRule::new(source, feeds, &rule.place, as_of, false);
+            ties.map_or_else(|| rule.clone(), |ties| rule.clone().without_accuracies(ties))
+        });
         for group in view.groups() {
             let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else { continue };
             for rule_of in &mut rules {
@@ -149,6 +165,7 @@ impl CaseIndex {
             bytes: case_stays.len() * 3 * size_of::<CaseStay>(),
             stays: case_stays,
             keyed: Intervals::default(),
+            rows: None,
             reach: Reach::default(),
             near: Default::default(),
             sieve,
@@ -168,17 +185,22 @@ impl CaseIndex {
             lon: stay.lon,
             item,
         };
-        let keyed = Intervals::new(|add| {
+        if let PlaceRule::Grid { square_m } = rule.place {
+            let squares = stays.iter().filter(|c| c.stay.has_position());
+            let squares = squares.map(|c| square(c.stay.lat, c.stay.lon, square_m));
+            self.rows = SquareRows::new(squares, square_m);
+        }
+        let by_key = Intervals::new(|add| {
             for (CaseStay { stay, .. }, item) in stays.iter().zip(0..) {
                 if stay.source == Source::Venue {
-                    add((key_of(stay, &rule.place), stay.source), interval(item, stay));
+                    add(keyed(key_of(stay, &rule.place), stay.source), interval(item, stay));
                     if !rule.cross_source {
                         continue;
                     }
                 }
                 if stay.has_position() && !matches!(rule.place, PlaceRule::Distance { .. }) {
                     let key = PlaceKey::of_position(&rule.place, stay.lat, stay.lon);
-                    add((key, stay.source), interval(item, stay));
+                    add(keyed(key, stay.source), interval(item, stay));
                 }
             }
         });
@@ -216,11 +238,11 @@ impl CaseIndex {
             Near { boxes, lattice: lattice.clone(), tree: RTree::bulk_load(tree) }
         });
         let PlaceRule::Distance { distance_m_max } = self.rule.place else {
-            (self.keyed, self.near) = (keyed, near);
+            (self.keyed, self.near) = (by_key, near);
             return;
         };
         self.reach = Reach::new(distance_m_max, lattice.as_ref());
-        (self.keyed, self.near) = (keyed, near);
+        (self.keyed, self.near) = (by_key, near);
     }
 
     /// The lattice for stays that stand, where metres decide and nobody moves.
@@ -267,7 +289,7 @@ impl CaseIndex {
         };
         let anywhere = Query::anywhere(stay.start, stay.end);
         if stay.source == Source::Venue {
-            let key = (PlaceKey::Venue(stay.place), Source::Venue);
+            let key = keyed(PlaceKey::Venue(stay.place), Source::Venue);
             self.keyed.overlapping(&key, &anywhere, &mut |item| pass(By::Id, item));
         }
         if !stay.has_position() {
@@ -292,9 +314,14 @@ impl CaseIndex {
                     }
                 }
                 rule => {
-                    let key = PlaceKey::of_position(&rule, stay.lat, stay.lon);
+                    let key = match &self.rows {
+                        Some(rows) => rows.square(stay.lat, stay.lon).map(PlaceKey::Square),
+                        None => Some(PlaceKey::of_position(&rule, stay.lat, stay.lon)),
+                    };
+                    // No case is in the row of a square without a key.
+                    let Some(key) = key else { return };
                     let each = &mut |item| pass(By::Position(key), item);
-                    self.keyed.overlapping(&(key, *source), &anywhere, each);
+                    self.keyed.overlapping(&keyed(key, *source), &anywhere, each);
                 }
             }
         }

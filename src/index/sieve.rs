@@ -6,7 +6,7 @@
 //! surroundings, small enough to stay near the cores, is asked first. The sieve never says no where an encounter is
 //! possible; a wrong yes only costs the exact test.
 
-use super::lattice::{Lattice, Map, mixed};
+use super::lattice::{BLOCK, Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
@@ -68,30 +68,42 @@ pub struct Sieve {
 /// The words of all squares between the outermost that cases stay in.
 #[derive(Debug, Clone, Default)]
 struct Block {
+    square_m: f64,
     row_first: i64,
     col_first: i64,
     height: u64,
     width: u64,
     epochs: usize,
+    rows_per_degree: f64,
+    /// By row from the first; none for the row after the last, where rounding may tell what is inside as well.
+    cols_per_degree: Vec<f64>,
     /// Row by row, the epochs of a square together; one word more, without slots.
     words: Vec<u64>,
 }
 
+/// So near an edge, in sides of a square, rounding may tell the wrong square; it errs far less.
+const EDGE: f64 = 1e-6;
+
 impl Block {
     /// A block that holds these squares; `None` if it would be too large.
-    fn new(squares: impl Iterator<Item = Square> + Clone, epochs: usize) -> Option<Self> {
+    fn new(squares: impl Iterator<Item = Square> + Clone, square_m: f64, epochs: usize) -> Option<Self> {
         let rows = squares.clone().map(|s| s.row);
         let cols = squares.map(|s| s.col);
         let ends = rows.clone().min().zip(rows.max()).zip(cols.clone().min().zip(cols.max()));
         let Some(((south, north), (west, east))) = ends else { return Some(Block::default()) };
         let (height, width) = (north - south + 1, east - west + 1);
         let words = height.checked_mul(width)?.checked_mul(epochs as i64)?;
+        let rows_per_degree = METRES_PER_DEGREE / square_m;
+        let cols_per_degree = |row: i64| rows_per_degree * row_cos(row as f64, square_m);
         (words <= BLOCK_WORDS_MAX).then(|| Block {
+            square_m,
             row_first: south,
             col_first: west,
             height: height as u64,
             width: width as u64,
             epochs,
+            rows_per_degree,
+            cols_per_degree: (south..=north).map(cols_per_degree).chain([f64::NAN]).collect(),
             words: vec![0; words as usize + 1],
         })
     }
@@ -111,6 +123,26 @@ impl Block {
     #[inline]
     fn slots(&self, square: Square, epoch: usize) -> u64 {
         self.words.get(self.at(square, epoch)).copied().unwrap_or(0)
+    }
+
+    /// The slots where a position's square is, or, outside the block, of some other: without the divisions that
+    /// the square itself takes, but near an edge.
+    #[inline]
+    fn slots_near(&self, lat: f64, lon: f64, epoch: usize) -> u64 {
+        let row = lat * self.rows_per_degree - self.row_first as f64;
+        let row_number = row as i32;
+        let Some(cols_per_degree) = self.cols_per_degree.get(row_number as u32 as usize) else { return 0 };
+        let col = lon * cols_per_degree - self.col_first as f64;
+        let col_number = col as i32;
+        let inner = |x: f64, number: i32| (x - f64::from(number) - 0.5).abs() < 0.5 - EDGE;
+        if !(inner(row, row_number) & inner(col, col_number)) {
+            return self.slots(square(lat, lon, self.square_m), epoch);
+        }
+        if u64::from(col_number as u32) >= self.width {
+            return 0;
+        }
+        let at = row_number as usize * self.width as usize + col_number as usize;
+        self.words[at * self.epochs + epoch]
     }
 }
 
@@ -201,7 +233,7 @@ impl Sieve {
         for (class, block) in (0u8..).zip(&mut blocks) {
             let own =
                 stays.iter().zip(areas).filter(|(s, area)| area.is_some() && self.class(s.source) == class);
-            *block = Block::new(own.map(|(s, _)| square(s.lat, s.lon, square_m)), epochs)?;
+            *block = Block::new(own.map(|(s, _)| square(s.lat, s.lon, square_m)), square_m, epochs)?;
         }
         Some(blocks)
     }
@@ -277,24 +309,26 @@ impl Sieve {
         }
         let class = self.class(source);
         let start = rows.len();
-        let mut squares = Squares::default();
-        if let (Some(square_m), Some(blocks)) = (self.square_m, &self.blocks) {
+        if let Some(blocks) = &self.blocks {
             let block = &blocks[class as usize];
-            rows.resize(start + pings.times.len(), 0);
-            let kept = &mut rows[start..];
-            let mut count = 0;
-            // Without branches: whether a row passes is hard to foretell.
-            for (row, ((lat, lon), time)) in (0u32..).zip(pings.lats.iter().zip(pings.lons).zip(pings.times))
-            {
-                let slot = self.slot(*time);
-                kept[count] = row;
-                let slots = block.slots(squares.square(*lat, *lon, square_m), slot / 64);
-                count += (slots >> (slot % 64) & 1) as usize;
+            let mut kept = [0; BLOCK];
+            let columns =
+                pings.times.chunks(BLOCK).zip(pings.lats.chunks(BLOCK).zip(pings.lons.chunks(BLOCK)));
+            for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
+                let mut count = 0;
+                // Without branches: whether a row passes is hard to foretell.
+                for (row, (time, (lat, lon))) in (start..).zip(times.iter().zip(lats.iter().zip(lons))) {
+                    let slot = self.slot(*time);
+                    kept[count % BLOCK] = row;
+                    let slots = block.slots_near(*lat, *lon, slot / 64);
+                    count += (slots >> (slot % 64) & 1) as usize;
+                }
+                rows.extend_from_slice(&kept[..count]);
             }
-            rows.truncate(start + count);
             return;
         }
         self.map.rows(pings.lats, pings.lons, rows);
+        let mut squares = Squares::default();
         let mut kept = start;
         for at in start..rows.len() {
             let row = rows[at] as usize;

@@ -53,12 +53,14 @@ pub struct Decoded {
 }
 
 /// How files become batches of pings.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     /// The type of person_id that the job gives back.
     pub person: PersonType,
     /// [`crate::ping::ping_schema`] of the job.
     pub schema: SchemaRef,
+    /// Whether accuracies are read.
+    pub accuracies: bool,
     /// Start of the lookback.
     pub from: Millis,
     /// End of the lookback.
@@ -92,7 +94,7 @@ impl Decoder {
         let mut numbers = rows.unwrap_or_default().to_vec().into_iter().flatten();
         let one_run = rows.is_none_or(|rows| rows.len() == 1);
         let mut next = rows.and_then(|rows| rows.first()).map_or(0, |first| first.start);
-        self.batches(file, group, &file.roots(), rows, &mut |batch| {
+        self.batches(file, group, &file.roots(self.accuracies), rows, &mut |batch| {
             let numbering = if one_run {
                 Numbering::From(first_row + next)
             } else {

@@ -3,7 +3,7 @@
 use super::cases::{self, Cases};
 use super::decode::Decoder;
 use super::files::Input;
-use super::pings::{self, OpenFeed};
+use super::pings::{self, OpenFeed, PingFile};
 use super::places::{self, Numbers};
 use crate::answer::Rejection;
 use crate::config::Config;
@@ -11,7 +11,8 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
 use crate::rule::Source;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
+use std::sync::Arc;
 
 /// A job's inputs, open.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub fn open(config: &Config) -> Result<Inputs> {
     let decoder = Decoder {
         person,
         schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds), feeds.len()),
+        accuracies: true,
         from: config.lookback_start(),
         to: config.as_of,
         batch_rows: config.batch_rows,
@@ -118,6 +120,18 @@ fn accuracy_type(feeds: &[OpenFeed]) -> Option<DataType> {
 }
 
 impl Inputs {
+    /// The decoder that leaves accuracies unread, where statistics tell that none makes its row unreadable: they
+    /// matter then only between pings of one person at one instant, which few data have.
+    pub fn decoder_without_accuracies(&self) -> Option<Decoder> {
+        let given = self.decoder.schema.column_with_name("accuracy_m").is_some();
+        let proper = given && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
+        proper.then(|| {
+            let fields = self.decoder.schema.fields().iter().filter(|field| field.name() != "accuracy_m");
+            let schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+            Decoder { schema, accuracies: false, ..self.decoder.clone() }
+        })
+    }
+
     /// The row groups that can hold a ping of the lookback, and the rows they have.
     pub fn tasks(&self) -> (Vec<Task>, u64) {
         let mut tasks = Vec::new();

@@ -63,6 +63,9 @@ pub(super) enum Origin {
     Folder(Option<String>),
 }
 
+/// The column that only decides between pings of one instant, or makes its row unreadable.
+const ACCURACY: &str = "accuracy_m";
+
 fn role(name: &str) -> Role {
     match name {
         "person_id" => Role::Person,
@@ -165,17 +168,42 @@ impl PingFile {
         self.clocks.iter().find(|(column, _)| *column == name).map(|(_, clock)| *clock)
     }
 
-    pub(super) fn roots(&self) -> Vec<usize> {
-        let roots = self.columns.iter().filter_map(|(_, origin)| match origin {
+    /// The top-level columns that are read, with or without accuracies.
+    pub(super) fn roots(&self, accuracies: bool) -> Vec<usize> {
+        let wanted = self.columns.iter().filter(|(name, _)| accuracies || *name != ACCURACY);
+        let roots = wanted.filter_map(|(_, origin)| match origin {
             Origin::Column(at) => Some(*at),
             Origin::Folder(_) => None,
         });
         roots.collect()
     }
 
+    /// Whether statistics tell that no accuracy is negative or infinite, so that none makes its row unreadable.
+    pub(super) fn accuracies_are_proper(&self) -> bool {
+        let Some((_, origin)) = self.columns.iter().find(|(name, _)| *name == ACCURACY) else { return true };
+        let Origin::Column(at) = origin else { return false };
+        let schema = self.metadata.parquet_schema();
+        let Some(leaf) = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == *at)
+        else {
+            return false;
+        };
+        let proper = |min: f64, max: f64| min >= 0.0 && max < f64::INFINITY;
+        self.metadata.metadata().row_groups().iter().all(|group| match group.column(leaf).statistics() {
+            Some(s) if s.is_min_max_deprecated() => false,
+            Some(s) if s.null_count_opt() == Some(group.num_rows().max(0) as u64) => true,
+            Some(Statistics::Float(s)) => {
+                s.min_opt().zip(s.max_opt()).is_some_and(|(min, max)| proper((*min).into(), (*max).into()))
+            }
+            Some(Statistics::Double(s)) => {
+                s.min_opt().zip(s.max_opt()).is_some_and(|(min, max)| proper(*min, *max))
+            }
+            _ => false,
+        })
+    }
+
     fn row_groups(&self) -> Vec<Group> {
         let schema = self.metadata.parquet_schema();
-        let roots = self.roots();
+        let roots = self.roots(true);
         let leaves: Vec<usize> = (0..schema.num_columns())
             .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
             .collect();

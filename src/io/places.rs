@@ -10,7 +10,7 @@ use crate::geo::wrap_degrees;
 use crate::rule::Source;
 use arrow::array::Array;
 use hashbrown::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Where a place stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -171,10 +171,10 @@ pub fn position_of(
     Ok((lat + 0.0, wrap_degrees(lon) + 0.0))
 }
 
-/// Numbers for ids that several threads meet: venues that cases visit, and floors.
-#[derive(Debug, Default)]
+/// Numbers for ids that several threads meet: venues that cases visit, and floors. A clone shares them.
+#[derive(Debug, Default, Clone)]
 pub struct Numbers {
-    known: RwLock<(HashMap<String, u32>, Vec<String>)>,
+    known: Arc<RwLock<(HashMap<String, u32>, Vec<String>)>>,
 }
 
 impl Numbers {

@@ -298,7 +298,10 @@ impl Inner<'_> {
 
     fn sources(&self, name: &str, words: impl Fn(u8) -> String) -> std::result::Result<ArrayRef, ArrowError> {
         let codes = self.column(name)?.as_primitive::<UInt8Type>();
-        Ok(Arc::new(StringArray::from_iter_values(codes.values().iter().map(|code| words(*code)))))
+        // There are few, and each is made once.
+        let words: Vec<String> = (0..=codes.values().iter().copied().max().unwrap_or(0)).map(words).collect();
+        let rows = codes.values().iter().map(|code| &words[usize::from(*code)]);
+        Ok(Arc::new(StringArray::from_iter_values(rows)))
     }
 
     fn unknown(&self) -> ArrayRef {

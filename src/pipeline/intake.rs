@@ -240,8 +240,8 @@ impl Found {
 fn count_days(by_day: &mut [u64], pings: &Pings<'_>, span: Option<(Millis, Millis)>, job: &Job<'_>) {
     let day_of = |time: Millis| job.days.partition_point(|(start, _)| *start <= time).saturating_sub(1);
     if let Some((first, last)) = span
-        && first >= job.inputs.decoder.from
-        && last < job.inputs.decoder.to
+        && first >= job.decoder.from
+        && last < job.decoder.to
         && day_of(first) == day_of(last)
     {
         by_day[day_of(first)] += pings.times.len() as u64;

@@ -77,7 +77,7 @@ impl<'r> Lane<'r> {
     }
 
     fn gather(&mut self, job: &Job<'_>) -> Result<()> {
-        let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        let gathering = Gathering::new(&self.pings, &job.decoder.schema);
         self.intake = unordered::gather(job, self.source, &self.units, &gathering)?;
         gathering.finish()
     }
@@ -112,12 +112,12 @@ impl<'r> Lane<'r> {
     /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
     pub fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
         if self.again {
-            let gathering = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+            let gathering = Gathering::new(&self.pings, &job.decoder.schema);
             unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
             gathering.finish()?;
             return Ok(true);
         }
-        let edges = Gathering::new(&self.pings, &job.inputs.decoder.schema);
+        let edges = Gathering::new(&self.pings, &job.decoder.schema);
         let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
         edges.finish()?;
         let Some(found) = found else { return Ok(false) };
@@ -142,17 +142,18 @@ impl<'r> Lane<'r> {
     }
 
     /// What the manifest says of it.
-    pub fn path(&self) -> SourcePath {
+    pub fn path(&self, job: &Job<'_>) -> SourcePath {
         SourcePath {
             source: self.source.name(),
             order: self.order.name(),
             broken_promise: self.promised.map(Order::name),
-            readings: match (self.again, self.source) {
-                (true, _) => 3,
-                // Scans are read again when the cases' venues are known.
-                (false, Source::Venue) => 2,
-                (false, _) => 1,
-            },
+            readings: u8::from(job.began_before)
+                + match (self.again, self.source) {
+                    (true, _) => 3,
+                    // Scans are read again when the cases' venues are known.
+                    (false, Source::Venue) => 2,
+                    (false, _) => 1,
+                },
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::answer::{Answer, CaseRow, Counts, Survey};
 use crate::config::{Config, MEMORY_BYTES_MIN};
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
-use crate::io::decode::Decoded;
+use crate::io::decode::{Decoded, Decoder};
 use crate::io::inputs::Inputs;
 use crate::io::output::Staging;
 use crate::io::results;
@@ -43,7 +43,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tables::Tables;
 use watch::{Stage, Watch};
@@ -76,7 +76,19 @@ fn too_large(error: ArrowError) -> Error {
 
 /// Runs a job up to its answer. What does not fit the memory goes to the folder `spill`, which is removed.
 pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
-    pool(config.threads)?.install(|| compute_here(config, inputs, spill, watch))
+    pool(config.threads)?.install(|| {
+        let Some(decoder) = inputs.decoder_without_accuracies() else {
+            return compute_here(&Job::new(config, inputs, &inputs.decoder, watch), spill);
+        };
+        let job = Job::new(config, inputs, &decoder, watch);
+        let answer = compute_here(&job, spill);
+        if !job.tied.load(Ordering::Relaxed) {
+            return answer;
+        }
+        // Accuracies have to decide after all: all starts again.
+        let again = Job { began_before: true, ..Job::new(config, inputs, &inputs.decoder, watch) };
+        compute_here(&again, spill)
+    })
 }
 
 /// Writes an answer's tables, on as many threads as the run has; they are gone then.
@@ -104,7 +116,12 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool> {
 struct Job<'a> {
     config: &'a Config,
     inputs: &'a Inputs,
+    decoder: &'a Decoder,
     watch: &'a Watch,
+    /// Whether two pings of a track at one instant wait for their accuracies, which are not read.
+    tied: AtomicBool,
+    /// Whether this is the second beginning, because of that.
+    began_before: bool,
     feeds: Vec<StayRule>,
     days: Vec<(Millis, NaiveDate)>,
     case_persons: CasePersons,
@@ -119,16 +136,19 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(config: &'a Config, inputs: &'a Inputs, watch: &'a Watch) -> Self {
+    fn new(config: &'a Config, inputs: &'a Inputs, decoder: &'a Decoder, watch: &'a Watch) -> Self {
         let feeds = config.stay_rules();
         let rows = inputs.tasks().1;
         let mut job = Job {
             config,
             inputs,
+            decoder,
             watch,
+            tied: AtomicBool::new(false),
+            began_before: false,
             days: days_in(config.lookback_start(), config.as_of, config.zone()),
             case_persons: CasePersons::new(inputs.cases.cases.iter().map(|c| c.person.clone())),
-            stay_schema: stay_schema(&inputs.decoder.person.inner(), &feeds),
+            stay_schema: stay_schema(&decoder.person.inner(), &feeds),
             rejected: intake::no_rejections(feeds.len()),
             feeds,
             case_rows: AtomicU64::new(0),
@@ -150,7 +170,7 @@ impl<'a> Job<'a> {
     }
 
     fn row_bytes(&self) -> u64 {
-        let text = self.inputs.decoder.person.kind() != PersonKind::Integer;
+        let text = self.decoder.person.kind() != PersonKind::Integer;
         ROW_BYTES + if text { TEXT_BYTES } else { 0 }
     }
 
@@ -246,14 +266,15 @@ impl<'a> Job<'a> {
     }
 
     fn track_rule(&self, source: Source) -> TrackRule<'_> {
-        TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true)
+        let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true);
+        if self.decoder.accuracies { rule } else { rule.without_accuracies(&self.tied) }
     }
 
     /// The persons that statistics promise for a unit's row group.
     fn person_range(&self, unit: &Unit) -> Option<(PersonId, PersonId)> {
         let file = &self.inputs.feeds[unit.feed].files[unit.file];
         // Integers of another type are ordered otherwise.
-        (file.person == Some(self.inputs.decoder.person)).then_some(())?;
+        (file.person == Some(self.decoder.person)).then_some(())?;
         file.groups[unit.group].person_range.clone()
     }
 
@@ -267,48 +288,54 @@ impl<'a> Job<'a> {
     ) -> Result<()> {
         let feed = &self.inputs.feeds[unit.feed];
         let rows = rows.or(unit.rows.as_ref().map(std::slice::from_ref));
-        self.inputs.decoder.read(feed, &feed.files[unit.file], unit.group, rows, visitors, &mut |decoded| {
+        self.decoder.read(feed, &feed.files[unit.file], unit.group, rows, visitors, &mut |decoded| {
             self.watch.advance(decoded.rows)?;
+            self.go_on_unless_tied()?;
             each(decoded)
         })
+    }
+
+    /// An end to work that has to start again.
+    fn go_on_unless_tied(&self) -> Result<()> {
+        if self.tied.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     fn read_persons(&self, unit: &Unit, each: &mut dyn FnMut(Persons<'_>) -> Result<()>) -> Result<()> {
         let file = &self.inputs.feeds[unit.feed].files[unit.file];
         let rows = unit.rows.clone().map(|rows| vec![rows]);
-        self.inputs.decoder.read_persons(file, unit.group, rows.as_deref(), &mut |persons| {
+        self.decoder.read_persons(file, unit.group, rows.as_deref(), &mut |persons| {
             self.watch.advance(0)?;
             each(persons)
         })
     }
 }
 
-fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -> Result<Answer> {
+fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     let mut clock = Clock::default();
-    let job = Job::new(config, inputs, watch);
+    let Job { config, inputs, watch, .. } = *job;
     let spill = Arc::new(Spill::new(spill));
     let room = Room::new(job.room_bytes(), spill.clone());
     watch.start(Stage::Scan, inputs.tasks().1);
     let mut lanes = Vec::new();
     for source in Source::ALL {
         if job.feeds.iter().any(|f| f.source == source) {
-            lanes.push(Lane::new(&job, source, &room)?);
+            lanes.push(Lane::new(job, source, &room)?);
         }
     }
     watch.start(Stage::Scan, inputs.tasks().1);
     for lane in &mut lanes {
-        lane.first_pass(&job)?;
+        lane.first_pass(job)?;
     }
     clock.lap(Stage::Scan);
     let (index, with_pings) = loop {
-        let (index, with_pings) = index_of(&job, &lanes, watch)?;
+        let (index, with_pings) = index_of(job, &lanes, watch)?;
         clock.lap(Stage::Index);
         watch.start(Stage::Sieve, rows_after_cases(&lanes));
         let mut broken = false;
         for lane in lanes.iter_mut().filter(|l| l.after_cases()) {
-            broken |= !lane.second_pass(&job, &index)?;
+            broken |= !lane.second_pass(job, &index)?;
             if broken {
-                lane.give_up_order(&job)?;
+                lane.give_up_order(job)?;
                 break;
             }
         }
@@ -322,16 +349,16 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         }
         for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
             let case_pings = std::mem::take(&mut lane.intake.case_pings);
-            lane.reset(&job)?;
+            lane.reset(job)?;
             lane.intake.case_pings = case_pings;
         }
     };
-    let mut intake = Intake::new(&job);
+    let mut intake = Intake::new(job);
     let mut counts = Counts { case_stays: index.len() as u64, ..Counts::default() };
     for lane in &mut lanes {
-        intake.merge(std::mem::replace(&mut lane.intake, Intake::new(&job)));
+        intake.merge(std::mem::replace(&mut lane.intake, Intake::new(job)));
     }
-    let survey = intake.finish(&job)?;
+    let survey = intake.finish(job)?;
     for (feed, open) in survey.feeds.iter().zip(&inputs.feeds) {
         counts.rows += open.files.iter().map(|f| f.rows()).sum::<u64>();
         counts.rows_read += feed.rows_read;
@@ -339,7 +366,7 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         counts.rows_rejected += feed.rejected_rows();
     }
     counts.persons = survey.persons.estimate();
-    let places = inputs.decoder.venues.ids();
+    let places = job.decoder.venues.ids();
     let setting = Setting {
         index: &index,
         rule: &config.rule,
@@ -347,12 +374,13 @@ fn compute_here(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) -
         exposures: config.exposures,
         encounters: config.encounters,
     };
-    let inner = inputs.decoder.person.inner();
+    let inner = job.decoder.person.inner();
     let tables = Tables::new(&inner, index.cases(), config.memory_bytes / 8, spill.clone());
-    resolve_parts(&job, &lanes, &setting, &tables, &mut counts)?;
+    resolve_parts(job, &lanes, &setting, &tables, &mut counts)?;
+    job.go_on_unless_tied()?;
     clock.lap(Stage::Resolve);
     counts.parts = job.parts as u64;
-    counts.paths = lanes.iter().map(Lane::path).collect();
+    counts.paths = lanes.iter().map(|lane| lane.path(job)).collect();
     drop(lanes);
     let mut answer = collect(inputs, survey, &index, &with_pings, tables, counts, clock)?;
     (answer.counts.spilled_files, answer.counts.spilled_bytes) = spill.written();
@@ -369,12 +397,14 @@ fn rows_after_cases(lanes: &[Lane<'_>]) -> u64 {
 /// The index over the cases' stays, and the cases' persons who have pings.
 fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseIndex, PersonSet)> {
     let batches: Vec<&RecordBatch> = lanes.iter().flat_map(|l| &l.intake.case_pings).collect();
-    let pings = concat_batches(&job.inputs.decoder.schema, batches).map_err(too_large)?;
+    let pings = concat_batches(&job.decoder.schema, batches).map_err(too_large)?;
     watch.start(Stage::Index, pings.num_rows() as u64);
     let view = Pings::of(&pings);
     let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
     let cases = &job.inputs.cases.cases;
-    let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of);
+    let ties = (!job.decoder.accuracies).then_some(&job.tied);
+    let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of, ties);
+    job.go_on_unless_tied()?;
     let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
     job.refuse_too_many_case_pings(bytes, true)?;
     watch.advance(0)?;
@@ -398,6 +428,7 @@ fn resolve_parts(
             let (mut marked, mut tracked) = (0, 0);
             let mut batches = Vec::new();
             for lane in lanes {
+                job.go_on_unless_tied()?;
                 let (stays, counts) = lane.stays_of(part, job, setting.index)?;
                 batches.extend(stays);
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);

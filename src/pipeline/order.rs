@@ -41,7 +41,7 @@ pub fn units(job: &Job<'_>, source: Source) -> Vec<Unit> {
     for (feed, open) in job.inputs.feeds.iter().enumerate().filter(|(_, f)| f.config.stay.source == source) {
         for (file, ping_file) in open.files.iter().enumerate() {
             for (group, facts) in ping_file.groups.iter().enumerate() {
-                if !job.inputs.decoder.wants(facts) || facts.rows == 0 {
+                if !job.decoder.wants(facts) || facts.rows == 0 {
                     continue;
                 }
                 let (from, to) = facts.time_range.unwrap_or((Millis::MIN, Millis::MAX));

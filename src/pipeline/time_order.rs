@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::index::whole_track;
 use crate::person::{PersonId, PersonRef, Persons};
-use crate::ping::{Ping, PingColumns, Pings, group_by_person};
+use crate::ping::{Ping, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -23,12 +23,11 @@ use hashbrown::HashMap;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Units of a round, at most: each counts what it reads in some room of its own.
 const UNITS_AT_ONCE: usize = 256;
-/// Rows that are worked on at once: their columns stay in the second-level cache.
-const PIECE_ROWS: usize = 8_192;
+/// Rows that are sieved, and then sent, before the next are, about.
+const STEP_ROWS: usize = 1 << 18;
 /// Bits of a set of marked persons for each of them, within these bounds.
 const BITS_PER_PERSON: f64 = 8.0;
 const MARK_BITS_MIN: u64 = 1 << 12;
@@ -39,10 +38,13 @@ const SLOTS_MAX: Millis = 1 << 16;
 /// Rounds that a slot of time may last, as far as the sets' sizes go.
 const SLOT_ROUNDS_MAX: f64 = 64.0;
 
-/// A unit's rows in the order of time, and what they came to.
-type Decoded = (PingColumns, Intake);
-/// Rooms for units' rows that wait to be used again: memory that is new is slow.
-type Rooms = Mutex<Vec<PingColumns>>;
+/// A unit's rows, in the order of time, and what they came to.
+struct Decoded {
+    batches: Vec<RecordBatch>,
+    ends: Option<(Millis, Millis)>,
+    intake: Intake,
+}
+
 /// The persons with a marked ping, by the slots of time in which closers of the marked pings come: a slot is
 /// at least as long as the longest hold.
 struct Marked {
@@ -109,7 +111,7 @@ fn has(words: &[AtomicU64], spread: u64) -> bool {
 /// One pass over a source. `None` if some file is not in the order that it promised.
 pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) -> Result<Option<Found>> {
     // Statistics may speak of times that nobody lives in; rows outside the lookback never come.
-    let (from, to) = (job.inputs.decoder.from, job.inputs.decoder.to);
+    let (from, to) = (job.decoder.from, job.decoder.to);
     let first = units.iter().map(|u| u.from).min().unwrap_or(from).max(from);
     let last = units.iter().map(|u| u.to).max().unwrap_or(to).min(to).max(first);
     let mut pass = Pass {
@@ -118,7 +120,6 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         hold_ms: job.hold_ms(source),
         ahead_ms: job.ahead_ms(source),
         window: Vec::new(),
-        rooms: Rooms::default(),
         frontier: Millis::MIN,
         share: 1.0,
         marked: Marked::new(job.hold_ms(source), first, last),
@@ -139,25 +140,23 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
     loop {
         let round = next_round(job, &mut queue);
         // What is read by now is worked on while more is read.
-        let rooms = std::mem::take(&mut pass.rooms);
-        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round, &rooms));
-        pass.rooms = rooms;
-        pass.drop_done(advanced?);
+        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round));
+        advanced?;
         if round.is_empty() {
             break;
         }
         for (unit, decoded) in round.iter().zip(decoded) {
-            let Some((rows, intake)) = decoded? else { return Ok(None) };
-            pass.case_pings.extend(intake.case_pings.iter().cloned());
-            pass.found.intake.merge(intake);
-            if let [first, .., last] | [first @ last] = rows.view().times {
+            let Some(mut decoded) = decoded? else { return Ok(None) };
+            pass.case_pings.extend(decoded.intake.case_pings.iter().cloned());
+            pass.found.intake.merge(decoded.intake);
+            if let Some((first, last)) = decoded.ends {
                 let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
-                if *first < (*end).max(pass.frontier).max(unit.from) {
+                if first < (*end).max(pass.frontier).max(unit.from) {
                     return Ok(None);
                 }
-                *end = *last;
+                *end = last;
             }
-            pass.window.push(rows);
+            pass.window.append(&mut decoded.batches);
         }
         // What is not read yet is not earlier than its row group, nor than its file has come.
         let ahead = |u: &Unit| u.from.max(ends.get(&(u.feed, u.file)).copied().unwrap_or(Millis::MIN));
@@ -182,27 +181,27 @@ fn next_round(job: &Job<'_>, queue: &mut VecDeque<Unit>) -> Vec<Unit> {
     round
 }
 
-fn decode_all(job: &Job<'_>, round: &[Unit], rooms: &Rooms) -> Vec<Result<Option<Decoded>>> {
-    round.par_iter().map(|unit| decode(job, unit, rooms)).collect()
+fn decode_all(job: &Job<'_>, round: &[Unit]) -> Vec<Result<Option<Decoded>>> {
+    round.par_iter().map(|unit| decode(job, unit)).collect()
 }
 
 /// A unit's rows; `None` if they are not in the order of time.
-fn decode(job: &Job<'_>, unit: &Unit, rooms: &Rooms) -> Result<Option<Decoded>> {
-    let mut intake = Intake::new(job);
-    let room = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut rows = room.unwrap_or_else(|| PingColumns::new(&job.inputs.decoder.schema));
-    let (mut ordered, mut end) = (true, Millis::MIN);
+fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
+    let mut found = Decoded { batches: Vec::new(), ends: None, intake: Intake::new(job) };
+    let mut ordered = true;
     job.read(unit, None, None, &mut |decoded| {
-        intake.take(job, unit, &decoded)?;
+        found.intake.take(job, unit, &decoded)?;
         let pings = Pings::of(&decoded.pings);
-        let times = pings.times;
-        ordered &= times.first().is_none_or(|first| end <= *first);
-        ordered &= times.iter().zip(times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
-        end = times.last().map_or(end, |last| *last);
-        rows.append(&pings);
+        if let [first, .., last] | [first @ last] = pings.times {
+            let (start, end) = found.ends.unwrap_or((*first, Millis::MIN));
+            ordered &= end <= *first;
+            ordered &= pings.times.iter().zip(&pings.times[1..]).fold(true, |ok, (a, b)| ok & (a <= b));
+            found.ends = Some((start, *last));
+            found.batches.push(decoded.pings);
+        }
         Ok(())
     })?;
-    Ok(ordered.then_some((rows, intake)))
+    Ok(ordered.then_some(found))
 }
 
 fn cases_by_person(cases: &[Case]) -> HashMap<PersonId, Vec<&Case>> {
@@ -219,8 +218,8 @@ struct Pass<'p, 'j, 'r> {
     hold_ms: Millis,
     /// How far ahead of the frontier the cases' pings have to be known.
     ahead_ms: Millis,
-    window: Vec<PingColumns>,
-    rooms: Rooms,
+    /// Batches in the order of time, each; among them in no order.
+    window: Vec<RecordBatch>,
     /// All rows before it are done.
     frontier: Millis,
     /// The share of the rows that the last round marked, and some more.
@@ -239,56 +238,46 @@ struct Pass<'p, 'j, 'r> {
 }
 
 impl Pass<'_, '_, '_> {
-    /// Does the rows up to `to`. Gives the units' rows that are done.
-    fn advance(&mut self, to: Millis) -> Result<Vec<PingColumns>> {
+    /// Does the rows up to `to`.
+    fn advance(&mut self, to: Millis) -> Result<()> {
         if to <= self.frontier {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let from = std::mem::replace(&mut self.frontier, to);
         let mut window = std::mem::take(&mut self.window);
         self.process(&window, from, to)?;
-        let done = window.extract_if(.., |rows| rows.view().times.last().is_none_or(|last| *last < to));
-        let done = done.collect();
+        window.retain(|batch| Pings::of(batch).times.last().is_some_and(|last| *last >= to));
         self.window = window;
-        Ok(done)
-    }
-
-    /// Keeps the room of rows that are done.
-    fn drop_done(&mut self, done: Vec<PingColumns>) {
-        let rooms = self.rooms.get_mut().unwrap_or_else(PoisonError::into_inner);
-        rooms.extend(done.into_iter().map(|mut rows| {
-            rows.clear();
-            rows
-        }));
-    }
-
-    fn process(&mut self, window: &[PingColumns], from: Millis, to: Millis) -> Result<()> {
-        let mut pieces: Vec<Pings<'_>> = Vec::new();
-        for pings in window.iter().map(PingColumns::view) {
-            let mut start = pings.times.partition_point(|t| *t < from);
-            let end = pings.times.partition_point(|t| *t < to);
-            while start < end {
-                let piece = start..end.min(start + PIECE_ROWS);
-                start = piece.end;
-                pieces.push(pings.slice(piece));
-            }
-        }
-        let Some(first) = pieces.iter().filter_map(|piece| piece.times.first().copied()).min() else {
-            return Ok(());
-        };
-        let sieve = self.sieve(first, to)?;
-        let all = self.job.track_rule(self.source).filters();
-        if !sieve.is_empty() || !self.idle || all {
-            self.idle = false;
-            self.track(pieces, &sieve, all)?;
-        }
         Ok(())
+    }
+
+    fn process(&mut self, window: &[RecordBatch], from: Millis, to: Millis) -> Result<()> {
+        let pieces = window.iter().map(Pings::of).collect::<Vec<_>>();
+        let pieces = within(&pieces, from, to);
+        let ends = pieces.iter().filter_map(|piece| Some((*piece.times.first()?, *piece.times.last()?)));
+        let Some((first, last)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
+        let sieve = self.sieve(first, to)?;
+        let filters = self.job.track_rule(self.source).filters();
+        if sieve.is_empty() && self.idle && !filters {
+            return Ok(());
+        }
+        self.idle = false;
+        // Few rows at a time, so that what is sieved is sent while it is in the caches.
+        let rows: usize = pieces.iter().map(|piece| piece.times.len()).sum();
+        let steps = rows.div_ceil(STEP_ROWS) as i128;
+        let step = |number: i128| first + (i128::from(last - first) * number / steps) as Millis;
+        let mut chunks = 0;
+        for number in 0..steps {
+            let end = if number + 1 == steps { to } else { step(number + 1) };
+            chunks += self.send(within(&pieces, step(number), end), chunks, &sieve, filters)?;
+        }
+        self.follow(to)
     }
 
     /// A sieve of what the cases did when pings of [first, to) could meet them.
     fn sieve(&mut self, first: Millis, to: Millis) -> Result<Sieve> {
         let job = self.job;
-        let schema = &job.inputs.decoder.schema;
+        let schema = &job.decoder.schema;
         // A case's stay matters until its lag is over, and a ping before it says how long it is.
         let back = first.saturating_sub(job.rule().lag_ms).saturating_sub(self.hold_ms);
         let until = to.saturating_add(self.ahead_ms);
@@ -322,7 +311,9 @@ impl Pass<'_, '_, '_> {
         Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
     }
 
-    fn track(&mut self, mut pieces: Vec<Pings<'_>>, sieve: &Sieve, all: bool) -> Result<()> {
+    /// Sieves rows, and sends those that matter to their parts, behind what `chunks` of this round hold. Gives how
+    /// many chunks more.
+    fn send(&mut self, mut pieces: Vec<Pings<'_>>, chunks: usize, sieve: &Sieve, all: bool) -> Result<usize> {
         let (job, source) = (self.job, self.source);
         pieces.sort_by_key(|piece| piece.times.first().copied());
         self.marked.turn_to(&pieces, self.share);
@@ -349,22 +340,28 @@ impl Pass<'_, '_, '_> {
         let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
         self.found.marked += count;
         let rows: u64 = pieces.iter().map(|piece| piece.times.len() as u64).sum();
-        self.share = (1.25 * count as f64 / rows as f64).min(1.0);
+        self.share = (1.25 * count as f64 / rows.max(1) as f64).min(1.0);
         // Some pieces together, so that what goes to a part is not too little at once.
-        let together = pieces.len().div_ceil(rayon::current_num_threads() * 2).max(1);
-        let chunks: Vec<(&[Pings<'_>], &[Vec<u32>])> =
+        let together = pieces.len().div_ceil(rayon::current_num_threads()).max(1);
+        let new: Vec<(&[Pings<'_>], &[Vec<u32>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
-        let (schema, kind) = (&job.inputs.decoder.schema, job.inputs.decoder.person.kind());
-        while self.sent.len() < chunks.len() {
+        let (schema, kind) = (&job.decoder.schema, job.decoder.person.kind());
+        while self.sent.len() < chunks + new.len() {
             self.sent.push(self.tracks.iter().map(|t| t.sends(schema, kind)).collect());
         }
-        chunks.par_iter().zip(&mut self.sent).for_each(|((pieces, marks), by_part)| {
+        new.par_iter().zip(&mut self.sent[chunks..]).for_each(|((pieces, marks), by_part)| {
             let mut room = Sending::default();
             for (pings, marks) in pieces.iter().zip(*marks) {
                 scatter(pings, marks, marked, all, &mut room, by_part);
             }
         });
         job.watch.advance(0)?;
+        Ok(new.len())
+    }
+
+    /// Lets the tracks follow what was sent; the next rows are not earlier than `to`.
+    fn follow(&mut self, to: Millis) -> Result<()> {
+        let (job, source, stays) = (self.job, self.source, self.stays);
         self.found.tracked += self.sent.iter().flatten().map(|sent| sent.len() as u64).sum::<u64>();
         let mut by_part: Vec<Vec<&mut Sent>> = self.tracks.iter().map(|_| Vec::new()).collect();
         for chunk in &mut self.sent {
@@ -374,7 +371,6 @@ impl Pass<'_, '_, '_> {
                 }
             }
         }
-        let (to, stays) = (self.frontier, self.stays);
         self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, sent))| {
             let mut out = StayColumns::new(&job.stay_schema);
             tracks.follow(sent, to, &mut job.track_rule(source), &mut out)?;
@@ -390,6 +386,22 @@ impl Pass<'_, '_, '_> {
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
+}
+
+/// The rows of [from, to), of pieces in the order of time each.
+fn within<'a>(pieces: &[Pings<'a>], from: Millis, to: Millis) -> Vec<Pings<'a>> {
+    let mut inside = Vec::new();
+    for pings in pieces {
+        if pings.times.first().is_none_or(|t| *t >= to) || pings.times.last().is_none_or(|t| *t < from) {
+            continue;
+        }
+        let start = pings.times.partition_point(|t| *t < from);
+        let end = pings.times.partition_point(|t| *t < to);
+        if start < end {
+            inside.push(pings.slice(start..end));
+        }
+    }
+    inside
 }
 
 fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {

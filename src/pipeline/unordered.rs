@@ -125,7 +125,7 @@ impl Slots {
     fn new(job: &Job<'_>, source: Source) -> Self {
         // More than a hold by far more than what rounding does.
         let slot_ms = job.hold_ms(source).max(SLOT_MS_MIN) + 1;
-        Slots { from: job.inputs.decoder.from, slots_per_ms: 1.0 / slot_ms as f64 }
+        Slots { from: job.decoder.from, slots_per_ms: 1.0 / slot_ms as f64 }
     }
 
     /// The slot of an instant of the lookback.
@@ -394,7 +394,7 @@ fn track_by_track(
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<u64> {
-    let schema = &job.inputs.decoder.schema;
+    let schema = &job.decoder.schema;
     let mut kept = PingColumns::new(schema);
     let mut is_marked: Vec<bool> = Vec::new();
     let mut chunks = Vec::new();

@@ -2,7 +2,7 @@
 //! another: no filter, no scans, nobody moves. What a person's next ping needs to know stands in one line of a
 //! table.
 
-use super::{TrackRule, before};
+use super::TrackRule;
 use crate::geo::haversine_m;
 use crate::person::{PersonColumn, PersonRef};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
@@ -223,7 +223,7 @@ impl Line {
     pub fn push(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         match &mut self.now {
             Some(now) if now.time == row.time => {
-                if before(&row.ping(), &now.ping()) == Ordering::Less {
+                if rule.before(&row.ping(), &now.ping()) == Ordering::Less {
                     *now = *row;
                 }
             }

@@ -10,6 +10,7 @@ use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
 use std::cmp::Ordering;
+use std::sync::atomic::AtomicBool;
 
 /// How tracks of one source become stays.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct TrackRule<'a> {
     filters: bool,
     joins: bool,
     squares: Squares,
+    /// Where accuracies are not known: whether they had to decide.
+    ties: Option<&'a AtomicBool>,
 }
 
 impl<'a> TrackRule<'a> {
@@ -37,7 +40,26 @@ impl<'a> TrackRule<'a> {
             filters: feeds.iter().any(|f| f.source == source && f.filters()),
             joins,
             squares: Squares::default(),
+            ties: None,
         }
+    }
+
+    /// The same for pings without accuracies; `ties` notes whether they have to decide between pings of one
+    /// instant.
+    pub fn without_accuracies(mut self, ties: &'a AtomicBool) -> Self {
+        self.ties = Some(ties);
+        self
+    }
+
+    /// Which of two pings of one instant stands, as an order.
+    #[inline]
+    fn before(&self, a: &Ping, b: &Ping) -> Ordering {
+        if let Some(ties) = self.ties
+            && (a.place, a.lat, a.lon, a.feed) != (b.place, b.lat, b.lon, b.feed)
+        {
+            ties.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        before(a, b)
     }
 
     /// Whether pings just follow one another: no filter drops any, and no two stand at one instant.
@@ -93,13 +115,13 @@ impl Instant {
 
     /// Adds a ping of the same instant. Of gps or tower pings the one with the smallest accuracy stays,
     /// then the smallest tower id, latitude, longitude, then the feed first in the job; equal scans are one.
-    fn add(&mut self, kept: Kept, source: Source) {
+    fn add(&mut self, kept: Kept, rule: &TrackRule<'_>) {
         let Some(first) = &mut self.first else {
             self.first = Some(kept);
             return;
         };
-        if source != Source::Venue {
-            if before(&kept.ping, &first.ping) == Ordering::Less {
+        if rule.source != Source::Venue {
+            if rule.before(&kept.ping, &first.ping) == Ordering::Less {
                 *first = kept;
             }
             return;
@@ -142,7 +164,7 @@ impl Track {
             self.settle(rule, out);
         }
         let key = rule.key(&ping);
-        self.now.add(Kept { ping, key, marked }, rule.source);
+        self.now.add(Kept { ping, key, marked }, rule);
     }
 
     /// Adds rows of one person, each later than the one before, where pings just follow one another
