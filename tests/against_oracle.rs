@@ -75,9 +75,10 @@ fn holding_still() {
         ("person, long", 5),
         ("person, broken", 25),
         ("none", 700),
-        ("none, read again", 50),
-        ("none, read again, among others", 25),
+        ("none, read again", 30),
+        ("none, read again, among others", 12),
         ("spilled", 60),
+        ("ties", 250),
     ];
     over_3_000_worlds(false, agrees, &least);
 }
@@ -94,6 +95,7 @@ fn moving_evenly() {
         ("person, broken", 20),
         ("none", 800),
         ("spilled", 60),
+        ("ties", 250),
     ];
     over_3_000_worlds(true, agrees_to_2_ms, &least);
 }

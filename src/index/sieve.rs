@@ -51,6 +51,7 @@ pub struct Sieve {
     as_of: Millis,
     first: Millis,
     slots_per_ms: f64,
+    last_slot: f64,
     /// By time slot: classes with a case's stay anywhere, and classes with one that may be everywhere.
     somewhere: Vec<u8>,
     everywhere: Vec<u8>,
@@ -75,12 +76,14 @@ struct Block {
     width: u64,
     epochs: usize,
     rows_per_degree: f64,
-    /// By row from the first; none for the row after the last, where rounding may tell what is inside as well.
+    /// By row from the first; no number for all other rows, so that their columns are none either.
     cols_per_degree: Vec<f64>,
-    /// Row by row, the epochs of a square together; one word more, without slots.
+    /// Row by row, the epochs of a square together; one square more, without slots.
     words: Vec<u64>,
 }
 
+/// Smaller squares have no blocks: their rows and columns would be numbers without a fraction.
+const SQUARE_M_MIN: f64 = 1e-2;
 /// So near an edge, in sides of a square, rounding may tell the wrong square; it errs far less.
 const EDGE: f64 = 1e-6;
 
@@ -90,12 +93,14 @@ impl Block {
         let rows = squares.clone().map(|s| s.row);
         let cols = squares.map(|s| s.col);
         let ends = rows.clone().min().zip(rows.max()).zip(cols.clone().min().zip(cols.max()));
-        let Some(((south, north), (west, east))) = ends else { return Some(Block::default()) };
+        let Some(((south, north), (west, east))) = ends else {
+            return Some(Block { cols_per_degree: vec![f64::NAN], ..Block::default() });
+        };
         let (height, width) = (north - south + 1, east - west + 1);
         let words = height.checked_mul(width)?.checked_mul(epochs as i64)?;
         let rows_per_degree = METRES_PER_DEGREE / square_m;
         let cols_per_degree = |row: i64| rows_per_degree * row_cos(row as f64, square_m);
-        (words <= BLOCK_WORDS_MAX).then(|| Block {
+        (words <= BLOCK_WORDS_MAX && square_m >= SQUARE_M_MIN).then(|| Block {
             square_m,
             row_first: south,
             col_first: west,
@@ -104,46 +109,65 @@ impl Block {
             epochs,
             rows_per_degree,
             cols_per_degree: (south..=north).map(cols_per_degree).chain([f64::NAN]).collect(),
-            words: vec![0; words as usize + 1],
+            words: vec![0; words as usize + epochs],
         })
     }
 
-    /// Where the word of a square and epoch stands; that of no square outside.
+    /// Where the words of a square stand, or of the one more for a square outside.
     #[inline]
-    fn at(&self, square: Square, epoch: usize) -> usize {
+    fn at(&self, square: Square) -> usize {
         let row = square.row.wrapping_sub(self.row_first) as u64;
         let col = square.col.wrapping_sub(self.col_first) as u64;
         let inside = row < self.height && col < self.width;
-        let at = (row.wrapping_mul(self.width).wrapping_add(col) as usize)
-            .wrapping_mul(self.epochs)
-            .wrapping_add(epoch);
-        if inside { at } else { self.words.len().wrapping_sub(1) }
+        (if inside { row * self.width + col } else { self.height * self.width }) as usize
     }
 
     #[inline]
-    fn slots(&self, square: Square, epoch: usize) -> u64 {
-        self.words.get(self.at(square, epoch)).copied().unwrap_or(0)
+    fn slots(&self, at: usize, epoch: usize) -> u64 {
+        // Without squares there are no words.
+        self.words.get(at * self.epochs + epoch).copied().unwrap_or(0)
     }
 
-    /// The slots where a position's square is, or, outside the block, of some other: without the divisions that
-    /// the square itself takes, but near an edge.
-    #[inline]
-    fn slots_near(&self, lat: f64, lon: f64, epoch: usize) -> u64 {
-        let row = lat * self.rows_per_degree - self.row_first as f64;
-        let row_number = row as i32;
-        let Some(cols_per_degree) = self.cols_per_degree.get(row_number as u32 as usize) else { return 0 };
-        let col = lon * cols_per_degree - self.col_first as f64;
-        let col_number = col as i32;
-        let inner = |x: f64, number: i32| (x - f64::from(number) - 0.5).abs() < 0.5 - EDGE;
-        if !(inner(row, row_number) & inner(col, col_number)) {
-            return self.slots(square(lat, lon, self.square_m), epoch);
+    /// Where the words of positions' squares stand, a word outside for positions outside, without the divisions
+    /// that a square itself takes; false where a position lies so near an edge that only these can tell. Short
+    /// steps over all positions, so that none waits for another.
+    fn find(&self, lats: &[f64], lons: &[f64], found: &mut [u32; BLOCK]) -> bool {
+        let mut sure = true;
+        let mut rows = [0.0; BLOCK];
+        let middle_first = self.row_first as f64 + 0.5;
+        let (height, width) = (self.height as f64, self.width as f64);
+        for (lat, row) in lats.iter().zip(&mut rows) {
+            let middle = lat * self.rows_per_degree - middle_first;
+            let floor = (middle + WHOLE) - WHOLE;
+            sure &= is_off_edges(middle - floor);
+            *row = if floor >= 0.0 && floor < height { floor } else { height };
         }
-        if u64::from(col_number as u32) >= self.width {
-            return 0;
+        let middle_first = self.col_first as f64 + 0.5;
+        for ((lon, row), found) in lons.iter().zip(&rows).zip(found) {
+            let cols_per_degree = self.cols_per_degree[whole(*row) as usize];
+            let middle = lon * cols_per_degree - middle_first;
+            let floor = (middle + WHOLE) - WHOLE;
+            sure &= is_off_edges(middle - floor);
+            let inside = floor >= 0.0 && floor < width;
+            *found = whole(if inside { row * width + floor } else { height * width }) as u32;
         }
-        let at = row_number as usize * self.width as usize + col_number as usize;
-        self.words[at * self.epochs + epoch]
+        sure
     }
+}
+
+/// Whether a position so far from the middle of its square is surely in it; what is no number is surely in none.
+#[inline]
+fn is_off_edges(off: f64) -> bool {
+    (off.abs() < 0.5 - EDGE) | off.is_nan()
+}
+
+/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
+const WHOLE: f64 = (3u64 << 51) as f64;
+
+/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
+#[inline]
+fn whole(x: f64) -> u64 {
+    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
 }
 
 impl Sieve {
@@ -189,6 +213,7 @@ impl Sieve {
             as_of,
             first,
             slots_per_ms: 1.0 / slot_ms as f64,
+            last_slot: (slots.max(1) - 1) as f64,
             somewhere: vec![0; slots.max(1) as usize],
             everywhere: vec![0; slots.max(1) as usize],
             any_everywhere: false,
@@ -265,9 +290,9 @@ impl Sieve {
         let square = self.square_m.map(|square_m| square(stay.lat, stay.lon, square_m));
         if let (Some(square), Some(blocks)) = (square, &mut self.blocks) {
             let block = &mut blocks[class as usize];
+            let at = block.at(square) * block.epochs;
             for epoch in from / 64..=to / 64 {
-                let at = block.at(square, epoch);
-                block.words[at] |= slots_within(epoch, from, to);
+                block.words[at + epoch] |= slots_within(epoch, from, to);
             }
             self.somewhere[from..=to].iter_mut().for_each(|classes| *classes |= 1 << class);
             return;
@@ -311,17 +336,21 @@ impl Sieve {
         let start = rows.len();
         if let Some(blocks) = &self.blocks {
             let block = &blocks[class as usize];
-            let mut kept = [0; BLOCK];
+            let (mut kept, mut found) = ([0; BLOCK], [0; BLOCK]);
             let columns =
                 pings.times.chunks(BLOCK).zip(pings.lats.chunks(BLOCK).zip(pings.lons.chunks(BLOCK)));
             for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
+                if !block.find(lats, lons, &mut found) {
+                    for (found, (lat, lon)) in found.iter_mut().zip(lats.iter().zip(lons)) {
+                        *found = block.at(square(*lat, *lon, block.square_m)) as u32;
+                    }
+                }
                 let mut count = 0;
                 // Without branches: whether a row passes is hard to foretell.
-                for (row, (time, (lat, lon))) in (start..).zip(times.iter().zip(lats.iter().zip(lons))) {
+                for (row, (time, at)) in (start..).zip(times.iter().zip(found)) {
                     let slot = self.slot(*time);
                     kept[count % BLOCK] = row;
-                    let slots = block.slots_near(*lat, *lon, slot / 64);
-                    count += (slots >> (slot % 64) & 1) as usize;
+                    count += (block.slots(at as usize, slot / 64) >> (slot % 64) & 1) as usize;
                 }
                 rows.extend_from_slice(&kept[..count]);
             }
@@ -360,7 +389,8 @@ impl Sieve {
         };
         let here = |spot: u64, slot: usize| match (&self.blocks, square) {
             (Some(blocks), Some(square)) => {
-                blocks[class as usize].slots(square, slot / 64) >> (slot % 64) & 1 == 1
+                let block = &blocks[class as usize];
+                block.slots(block.at(square), slot / 64) >> (slot % 64) & 1 == 1
             }
             _ => self.has(spot_of(class, spot), slot),
         };
@@ -388,8 +418,11 @@ impl Sieve {
     /// nothing is entered there.
     #[inline]
     fn slot(&self, at: Millis) -> usize {
-        let slot = ((at - self.first) as f64 * self.slots_per_ms).max(0.0) as i64 as usize;
-        slot.min(self.somewhere.len() - 1)
+        let slot = (at - self.first) as f64 * self.slots_per_ms;
+        let slot = if slot > 0.0 { slot } else { 0.0 };
+        let slot = if slot < self.last_slot { slot } else { self.last_slot };
+        // The floor; of a whole number it may be the one below, always the same.
+        whole(slot - 0.5) as usize
     }
 
     #[inline]

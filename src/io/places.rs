@@ -174,8 +174,11 @@ pub fn position_of(
 /// Numbers for ids that several threads meet: venues that cases visit, and floors. A clone shares them.
 #[derive(Debug, Default, Clone)]
 pub struct Numbers {
-    known: Arc<RwLock<(HashMap<String, u32>, Vec<String>)>>,
+    known: Arc<RwLock<Known>>,
 }
+
+/// The number of each id, and each number's id.
+type Known = (HashMap<String, u32>, Vec<String>);
 
 impl Numbers {
     /// The number of an id, if it has one.
