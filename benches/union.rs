@@ -66,8 +66,9 @@ fn exposure(c: &mut Criterion) {
             b.iter_batched(
                 || overlaps.clone(),
                 |mut found| {
-                    let (mut met, mut exposed, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
-                    encounters(&mut found, &mut met);
+                    let (mut met, mut exposed) = (Vec::new(), Vec::new());
+                    let (mut ranges, mut keys) = (Vec::new(), Vec::new());
+                    encounters(&mut found, &mut met, &mut keys);
                     exposures(&found, &met, false, &rule, &mut ranges, &mut exposed);
                     exposed
                 },

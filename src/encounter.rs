@@ -175,13 +175,13 @@ fn together(
 
 /// Turns one person's overlaps into encounters: of each case's pair the direct union is taken out of
 /// the indirect overlaps, and overlaps of one kind, source on each side and place that touch are one.
-/// On return `found` holds the overlaps themselves, sorted by case, and `encounters` only these, sorted by
+/// `keys` is room to work in. On return `found` holds the overlaps themselves, sorted by case, and `encounters` only these, sorted by
 /// case, kind, source, case_source, place and start.
-pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
+pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, keys: &mut Vec<Key>) {
     if found.iter().any(|e| e.kind == Kind::Indirect) {
         *found = without_direct(std::mem::take(found));
     }
-    sort(found, encounters);
+    sort(found, encounters, keys);
     encounters.clear();
     for overlap in found.iter() {
         match encounters.last_mut() {
@@ -196,10 +196,10 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>) {
 }
 
 /// What overlaps sort by: case, kind, source, case_source, place in short, start, end; and their row.
-type Key = (u64, u64, Millis, Millis, u32);
+pub type Key = (u64, u64, Millis, Millis, u32);
 
 /// Sorts by [`Key`]; an overlap is long, so it is moved once, through `room`.
-fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>) {
+fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>, keys: &mut Vec<Key>) {
     let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
     // A kind of key comes before its place, as short ones of several kinds may be the same.
     let kind_of_key = |e: &Encounter| match e.place {
@@ -210,7 +210,8 @@ fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>) {
         let first = u64::from(e.case) << 32 | kinds(e) << 8 | kind_of_key(e);
         (first, e.place.short(), e.start, e.end, row)
     };
-    let mut keys: Vec<Key> = found.iter().zip(0..).map(key).collect();
+    keys.clear();
+    keys.extend(found.iter().zip(0..).map(key));
     if keys.is_sorted() {
         return;
     }

@@ -136,7 +136,8 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
 pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
     let view = Stays::of(stays);
     let mut found: Vec<Encounter> = Vec::new();
-    let (mut met, mut exposed, mut ranges) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut met, mut exposed) = (Vec::new(), Vec::new());
+    let (mut ranges, mut keys) = (Vec::new(), Vec::new());
     let person = stays.schema_ref().field(0).data_type();
     let mut rows = Rows::new(person, setting.index.cases());
     for group in view.persons.groups() {
@@ -149,7 +150,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         if found.is_empty() {
             continue;
         }
-        encounters(&mut found, &mut met);
+        encounters(&mut found, &mut met, &mut keys);
         let (is_case, rule) = (own.is_some(), &setting.rule.exposure);
         exposures(&found, &met, is_case, rule, &mut ranges, &mut exposed);
         let together = setting.rule.candidate.across_cases;
