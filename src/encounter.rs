@@ -1,6 +1,6 @@
 //! An encounter: one overlap of two stays at the same place, one of them a case's; a fact, unscored.
 
-use crate::geo::{METRES_PER_DEGREE, haversine_m, wrap_degrees};
+use crate::geo::{METRES_PER_DEGREE, cos_lat, haversine_of_m, wrap_degrees};
 use crate::index::{By, CaseIndex, CaseStay};
 use crate::ping::{NO_FLOOR, NO_PLACE};
 use crate::place::{PlaceKey, PlaceRule};
@@ -67,11 +67,12 @@ pub fn overlaps(
     rule: &EncounterRule,
     found: &mut Vec<Encounter>,
 ) {
+    let mut cos = None;
     index.neighbours(stay, own, &mut |by, neighbour| {
-        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &neighbour.stay, rule) else {
+        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &mut cos, neighbour, rule) else {
             return;
         };
-        let CaseStay { case, stay: theirs } = neighbour;
+        let CaseStay { case, stay: theirs, .. } = neighbour;
         let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
             let sure = sure.clamp(start, end.max(start));
             if start < end {
@@ -105,7 +106,15 @@ struct Meeting {
     within: (Millis, Millis),
 }
 
-fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meeting> {
+/// `cos` is that of the latitude of `mine`, once it is known.
+fn meet(
+    by: By,
+    mine: &Stay,
+    cos: &mut Option<f64>,
+    case: &CaseStay,
+    rule: &EncounterRule,
+) -> Option<Meeting> {
+    let theirs = &case.stay;
     let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
     match (by, rule.place) {
         (By::Id, _) => {
@@ -121,7 +130,9 @@ fn meet(by: By, mine: &Stay, theirs: &Stay, rule: &EncounterRule) -> Option<Meet
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
                 return Some(Meeting { place: PlaceKey::Near, distance_m, within: (start, end) });
             }
-            let distance_m = haversine_m(mine.lat, mine.lon, theirs.lat, theirs.lon);
+            let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
+            let distance_m =
+                haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat));
             (distance_m <= distance_m_max).then_some(Meeting {
                 place: PlaceKey::Near,
                 distance_m,

@@ -1,21 +1,54 @@
 //! The sphere that distances are measured on, and boxes of latitude and longitude around a place.
 
-use geo::{Distance, HaversineMeasure, Point};
-
 /// The IUGG mean radius of the Earth, metres; the only Earth radius that distances use.
 pub const EARTH_RADIUS_M: f64 = 6_371_008.8;
 /// Metres of one degree of a great circle (M = pi/180 * EARTH_RADIUS_M).
 pub const METRES_PER_DEGREE: f64 = std::f64::consts::PI / 180.0 * EARTH_RADIUS_M;
 
-const SPHERE: HaversineMeasure = HaversineMeasure::new(EARTH_RADIUS_M);
-
-/// Great-circle distance in metres between two positions in degrees.
+/// Great-circle distance in metres between two positions in degrees, by the haversine formula (Sinnott, "Virtues of
+/// the Haversine", Sky and Telescope 68, 1984).
 #[inline]
 pub fn haversine_m(lat1: f64, lon1: f64, lat2: f64, lon2: f64) -> f64 {
-    // Near the antipode rounding can push the root past 1, whose arc sine does not exist: half the girth then.
-    let m = SPHERE.distance(Point::new(lon1, lat1), Point::new(lon2, lat2));
-    if m.is_nan() { std::f64::consts::PI * EARTH_RADIUS_M } else { m }
+    haversine_of_m((lat1, lon1, cos_lat(lat1)), (lat2, lon2, cos_lat(lat2)))
 }
+
+/// The cosine of a latitude in degrees.
+#[inline]
+pub fn cos_lat(lat: f64) -> f64 {
+    lat.to_radians().cos()
+}
+
+/// The same as [`haversine_m`], bit for bit, of positions that bring their [`cos_lat`]: (latitude, longitude,
+/// cosine of the latitude).
+#[inline]
+pub fn haversine_of_m((lat1, lon1, cos1): (f64, f64, f64), (lat2, lon2, cos2): (f64, f64, f64)) -> f64 {
+    let of_lat = ((lat2 - lat1).to_radians() / 2.0).sin();
+    let of_lon = ((lon2 - lon1).to_radians() / 2.0).sin();
+    let root = (of_lat * of_lat + cos1 * cos2 * (of_lon * of_lon)).sqrt();
+    // Near the antipode rounding can push the root past 1, whose arc sine does not exist: half the girth then.
+    let half = if root > 1.0 { std::f64::consts::FRAC_PI_2 } else { root.asin() };
+    EARTH_RADIUS_M * (2.0 * half)
+}
+
+/// Whether two positions in degrees are at most so many metres apart: the same as comparing [`haversine_m`], but most
+/// often told from bounds of it.
+#[inline]
+pub fn is_within_m(lat1: f64, lon1: f64, lat2: f64, lon2: f64, metres: f64) -> bool {
+    // A difference of latitude is no farther than the distance; and on a sphere parallels are shorter than the
+    // equator, so in the plane of degrees everything is at least as far. Rounding errs by far less than SLACK.
+    let (dlat_m, dlon_m) = (METRES_PER_DEGREE * (lat2 - lat1), METRES_PER_DEGREE * (lon2 - lon1));
+    if dlat_m.abs() > metres * (1.0 + SLACK) + SLACK {
+        return false;
+    }
+    let inner = metres * (1.0 - SLACK) - SLACK;
+    if inner > 0.0 && dlat_m * dlat_m + dlon_m * dlon_m < inner * inner {
+        return true;
+    }
+    haversine_m(lat1, lon1, lat2, lon2) <= metres
+}
+
+/// A share, and metres, within which bounds decide nothing.
+const SLACK: f64 = 1e-6;
 
 /// A difference of longitudes, the short way round: in [-180, 180).
 #[inline]
@@ -92,12 +125,32 @@ impl LatLonBox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use geo::{Distance, HaversineMeasure, Point};
+    use proptest::prelude::*;
 
     #[test]
     fn a_degree_of_the_equator() {
         assert!((haversine_m(0.0, 0.0, 0.0, 1.0) - METRES_PER_DEGREE).abs() < 1e-6);
         assert!((haversine_m(0.0, 179.5, 0.0, -179.5) - METRES_PER_DEGREE).abs() < 1e-6);
         assert!((haversine_m(0.0, 0.0, 0.0, -180.0) - 180.0 * METRES_PER_DEGREE).abs() < 1e-3);
+    }
+
+    proptest! {
+        #[test]
+        fn distances_are_those_of_the_geo_crate(
+            lat in -90.0..=90.0, lon in -180.0..180.0, dlat in -1.0..=1.0, dlon in -1.0..=1.0, step in 0..8,
+        ) {
+            // From the same place to halfway round.
+            let scale = if step == 0 { 0.0 } else { 10f64.powi(2 - step) };
+            let (lat2, lon2) = (f64::clamp(lat + dlat * scale, -90.0, 90.0), wrap_degrees(lon + 1.8 * dlon * scale));
+            let theirs = HaversineMeasure::new(EARTH_RADIUS_M).distance(Point::new(lon, lat), Point::new(lon2, lat2));
+            let m = haversine_m(lat, lon, lat2, lon2);
+            prop_assert!(theirs.is_nan() || m.to_bits() == theirs.to_bits(), "{m} and {theirs}");
+            prop_assert_eq!(m.to_bits(), haversine_m(lat2, lon2, lat, lon).to_bits());
+            for metres in [m, m.next_down(), m.next_up(), m * 0.999_999, m * 1.000_001, m * 0.9, m * 1.1, 50.0, 0.0] {
+                prop_assert_eq!(is_within_m(lat, lon, lat2, lon2, metres), m <= metres, "{} of {}", metres, m);
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod lattice;
 pub mod sieve;
 
 use crate::case::Case;
-use crate::geo::LatLonBox;
+use crate::geo::{LatLonBox, cos_lat};
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::place::{PlaceKey, PlaceRule, SquareRows, square};
@@ -34,6 +34,8 @@ pub struct CaseStay {
     pub case: u32,
     /// Where and when, within the infectious range.
     pub stay: Stay,
+    /// The [`cos_lat`] of where it stands, where metres decide.
+    pub cos_lat: f64,
 }
 
 /// How many stays a case has from one source, and how long they last together.
@@ -147,9 +149,11 @@ impl CaseIndex {
                         .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
                         .collect();
                     observed[case as usize][source as usize] = observe(&clipped);
-                    case_stays.extend(
-                        joined(&clipped, &rule.place, moving).into_iter().map(|stay| CaseStay { case, stay }),
-                    );
+                    let metres_decide = matches!(rule.place, PlaceRule::Distance { .. });
+                    case_stays.extend(joined(&clipped, &rule.place, moving).into_iter().map(|stay| {
+                        let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
+                        CaseStay { case, stay, cos_lat }
+                    }));
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! table.
 
 use super::TrackRule;
-use crate::geo::haversine_m;
+use crate::geo::is_within_m;
 use crate::person::{PersonColumn, PersonRef};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::PlaceRule;
@@ -249,7 +249,7 @@ impl Line {
             } else {
                 let (same, joins) = match rule.place {
                     PlaceRule::Distance { distance_m_max } => (
-                        haversine_m(run.lat, run.lon, row.lat, row.lon) <= distance_m_max,
+                        is_within_m(run.lat, run.lon, row.lat, row.lon, distance_m_max),
                         !rule.moving && (run.lat, run.lon) == (row.lat, row.lon),
                     ),
                     _ => (run.key == key, true),

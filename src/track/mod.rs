@@ -3,7 +3,7 @@
 
 pub mod many;
 
-use crate::geo::{haversine_m, wrap_degrees};
+use crate::geo::{haversine_m, is_within_m, wrap_degrees};
 use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
@@ -342,7 +342,7 @@ fn same_place(a: &Kept, b: &Kept, rule: &TrackRule<'_>) -> bool {
     match (rule.source, rule.place) {
         (Source::Venue, _) => a.ping.place == b.ping.place && a.ping.place != NO_PLACE,
         (_, PlaceRule::Distance { distance_m_max }) => {
-            haversine_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon) <= distance_m_max
+            is_within_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon, distance_m_max)
         }
         _ => a.key == b.key,
     }
