@@ -62,7 +62,7 @@ const CASE_PING_COPIES: u64 = 3;
 const PARTS_MIN: usize = 64;
 const PARTS_MAX: usize = 4_096;
 /// Rows of a part, at most: it is worked on in the caches then.
-const PART_ROWS: u64 = 1 << 19;
+const PART_ROWS: u64 = 1 << 20;
 
 /// A batch that Arrow cannot hold: 2^31 bytes of ids in one.
 fn too_large(error: ArrowError) -> Error {
