@@ -358,18 +358,29 @@ impl Sieve {
         }
         self.map.rows(pings.lats, pings.lons, rows);
         let mut squares = Squares::default();
-        let mut kept = start;
-        for at in start..rows.len() {
-            let row = rows[at] as usize;
-            let slot = self.slot(pings.times[row]);
-            let (lat, lon) = (pings.lats[row], pings.lons[row]);
-            let spot = match self.square_m {
-                Some(square_m) => Some(spot_of_square(squares.square(lat, lon, square_m))),
-                None => self.lattice.spot(lat, lon),
-            };
-            let slots = spot.map_or(0, |spot| self.slots(spot_of(class, spot), slot / 64));
-            rows[kept] = rows[at];
-            kept += (slots >> (slot % 64) & 1) as usize;
+        let (mut words, mut slots) = ([0; BLOCK], [0; BLOCK]);
+        let (mut from, mut kept) = (start, start);
+        while from < rows.len() {
+            let to = rows.len().min(from + BLOCK);
+            // Where each word is first, then the words: so that none waits for another.
+            for ((row, word), slot) in rows[from..to].iter().zip(&mut words).zip(&mut slots) {
+                let row = *row as usize;
+                *slot = self.slot(pings.times[row]);
+                let (lat, lon) = (pings.lats[row], pings.lons[row]);
+                let spot = match self.square_m {
+                    Some(square_m) => Some(spot_of_square(squares.square(lat, lon, square_m))),
+                    None => self.lattice.spot(lat, lon),
+                };
+                // Nowhere has no word.
+                *word =
+                    spot.map_or(u64::MAX, |spot| spot_at(spot_of(class, spot), *slot / 64) & self.word_mask);
+            }
+            for (at, (word, slot)) in (from..to).zip(words.iter().zip(&slots)) {
+                let word = self.words.get(*word as usize).copied().unwrap_or(0);
+                rows[kept] = rows[at];
+                kept += (word >> (slot % 64) & 1) as usize;
+            }
+            from = to;
         }
         rows.truncate(kept);
     }
