@@ -82,8 +82,8 @@ struct Block {
     words: Vec<u64>,
 }
 
-/// Smaller squares have no blocks: their rows and columns would be numbers without a fraction.
-const SQUARE_M_MIN: f64 = 1e-2;
+/// Smaller squares have no blocks: so many are between the equator and a pole that rounding errs too much.
+const SQUARE_M_MIN: f64 = 1.0;
 /// So near an edge, in sides of a square, rounding may tell the wrong square; it errs far less.
 const EDGE: f64 = 1e-6;
 

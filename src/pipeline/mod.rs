@@ -61,8 +61,10 @@ const CASE_PING_COPIES: u64 = 3;
 /// Parts that persons are parted into, at least and at most.
 const PARTS_MIN: usize = 64;
 const PARTS_MAX: usize = 4_096;
-/// Rows of a part, at most: it is worked on in the caches then.
+/// Rows of a part, at most, so that it is worked on in the caches; but no more parts than this for their sake, as what
+/// goes to each at once becomes too little.
 const PART_ROWS: u64 = 1 << 20;
+const PARTS_ENOUGH: usize = 128;
 
 /// A batch that Arrow cannot hold: 2^31 bytes of ids in one.
 fn too_large(error: ArrowError) -> Error {
@@ -156,8 +158,8 @@ impl<'a> Job<'a> {
             parts: PARTS_MIN,
         };
         let a_part = config.memory_bytes / (8 * config.threads as u64);
-        while (rows / job.parts as u64 > PART_ROWS || rows * job.row_bytes() / job.parts as u64 > a_part)
-            && job.parts < PARTS_MAX
+        while (rows / job.parts as u64 > PART_ROWS && job.parts < PARTS_ENOUGH)
+            || (rows * job.row_bytes() / job.parts as u64 > a_part && job.parts < PARTS_MAX)
         {
             job.parts *= 2;
         }

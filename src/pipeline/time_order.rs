@@ -269,7 +269,10 @@ impl Pass<'_, '_, '_> {
         let mut chunks = 0;
         for number in 0..steps {
             let end = if number + 1 == steps { to } else { step(number + 1) };
-            chunks += self.send(within(&pieces, step(number), end), chunks, &sieve, filters)?;
+            let pieces = within(&pieces, step(number), end);
+            if !pieces.is_empty() {
+                chunks += self.send(pieces, chunks, &sieve, filters)?;
+            }
         }
         self.follow(to)
     }
@@ -340,7 +343,7 @@ impl Pass<'_, '_, '_> {
         let count = marks.iter().map(|m| m.len() as u64).sum::<u64>();
         self.found.marked += count;
         let rows: u64 = pieces.iter().map(|piece| piece.times.len() as u64).sum();
-        self.share = (1.25 * count as f64 / rows.max(1) as f64).min(1.0);
+        self.share = (1.25 * count as f64 / rows as f64).min(1.0);
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads()).max(1);
         let new: Vec<(&[Pings<'_>], &[Vec<u32>])> =

@@ -14,7 +14,7 @@ use crate::datum::Datum;
 use crate::error::Result;
 use crate::index::lattice::mixed;
 use crate::index::sieve::Sieve;
-use crate::person::{PersonColumn, PersonRef, PersonSet, Persons};
+use crate::person::{PersonRef, PersonSet, Persons};
 use crate::ping::{PingColumns, Pings, person_order};
 use crate::place::PlaceRule;
 use crate::rule::Source;
@@ -313,23 +313,24 @@ fn line_by_line(
     let count: usize = mattering.iter().map(Vec::len).sum();
     let mut rows: Vec<Row> = Vec::with_capacity(count);
     let mut keys: Vec<Key> = Vec::with_capacity(count);
-    let mut names: Option<PersonColumn> = None;
-    for (batch, mattering) in batches.iter().zip(mattering) {
-        let pings = Pings::of(batch);
+    // Where the persons stand that are no integers: batch and row.
+    let mut places: Vec<(u32, u32)> = Vec::new();
+    let views: Vec<Pings<'_>> = batches.iter().map(Pings::of).collect();
+    for (batch, (pings, mattering)) in (0u32..).zip(views.iter().zip(mattering)) {
         if let Persons::Bytes(..) = pings.persons {
-            let numbers: Vec<u32> = mattering.iter().map(|row| row & !MARKED).collect();
-            let column = || PersonColumn::new(batch.column(0).data_type());
-            names.get_or_insert_with(column).extend(&pings.persons, &numbers);
+            places.extend(mattering.iter().map(|row| (batch, row & !MARKED)));
         }
         for &row in mattering {
             let (number, marked) = ((row & !MARKED) as usize, row & MARKED != 0);
             let spread = pings.persons.at(number).spread();
             keys.push((spread, pings.times[number], rows.len() as u32));
-            rows.push(Row::new(&pings, number, spread, marked));
+            rows.push(Row::new(pings, number, spread, marked));
         }
     }
-    let names = names.as_ref();
-    let person = |row: u32| names.map_or_else(|| rows[row as usize].person(), |n| n.at(row as usize));
+    let person = |row: u32| match places.get(row as usize) {
+        Some((batch, number)) => views[*batch as usize].persons.at(*number as usize),
+        None => rows[row as usize].person(),
+    };
     for own in sort_by_person(keys).chunk_by(|a, b| a.0 == b.0) {
         let first = person(own[0].2);
         if own.iter().all(|key| person(key.2) == first) {
