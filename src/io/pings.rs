@@ -188,7 +188,8 @@ impl PingFile {
             return false;
         };
         let proper = |min: f64, max: f64| min >= 0.0 && max < f64::INFINITY;
-        self.metadata.metadata().row_groups().iter().all(|group| match group.column(leaf).statistics() {
+        let mut groups = self.metadata.metadata().row_groups().iter().filter(|group| group.num_rows() > 0);
+        groups.all(|group| match group.column(leaf).statistics() {
             Some(s) if s.is_min_max_deprecated() => false,
             Some(s) if s.null_count_opt() == Some(group.num_rows().max(0) as u64) => true,
             Some(Statistics::Float(s)) => {
