@@ -4,7 +4,7 @@
 pub mod many;
 
 use crate::geo::{haversine_m, is_within_m, wrap_degrees};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
+use crate::ping::{NO_PLACE, NO_UNTIL, Ping};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
@@ -70,12 +70,6 @@ impl<'a> TrackRule<'a> {
     /// Whether a filter can drop pings, so that every ping of a track matters.
     pub fn filters(&self) -> bool {
         self.filters
-    }
-
-    #[inline]
-    fn kept(&mut self, pings: &Pings<'_>, row: usize) -> Kept {
-        let ping = pings.at(row);
-        Kept { ping, key: self.key(&ping), marked: true }
     }
 
     #[inline]
@@ -165,41 +159,6 @@ impl Track {
         }
         let key = rule.key(&ping);
         self.now.add(Kept { ping, key, marked }, rule);
-    }
-
-    /// Adds rows of one person, each later than the one before, where pings just follow one another
-    /// ([`TrackRule::is_plain`]) and the last instant is settled: the same as pushing and settling each.
-    #[inline]
-    pub fn push_plain(
-        &mut self,
-        pings: &Pings<'_>,
-        rows: impl Iterator<Item = (usize, bool)>,
-        rule: &mut TrackRule<'_>,
-        out: &mut impl FnMut(&Stay),
-    ) {
-        for (row, marked) in rows {
-            let next = Kept { marked, ..rule.kept(pings, row) };
-            if let Some(last) = self.last.first.replace(next)
-                && last.marked
-            {
-                self.emit(&last, std::slice::from_ref(&next), rule, out);
-            }
-        }
-    }
-
-    /// Ends the last instant if it lies before `at`, and says whether it does: then pings from `at` on can be
-    /// pushed plainly.
-    pub fn settle_before(
-        &mut self,
-        at: Millis,
-        rule: &mut TrackRule<'_>,
-        out: &mut impl FnMut(&Stay),
-    ) -> bool {
-        let before = self.now.time().is_none_or(|now| now < at);
-        if before {
-            self.settle(rule, out);
-        }
-        before
     }
 
     /// Ends the instant that pings could join: none more will come at it.
