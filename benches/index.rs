@@ -30,7 +30,7 @@ fn build(c: &mut Criterion) {
                     &town.rule.encounter,
                     &town.feeds,
                     DAY + DAY_MS,
-                    None,
+                    (None, None),
                 )
             });
         });

@@ -21,12 +21,19 @@ fn resolved(c: &mut Criterion) {
     ] {
         let mut town = Town::new(1_000, 20, place);
         town.rule.encounter.lag_ms = lag_ms;
-        town.index =
-            CaseIndex::build(&town.pings, &town.cases, &town.rule.encounter, &town.feeds, DAY + DAY_MS, None);
+        town.index = CaseIndex::build(
+            &town.pings,
+            &town.cases,
+            &town.rule.encounter,
+            &town.feeds,
+            DAY + DAY_MS,
+            (None, None),
+        );
         let setting = Setting {
             index: &town.index,
             rule: &town.rule,
             places: &[],
+            weighing: None,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -1,7 +1,7 @@
 //! What unions of time ranges cost, and the figures of an exposure that are read off them.
 
 use copresence::encounter::{Encounter, Kind, encounters};
-use copresence::exposure::{exposures, longest_ms, peak_ms};
+use copresence::exposure::{Adding, exposures, longest_ms, peak_ms};
 use copresence::place::PlaceKey;
 use copresence::rule::{ExposureRule, Source};
 use copresence::time::{DAY_MS, Millis, union};
@@ -46,7 +46,8 @@ fn unions(c: &mut Criterion) {
 /// One person's overlaps with ten cases, up to what is written of them.
 fn exposure(c: &mut Criterion) {
     let mut group = c.benchmark_group("union/exposure");
-    let rule = ExposureRule { merge_gap_ms: 60_000 };
+    let rule = ExposureRule { merge_gap_ms: 60_000, ..ExposureRule::default() };
+    let adding = Adding { rule: &rule, onsets: None };
     for many in SIZES {
         let overlap = |((start, end), n): ((Millis, Millis), u32)| Encounter {
             case: n % 10,
@@ -59,6 +60,9 @@ fn exposure(c: &mut Criterion) {
             end,
             distance_m: 10.0,
             bracketed: true,
+            probability: f64::NAN,
+            rate: f64::NAN,
+            left: end,
         };
         let overlaps: Vec<Encounter> = ranges(many).into_iter().zip(0..).map(overlap).collect();
         group.throughput(Throughput::Elements(many as u64));
@@ -69,7 +73,7 @@ fn exposure(c: &mut Criterion) {
                     let (mut met, mut exposed) = (Vec::new(), Vec::new());
                     let (mut ranges, mut keys) = (Vec::new(), Vec::new());
                     encounters(&mut found, &mut met, &mut keys);
-                    exposures(&found, &met, false, &rule, &mut ranges, &mut exposed);
+                    exposures(&found, &met, false, &adding, &mut ranges, &mut exposed);
                     exposed
                 },
                 BatchSize::LargeInput,

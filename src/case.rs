@@ -18,6 +18,8 @@ pub struct Case {
     pub infectious_from: Millis,
     /// End of the infectious range.
     pub infectious_to: Millis,
+    /// Onset of symptoms, where it is known.
+    pub onset_at: Option<Millis>,
 }
 
 /// The instants of a cases row, each already on the side of the range that it stands for.

@@ -4,7 +4,8 @@ use crate::geo::{METRES_PER_DEGREE, cos_lat, haversine_of_m, wrap_degrees};
 use crate::index::{By, CaseIndex, CaseStay};
 use crate::ping::{NO_FLOOR, NO_PLACE};
 use crate::place::{PlaceKey, PlaceRule};
-use crate::rule::{EncounterRule, Source};
+use crate::rice::{Within, probability_within};
+use crate::rule::{EncounterRule, Rule, Source};
 use crate::stay::Stay;
 use crate::time::{Millis, union};
 
@@ -50,6 +51,38 @@ pub struct Encounter {
     pub distance_m: f64,
     /// Whether the stays on both sides are bracketed.
     pub bracketed: bool,
+    /// Largest probability of being together, where the rule weighs that; else no number. Who meets by an id is.
+    pub probability: f64,
+    /// Of an overlap: the probability of being as near as a dose is taken in, times the weight of the setting.
+    pub rate: f64,
+    /// Of an overlap: when the case's stay ends.
+    pub left: Millis,
+}
+
+/// How overlaps are weighed, where the rule weighs how uncertain positions are.
+#[derive(Debug, Clone)]
+pub struct Weighing<'a> {
+    within: Within,
+    risk_distance_m: f64,
+    /// By the number of the venue.
+    settings: &'a [f64],
+}
+
+impl<'a> Weighing<'a> {
+    /// How a rule weighs; `settings` are the weights of venues, by their number.
+    pub fn new(rule: &Rule, settings: &'a [f64]) -> Option<Self> {
+        let PlaceRule::Probability { distance_m_max, probability_min } = rule.encounter.place else {
+            return None;
+        };
+        let within = Within::new(distance_m_max, probability_min);
+        Some(Weighing { within, risk_distance_m: rule.exposure.risk_distance_m, settings })
+    }
+
+    /// The weight of where two stays meet: that of the venue, if one of them is a scan.
+    fn setting(&self, mine: &Stay, theirs: &Stay) -> f64 {
+        let venue = [mine, theirs].into_iter().find(|s| s.source == Source::Venue);
+        venue.and_then(|s| self.settings.get(s.place as usize)).copied().unwrap_or(1.0)
+    }
 }
 
 impl Encounter {
@@ -65,13 +98,13 @@ pub fn overlaps(
     own: Option<u32>,
     index: &CaseIndex,
     rule: &EncounterRule,
+    weighing: Option<&Weighing<'_>>,
     found: &mut Vec<Encounter>,
 ) {
     let mut cos = None;
     index.neighbours(stay, own, &mut |by, neighbour| {
-        let Some(Meeting { place, distance_m, within }) = meet(by, stay, &mut cos, neighbour, rule) else {
-            return;
-        };
+        let Some(meeting) = meet(by, stay, &mut cos, neighbour, rule, weighing) else { return };
+        let Meeting { place, distance_m, within, probability, rate } = meeting;
         let CaseStay { case, stay: theirs, .. } = neighbour;
         let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
             let sure = sure.clamp(start, end.max(start));
@@ -87,6 +120,9 @@ pub fn overlaps(
                     end,
                     distance_m,
                     bracketed: sure == end,
+                    probability,
+                    rate,
+                    left: theirs.end,
                 });
             }
         };
@@ -104,6 +140,15 @@ struct Meeting {
     distance_m: f64,
     /// When they are together, both being there.
     within: (Millis, Millis),
+    probability: f64,
+    rate: f64,
+}
+
+impl Meeting {
+    /// Where nothing is weighed.
+    fn sure(place: PlaceKey, distance_m: f64, within: (Millis, Millis)) -> Self {
+        Meeting { place, distance_m, within, probability: f64::NAN, rate: f64::NAN }
+    }
 }
 
 /// `cos` is that of the latitude of `mine`, once it is known.
@@ -113,33 +158,42 @@ fn meet(
     cos: &mut Option<f64>,
     case: &CaseStay,
     rule: &EncounterRule,
+    weighing: Option<&Weighing<'_>>,
 ) -> Option<Meeting> {
     let theirs = &case.stay;
     let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
     match (by, rule.place) {
         (By::Id, _) => {
             let same_floor = mine.floor == theirs.floor || mine.floor == NO_FLOOR || theirs.floor == NO_FLOOR;
-            (same_floor && mine.place != NO_PLACE).then_some(Meeting {
-                place: PlaceKey::Venue(mine.place),
-                distance_m: f64::NAN,
-                within: both,
+            (same_floor && mine.place != NO_PLACE).then(|| {
+                let met = Meeting::sure(PlaceKey::Venue(mine.place), f64::NAN, both);
+                let weigh =
+                    |w: &Weighing<'_>| Meeting { probability: 1.0, rate: w.setting(mine, theirs), ..met };
+                weighing.map_or(Meeting { ..met }, weigh)
             })
         }
         (By::Position(_), PlaceRule::Distance { distance_m_max }) => {
             if mine.leg.is_some() || theirs.leg.is_some() {
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
-                return Some(Meeting { place: PlaceKey::Near, distance_m, within: (start, end) });
+                return Some(Meeting::sure(PlaceKey::Near, distance_m, (start, end)));
             }
             let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
             let distance_m =
                 haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat));
-            (distance_m <= distance_m_max).then_some(Meeting {
-                place: PlaceKey::Near,
-                distance_m,
-                within: both,
-            })
+            (distance_m <= distance_m_max).then(|| Meeting::sure(PlaceKey::Near, distance_m, both))
         }
-        (By::Position(place), _) => Some(Meeting { place, distance_m: f64::NAN, within: both }),
+        (By::Position(_), PlaceRule::Probability { .. }) => {
+            let weighing = weighing?;
+            let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
+            let distance_m =
+                haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat));
+            let sigma_m = mine.sigma_m.hypot(theirs.sigma_m);
+            let probability = weighing.within.probability(distance_m, sigma_m)?;
+            let near = probability_within(distance_m, sigma_m, weighing.risk_distance_m);
+            let rate = near * weighing.setting(mine, theirs);
+            Some(Meeting { place: PlaceKey::Near, distance_m, within: both, probability, rate })
+        }
+        (By::Position(place), _) => Some(Meeting::sure(place, f64::NAN, both)),
     }
 }
 
@@ -200,6 +254,7 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, k
                 run.end = run.end.max(overlap.end);
                 run.distance_m = run.distance_m.min(overlap.distance_m);
                 run.bracketed &= overlap.bracketed;
+                run.probability = run.probability.max(overlap.probability);
             }
             _ => encounters.push(*overlap),
         }

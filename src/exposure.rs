@@ -1,5 +1,6 @@
 //! An exposure: all encounters of one person with one case, added up.
 
+use crate::dose::{dose_h, expected_ms};
 use crate::encounter::{Encounter, Kind};
 use crate::rule::{ExposureRule, PEAK_MS};
 use crate::time::{Millis, unite};
@@ -21,6 +22,10 @@ pub struct Exposure {
     pub longest_ms: Millis,
     /// Most direct time within some 24 hours.
     pub peak_24h_ms: Millis,
+    /// The time that they are expected to have been together, where the rule weighs that; else no number.
+    pub expected_ms: f64,
+    /// The dose in hours, likewise.
+    pub dose_h: f64,
     /// Encounters of both kinds.
     pub encounter_count: u64,
     /// Smallest distance, metres; NaN where none was compared.
@@ -33,6 +38,15 @@ pub struct Exposure {
     pub sources: u8,
 }
 
+/// How overlaps are added up.
+#[derive(Debug, Clone, Copy)]
+pub struct Adding<'a> {
+    /// The rule.
+    pub rule: &'a ExposureRule,
+    /// The cases' onsets, by their number, where the rule weighs how sure encounters are.
+    pub onsets: Option<&'a [Option<Millis>]>,
+}
+
 /// The exposures of one person, in the order of the cases, from the overlaps and the encounters that
 /// [`crate::encounter::encounters`] leaves, both sorted by case. `ranges` is room to work in; `exposures`
 /// holds only these on return.
@@ -40,7 +54,7 @@ pub fn exposures(
     overlaps: &[Encounter],
     encounters: &[Encounter],
     person_is_case: bool,
-    rule: &ExposureRule,
+    rule: &Adding<'_>,
     ranges: &mut Vec<(Millis, Millis)>,
     exposures: &mut Vec<Exposure>,
 ) {
@@ -57,7 +71,7 @@ pub fn exposure(
     overlaps: &[Encounter],
     encounters: &[Encounter],
     person_is_case: bool,
-    rule: &ExposureRule,
+    Adding { rule, onsets }: &Adding<'_>,
     ranges: &mut Vec<(Millis, Millis)>,
 ) -> Exposure {
     let mut union_of = |kind: Kind, end: &dyn Fn(&Encounter) -> Millis| {
@@ -82,6 +96,8 @@ pub fn exposure(
         longest_ms: longest_ms(ranges, rule.merge_gap_ms),
         // What all happened within the stretch is all inside it.
         peak_24h_ms: if spans.1 - spans.0 <= PEAK_MS { direct_ms } else { peak_ms(ranges, PEAK_MS) },
+        expected_ms: onsets.map_or(f64::NAN, |_| expected_ms(overlaps)),
+        dose_h: onsets.map_or(f64::NAN, |onsets| dose_h(overlaps, onsets, rule)),
         encounter_count: encounters.len() as u64,
         distance_m_min: encounters.iter().map(|e| e.distance_m).fold(f64::NAN, f64::min),
         first_at: spans.0,

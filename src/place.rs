@@ -1,6 +1,7 @@
 //! When two positions are the same place: squares, H3 cells, metres.
 
 use crate::geo::METRES_PER_DEGREE;
+use crate::rice::reach_m;
 use h3o::{LatLng, Resolution};
 use std::fmt;
 
@@ -22,6 +23,69 @@ pub enum PlaceRule {
         /// The largest distance that still is together, metres.
         distance_m_max: f64,
     },
+    /// With at least this probability at most this far apart, both positions being uncertain.
+    Probability {
+        /// The largest distance that still is together, metres.
+        distance_m_max: f64,
+        /// The least probability of it.
+        probability_min: f64,
+    },
+}
+
+/// Uncertainties that are looked for alike: sigmas above one and up to the other, metres.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Band {
+    /// Every sigma of it is at least this.
+    pub above: f64,
+    /// And at most this.
+    pub up_to: f64,
+}
+
+/// Where bands end, in largest distances: what is known well is looked for nearby, whatever else is in the data.
+const BAND_ENDS: [f64; 4] = [0.3, 1.0, 3.0, f64::INFINITY];
+/// A sigma that is as good as any larger one, metres.
+const SIGMA_M_MAX: f64 = 1e9;
+
+impl PlaceRule {
+    /// The largest distance that still is together, where metres decide.
+    #[inline]
+    pub fn metres(&self) -> Option<f64> {
+        match *self {
+            PlaceRule::Distance { distance_m_max } | PlaceRule::Probability { distance_m_max, .. } => {
+                Some(distance_m_max)
+            }
+            PlaceRule::Grid { .. } | PlaceRule::Cell { .. } => None,
+        }
+    }
+
+    /// Whether it weighs how uncertain positions are.
+    #[inline]
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, PlaceRule::Probability { .. })
+    }
+
+    /// The bands of persons' uncertainties: one, where these do not matter.
+    pub fn bands(&self) -> Vec<Band> {
+        let PlaceRule::Probability { distance_m_max, .. } = self else {
+            return vec![Band { above: 0.0, up_to: f64::INFINITY }];
+        };
+        let ends = BAND_ENDS.map(|end| end * distance_m_max.max(1.0));
+        let starts = std::iter::once(0.0).chain(ends);
+        starts.zip(ends).map(|(above, up_to)| Band { above, up_to }).collect()
+    }
+
+    /// How far a case's position, whose sigma is `sigma_m`, can be from that of a person of a band, and both be
+    /// together, where metres decide; `None` if they never are.
+    pub fn reach_m(&self, sigma_m: f64, band: Band) -> Option<f64> {
+        match *self {
+            PlaceRule::Probability { distance_m_max, probability_min } => {
+                let least = sigma_m.hypot(band.above) * (1.0 - 1e-9);
+                let most = sigma_m.min(SIGMA_M_MAX).hypot(band.up_to.min(SIGMA_M_MAX)) * (1.0 + 1e-9);
+                reach_m(least.min(most), most, distance_m_max, probability_min)
+            }
+            _ => self.metres(),
+        }
+    }
 }
 
 /// A square of the published rule's grid.
@@ -168,7 +232,7 @@ impl PlaceKey {
         match *rule {
             PlaceRule::Grid { square_m } => PlaceKey::Square(square(lat, lon, square_m)),
             PlaceRule::Cell { resolution } => PlaceKey::Cell(cell(lat, lon, resolution)),
-            PlaceRule::Distance { .. } => PlaceKey::Near,
+            PlaceRule::Distance { .. } | PlaceRule::Probability { .. } => PlaceKey::Near,
         }
     }
 }

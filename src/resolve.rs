@@ -2,8 +2,8 @@
 //! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
 use crate::candidate::{Candidate, candidate};
-use crate::encounter::{Encounter, encounters, overlaps};
-use crate::exposure::{Exposure, exposure, exposures};
+use crate::encounter::{Encounter, Weighing, encounters, overlaps};
+use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonRef};
 use crate::place::PlaceKey;
@@ -37,6 +37,8 @@ pub struct Setting<'a> {
     pub rule: &'a Rule,
     /// Ids of venues, by their number.
     pub places: &'a [String],
+    /// How overlaps are weighed, if they are.
+    pub weighing: Option<&'a Weighing<'a>>,
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -88,6 +90,7 @@ pub fn encounter_schema(person: &DataType) -> SchemaRef {
             ("place", DataType::Utf8, true),
             ("end", DataType::Int64, false),
             ("distance_m", DataType::Float64, true),
+            ("probability", DataType::Float64, true),
             ("bracketed", DataType::Boolean, false),
         ],
     )
@@ -105,6 +108,8 @@ pub fn exposure_schema(person: &DataType) -> SchemaRef {
             ("confirmed_ms", DataType::Int64, false),
             ("longest_ms", DataType::Int64, false),
             ("peak_24h_ms", DataType::Int64, false),
+            ("expected_ms", DataType::Float64, true),
+            ("dose_h", DataType::Float64, true),
             ("encounter_count", DataType::Int64, false),
             ("distance_m_min", DataType::Float64, true),
             ("first_at", DataType::Int64, false),
@@ -123,6 +128,8 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
             ("case", DataType::UInt32, false),
             ("direct_ms", DataType::Int64, false),
             ("confirmed_ms", DataType::Int64, false),
+            ("expected_ms", DataType::Float64, true),
+            ("dose_h", DataType::Float64, true),
             ("first_at", DataType::Int64, false),
             ("last_at", DataType::Int64, false),
             ("evidence_count", DataType::Int64, false),
@@ -139,22 +146,25 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
     let (mut met, mut exposed) = (Vec::new(), Vec::new());
     let (mut ranges, mut keys) = (Vec::new(), Vec::new());
     let person = stays.schema_ref().field(0).data_type();
+    let onsets = setting.weighing.map(|_| setting.index.onsets.as_slice());
+    let adding = Adding { rule: &setting.rule.exposure, onsets };
     let mut rows = Rows::new(person, setting.index.cases());
     for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
         found.clear();
         for row in group {
-            overlaps(&view.at(row), own, setting.index, &setting.rule.encounter, &mut found);
+            let rule = &setting.rule.encounter;
+            overlaps(&view.at(row), own, setting.index, rule, setting.weighing, &mut found);
         }
         if found.is_empty() {
             continue;
         }
         encounters(&mut found, &mut met, &mut keys);
-        let (is_case, rule) = (own.is_some(), &setting.rule.exposure);
-        exposures(&found, &met, is_case, rule, &mut ranges, &mut exposed);
+        let is_case = own.is_some();
+        exposures(&found, &met, is_case, &adding, &mut ranges, &mut exposed);
         let together = setting.rule.candidate.across_cases;
-        let together = together.then(|| exposure(&found, &met, is_case, rule, &mut ranges));
+        let together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
         rows.add(whose, &met, &exposed, together.as_ref(), setting);
     }
     rows.finish(person, setting)
@@ -261,8 +271,9 @@ fn booleans<T>(rows: &[T], value: impl Fn(&T) -> bool) -> ArrayRef {
     Arc::new(rows.iter().map(|row| Some(value(row))).collect::<BooleanArray>())
 }
 
-fn metres<T>(rows: &[T], value: impl Fn(&T) -> f64) -> ArrayRef {
-    let known = rows.iter().map(|row| Some(value(row)).filter(|m| !m.is_nan()));
+/// What is no number is null.
+fn numbers<T>(rows: &[T], value: impl Fn(&T) -> f64) -> ArrayRef {
+    let known = rows.iter().map(|row| Some(value(row)).filter(|number| !number.is_nan()));
     Arc::new(known.collect::<Float64Array>())
 }
 
@@ -287,7 +298,8 @@ fn encounter_batch(
         bytes(rows, |e| e.case_source as u8),
         Arc::new(rows.iter().map(place).collect::<StringArray>()),
         int64s(rows, |e| e.end),
-        metres(rows, |e| e.distance_m),
+        numbers(rows, |e| e.distance_m),
+        numbers(rows, |e| e.probability),
         booleans(rows, |e| e.bracketed),
     ];
     RecordBatch::try_new(encounter_schema(person), columns)
@@ -304,8 +316,10 @@ fn exposure_batch(person: &DataType, table: Table<Exposure>) -> Result<RecordBat
         int64s(rows, |e| e.confirmed_ms),
         int64s(rows, |e| e.longest_ms),
         int64s(rows, |e| e.peak_24h_ms),
+        numbers(rows, |e| e.expected_ms),
+        numbers(rows, |e| e.dose_h),
         int64s(rows, |e| e.encounter_count as i64),
-        metres(rows, |e| e.distance_m_min),
+        numbers(rows, |e| e.distance_m_min),
         int64s(rows, |e| e.first_at),
         int64s(rows, |e| e.last_at),
         bytes(rows, |e| e.sources),
@@ -321,6 +335,8 @@ fn candidate_batch(person: &DataType, table: Table<Candidate>) -> Result<RecordB
         cases(rows, |c| c.case),
         int64s(rows, |c| c.direct_ms),
         int64s(rows, |c| c.confirmed_ms),
+        numbers(rows, |c| c.expected_ms),
+        numbers(rows, |c| c.dose_h),
         int64s(rows, |c| c.first_at),
         int64s(rows, |c| c.last_at),
         int64s(rows, |c| c.evidence_count as i64),

@@ -80,6 +80,42 @@ fn large_circle(a: f64, b: f64) -> f64 {
     body + cap * SIDE / 2.0 / (2.0 * PI).sqrt()
 }
 
+/// Whether two places are together with at least a probability, told from bounds where these tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Within {
+    within_m: f64,
+    least: f64,
+    /// See [`reach_m`].
+    c: f64,
+    z: f64,
+}
+
+impl Within {
+    /// Within so many metres with at least this probability.
+    pub fn new(within_m: f64, least: f64) -> Self {
+        Within { within_m, least, c: within_m * within_m / (2.0 * least), z: upper_quantile(least).max(0.0) }
+    }
+
+    /// [`probability_within`], if it is large enough.
+    #[inline]
+    pub fn probability(&self, distance_m: f64, sigma_m: f64) -> Option<f64> {
+        let beyond = (distance_m - self.within_m) * (1.0 - 1e-9);
+        let square = sigma_m * sigma_m;
+        // The two bounds of `reach_m`, the second without its logarithm: exp(-x) < 1/(1 + x + x^2/2 + x^3/6).
+        if beyond > self.z * sigma_m || (square >= self.c && sigma_m > 0.0) {
+            return None;
+        }
+        if beyond > 0.0 {
+            let x = beyond * beyond / (2.0 * square);
+            if self.c < square * (1.0 + x * (1.0 + x * (0.5 + x / 6.0))) * (1.0 - 1e-9) {
+                return None;
+            }
+        }
+        let p = probability_within(distance_m, sigma_m, self.within_m);
+        (p >= self.least).then_some(p)
+    }
+}
+
 /// A distance beyond which `probability_within` is below `least` for every sigma of [`sigma_min_m`, `sigma_max_m`]; `None` if
 /// it is so at any distance.
 ///

@@ -30,6 +30,8 @@ pub struct Stay {
     pub lat: f64,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
     pub lon: f64,
+    /// How uncertain the position is, where the rule weighs that: the sigma of a Gaussian, metres; else 0.
+    pub sigma_m: f64,
     /// The leg, where it moves.
     pub leg: Option<Leg>,
     /// Tower or venue.
@@ -112,7 +114,7 @@ pub fn key_of(stay: &Stay, place: &PlaceRule) -> PlaceKey {
 }
 
 /// Joins `stay` to the run before it, if they touch and the rule cannot tell them apart: the same square,
-/// cell, or venue and floor (under a distance: the very same position). What the joined stays meet adds up
+/// cell, or venue and floor (where metres decide: the very same position, as uncertain). What the joined stays meet adds up
 /// to the same encounters, with far fewer pairs to test. Says whether it did.
 ///
 /// Where some feed moves evenly, positions are not joined: the plane in which a moving stay is compared
@@ -138,7 +140,9 @@ pub fn join(run: &mut (Stay, PlaceKey), stay: &Stay, key: PlaceKey, moving: bool
 }
 
 fn same_position(a: &Stay, b: &Stay) -> bool {
-    a.lat.to_bits() == b.lat.to_bits() && a.lon.to_bits() == b.lon.to_bits()
+    a.lat.to_bits() == b.lat.to_bits()
+        && a.lon.to_bits() == b.lon.to_bits()
+        && a.sigma_m.to_bits() == b.sigma_m.to_bits()
 }
 
 /// Whether some feed of a job moves evenly between its pings.
@@ -147,8 +151,9 @@ pub fn some_move(feeds: &[StayRule]) -> bool {
 }
 
 /// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source, and those
-/// that the job needs beside: place and floor for venues, leg where some feed moves.
-pub fn stay_schema(person: &DataType, feeds: &[StayRule]) -> SchemaRef {
+/// that the job needs beside: sigma_m (metres) where uncertainties count, place and floor for venues, leg where some
+/// feed moves.
+pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> SchemaRef {
     let mut fields = vec![
         Field::new("person_id", person.clone(), false),
         Field::new("start", DataType::Int64, false),
@@ -158,6 +163,9 @@ pub fn stay_schema(person: &DataType, feeds: &[StayRule]) -> SchemaRef {
         Field::new("lon", DataType::Float64, false),
         Field::new("source", DataType::UInt8, false),
     ];
+    if place.is_uncertain() {
+        fields.push(Field::new("sigma_m", DataType::Float64, false));
+    }
     if feeds.iter().any(|f| f.source == Source::Venue) {
         fields.push(Field::new("place", DataType::UInt32, false));
         fields.push(Field::new("floor", DataType::UInt32, false));
@@ -188,6 +196,7 @@ pub struct StayColumns {
     lats: Vec<f64>,
     lons: Vec<f64>,
     sources: Vec<u8>,
+    sigmas_m: Vec<f64>,
     places: Vec<u32>,
     floors: Vec<u32>,
     legs: Vec<Option<Leg>>,
@@ -205,6 +214,7 @@ impl StayColumns {
             lats: Vec::new(),
             lons: Vec::new(),
             sources: Vec::new(),
+            sigmas_m: Vec::new(),
             places: Vec::new(),
             floors: Vec::new(),
             legs: Vec::new(),
@@ -222,6 +232,7 @@ impl StayColumns {
         self.lons.push(stay.lon);
         self.sources.push(stay.source as u8);
         if self.schema.fields().len() > 7 {
+            self.sigmas_m.push(stay.sigma_m);
             self.places.push(stay.place);
             self.floors.push(stay.floor);
             self.legs.push(stay.leg);
@@ -251,6 +262,7 @@ impl StayColumns {
         ];
         for field in &self.schema.fields()[7..] {
             columns.push(match field.name().as_str() {
+                "sigma_m" => Arc::new(Float64Array::from(take(&mut self.sigmas_m))),
                 "place" => Arc::new(UInt32Array::from(take(&mut self.places))),
                 "floor" => Arc::new(UInt32Array::from(take(&mut self.floors))),
                 _ => legs(&self.legs)?,
@@ -284,6 +296,7 @@ pub struct Stays<'a> {
     lats: &'a [f64],
     lons: &'a [f64],
     sources: &'a [u8],
+    sigmas_m: Option<&'a [f64]>,
     places: Option<&'a [u32]>,
     floors: Option<&'a [u32]>,
     legs: Option<&'a StructArray>,
@@ -304,6 +317,9 @@ impl<'a> Stays<'a> {
             lats: f64s(4),
             lons: f64s(5),
             sources: batch.column(6).as_primitive::<UInt8Type>().values(),
+            sigmas_m: batch
+                .column_by_name("sigma_m")
+                .map(|c| c.as_primitive::<Float64Type>().values().as_ref()),
             places: u32s("place"),
             floors: u32s("floor"),
             legs: batch.column_by_name("leg").map(|c| c.as_struct()),
@@ -319,6 +335,7 @@ impl<'a> Stays<'a> {
             end: self.ends[row],
             lat: self.lats[row],
             lon: self.lons[row],
+            sigma_m: self.sigmas_m.map_or(0.0, |c| c[row]),
             leg: self.legs.filter(|legs| !legs.is_null(row)).map(|legs| Leg {
                 from: legs.column(0).as_primitive::<Int64Type>().value(row),
                 to: legs.column(1).as_primitive::<Int64Type>().value(row),

@@ -6,20 +6,41 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
 
-/// An answer with its metres rounded to a micrometre, so that two formulas for one distance agree.
-fn rounded(mut answer: Answer) -> Answer {
-    let round = |m: &mut Option<f64>| *m = m.map(|m| (m * 1e6).round() / 1e6 + 0.0);
-    answer.encounters.iter_mut().for_each(|e| round(&mut e.distance_m));
-    answer.exposures.iter_mut().for_each(|e| round(&mut e.distance_m_min));
-    answer
+/// Takes the numbers out of an answer that two formulas may round otherwise, each as how far off it may be.
+fn numbers(answer: &mut Answer) -> Vec<(Option<f64>, f64)> {
+    let mut numbers = Vec::new();
+    // Metres to a micrometre, the rest to a billionth of itself or of one.
+    let mut take = |number: &mut Option<f64>, slack: f64| numbers.push((number.take(), slack));
+    for e in &mut answer.encounters {
+        take(&mut e.distance_m, 1e-6);
+        take(&mut e.probability, 1e-9);
+    }
+    for e in &mut answer.exposures {
+        take(&mut e.distance_m_min, 1e-6);
+        // The integral of a probability that may be off by 1e-9, over the union.
+        take(&mut e.expected_ms, 1e-9 * e.direct_ms as f64 + 1e-9);
+        take(&mut e.dose_h, 1e-8 * (e.direct_ms + e.indirect_ms) as f64 / 3.6e6 + 1e-12);
+    }
+    for c in &mut answer.candidates {
+        take(&mut c.expected_ms, 1e-9 * c.direct_ms as f64 + 1e-9);
+        take(&mut c.dose_h, f64::INFINITY);
+    }
+    numbers
 }
 
 fn agrees(world: &World, layout: &Layout, ways: &Ways) -> Result<(), TestCaseError> {
-    let expected = rounded(oracle::answer(world));
-    let found = rounded(engine(world, layout, ways).map_err(|e| TestCaseError::fail(e.to_string()))?);
+    let mut expected = oracle::answer(world);
+    let mut found = engine(world, layout, ways).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let (wanted, given) = (numbers(&mut expected), numbers(&mut found));
     prop_assert_eq!(found.encounters, expected.encounters);
     prop_assert_eq!(found.exposures, expected.exposures);
     prop_assert_eq!(found.candidates, expected.candidates);
+    for ((wanted, slack), (given, _)) in wanted.into_iter().zip(given) {
+        match (wanted, given) {
+            (Some(a), Some(b)) => prop_assert!((a - b).abs() <= slack, "{} and {}", a, b),
+            (a, b) => prop_assert_eq!(a, b),
+        }
+    }
     let observed = |a: Vec<oracle::Observed>| -> Vec<_> {
         a.into_iter().map(|o| (o.case_id, o.source, o.stays, o.observed_ms)).collect()
     };

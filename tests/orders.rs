@@ -101,7 +101,7 @@ fn the_last_of_many_files_is_broken() {
 /// pings that the other has in truth, which its statistics did not tell.
 #[test]
 fn one_source_breaks_and_another_does_not() {
-    use crate::oracle::{self, Feed, Motion, Ping, Place, Rule, Source, World};
+    use crate::oracle::{self, Facts, Feed, Motion, Ping, Place, Rule, Source, Weighing, World};
     use crate::worlds::{Layout, PLAIN, RowOrder, person, run};
     let feed = |source: Source| Feed {
         source,
@@ -123,12 +123,18 @@ fn one_source_breaks_and_another_does_not() {
                     place_id: (source == Source::Tower).then(|| format!("t{tower}")),
                     until: None,
                     floor: None,
+                    facts: Facts::default(),
                 }
             })
             .collect(),
     };
-    let cases =
-        [1, 5].map(|n| oracle::Case { case_id: format!("c{n}"), person: person(n), from: T0, to: T0 + DAY });
+    let cases = [1, 5].map(|n| oracle::Case {
+        case_id: format!("c{n}"),
+        person: person(n),
+        from: T0,
+        to: T0 + DAY,
+        onset: None,
+    });
     for cross_source in [false, true] {
         let rule = Rule {
             as_of: T0 + DAY,
@@ -143,6 +149,7 @@ fn one_source_breaks_and_another_does_not() {
             longest_ms_min: None,
             peak_24h_ms_min: None,
             across_cases: false,
+            weighing: Weighing::default(),
         };
         let feeds = vec![feed(Source::Gps), feed(Source::Tower)];
         let world = World { feeds, cases: cases.to_vec(), rule };

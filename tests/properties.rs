@@ -1,6 +1,6 @@
 //! What must hold of any answer, whatever the world.
 
-use crate::oracle::{Answer, Case, Place, World};
+use crate::oracle::{Answer, Case, Place, Weighing, World};
 use crate::worlds::{Layout, PLAIN, RowOrder, Ways, engine, layouts, run, worlds};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ proptest! {
         let mut both = world.clone();
         both.cases = (0..5).map(|n| {
             let person = crate::worlds::person(n);
-            Case { case_id: person.clone(), person, from, to }
+            Case { case_id: person.clone(), person, from, to, onset: None }
         }).collect();
         // A stay is clipped to the range on the case's side only, so the lookback is the range.
         both.rule.as_of = to;
@@ -70,6 +70,7 @@ proptest! {
         let at = |m_max: f64| {
             let mut world = world.clone();
             world.rule.place = Place::Distance { m_max };
+            world.rule.weighing = Weighing::default();
             world.rule.lag_ms = 0;
             answer(&world, &PLAIN)
         };
@@ -86,6 +87,7 @@ proptest! {
         later.rule.as_of += shift;
         for case in &mut later.cases {
             (case.from, case.to) = (case.from + shift, case.to + shift);
+            case.onset = case.onset.map(|onset| onset + shift);
         }
         for ping in later.feeds.iter_mut().flat_map(|f| &mut f.pings) {
             ping.t += shift;
@@ -128,7 +130,7 @@ proptest! {
 /// Everyone is in one square with the case: far more pings than a small budget holds at once.
 #[test]
 fn a_small_budget_spills_to_the_same_answer() {
-    use crate::oracle::{Feed, Motion, Ping, Rule, Source};
+    use crate::oracle::{Facts, Feed, Motion, Ping, Rule, Source};
     let pings = (0..300usize).flat_map(|who| {
         (0..40i64).map(move |n| Ping {
             person: format!("p{who:03}"),
@@ -139,6 +141,7 @@ fn a_small_budget_spills_to_the_same_answer() {
             place_id: None,
             until: None,
             floor: None,
+            facts: Facts::default(),
         })
     });
     let feed = Feed {
@@ -150,7 +153,8 @@ fn a_small_budget_spills_to_the_same_answer() {
         speed_m_per_s_max: 0.0,
         pings: pings.collect(),
     };
-    let case = Case { case_id: "c".into(), person: "p000".into(), from: 0, to: i64::MAX / 4_000 };
+    let case =
+        Case { case_id: "c".into(), person: "p000".into(), from: 0, to: i64::MAX / 4_000, onset: None };
     let rule = Rule {
         as_of: 1_647_788_400_000 + DAY_MS,
         lookback_ms: 2 * DAY_MS,
@@ -164,6 +168,7 @@ fn a_small_budget_spills_to_the_same_answer() {
         longest_ms_min: None,
         peak_24h_ms_min: None,
         across_cases: false,
+        weighing: Weighing::default(),
     };
     let world = World { feeds: vec![feed], cases: vec![case], rule };
     let orders = [RowOrder::Shuffled; 2];

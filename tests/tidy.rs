@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 26] = [
     "error",
     "time",
     "geo",
@@ -15,10 +15,12 @@ const ORDER: [&str; 24] = [
     "case",
     "rule",
     "ping",
+    "uncertainty",
     "stay",
     "track",
     "index",
     "encounter",
+    "dose",
     "exposure",
     "candidate",
     "resolve",

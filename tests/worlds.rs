@@ -1,9 +1,9 @@
 //! Small random worlds, written as Parquet, run through the engine, and compared with the oracle.
 
-use crate::oracle::{self, Case, Feed, Motion, Ms, Ping, Place, Rule, Source, World};
+use crate::oracle::{self, Case, Facts, Feed, Motion, Ms, Ping, Place, Rule, Source, Weighing, World};
 use crate::support::Ran;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
@@ -219,7 +219,7 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
             0..5usize,
             0..60i64,
             0..6usize,
-            prop::option::weighted(0.3, 0..3u8),
+            prop::option::weighted(0.3, 0..6u8),
             prop::option::weighted(0.3, 0..20i64),
             prop::option::weighted(0.3, 0..2u8),
         ),
@@ -232,6 +232,13 @@ fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
     let number = spot % shape.spots.len();
     let (east_m, north_m) = shape.spots[number];
     let (lat, lon) = at(shape.anchor, east_m, north_m);
+    let tower = source == Source::Tower;
+    let radius_m = RADII_M[number % RADII_M.len()];
+    let facts = Facts {
+        range_m: if tower { Some(RANGES_M[number % RANGES_M.len()]) } else { radius_m },
+        kind: Some(["shop", "bar", "office"][number % 3].to_string()).filter(|_| number % 4 != 3),
+        indoor: [Some(true), Some(false), None][number / 2 % 3],
+    };
     // Every third venue has no coordinates.
     let placed = source != Source::Venue || number % 3 != 2;
     Ping {
@@ -239,13 +246,19 @@ fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
         t: T0 + when * shape.unit_ms,
         lat: placed.then_some(lat),
         lon: placed.then_some(lon),
-        accuracy_m: accuracy.filter(|_| source == Source::Gps).map(|a| f64::from(a) * 20.0),
+        accuracy_m: accuracy.filter(|_| source == Source::Gps).map(|a| ACCURACIES_M[usize::from(a)]),
         place_id: (source != Source::Gps)
             .then(|| format!("{}{number}", if source == Source::Tower { 't' } else { 'v' })),
         until: until.filter(|_| source == Source::Venue).map(|u| T0 + (when + u) * shape.unit_ms),
         floor: floor.filter(|_| source == Source::Venue).map(|f| format!("f{f}")),
+        facts: if source == Source::Gps { Facts::default() } else { facts },
     }
 }
+
+/// From a few metres to some kilometres, exact positions among them.
+const ACCURACIES_M: [f64; 6] = [0.0, 20.0, 40.0, 3.0, 400.0, 5_000.0];
+const RANGES_M: [f64; 6] = [300.0, 30.0, 5_000.0, 100.0, 900.0, 0.0];
+const RADII_M: [Option<f64>; 4] = [Some(10.0), None, Some(80.0), Some(600.0)];
 
 fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<> {
     let shape = shape.clone();
@@ -281,13 +294,15 @@ fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<
 
 /// Cases, of whom the last person never pings.
 fn cases(unit_ms: Ms) -> impl Strategy<Value = Vec<Case>> {
-    prop::collection::vec((0..6usize, -5..60i64, 1..80i64), 1..4).prop_map(move |cases| {
+    let onset = prop::option::weighted(0.5, -200..60i64);
+    prop::collection::vec((0..6usize, -5..60i64, 1..80i64, onset), 1..4).prop_map(move |cases| {
         let rows = cases.into_iter().enumerate();
-        rows.map(|(number, (who, from, dwell))| Case {
+        rows.map(|(number, (who, from, dwell, onset))| Case {
             case_id: format!("c{number}"),
             person: person(who),
             from: T0 + from * unit_ms,
             to: T0 + (from + dwell) * unit_ms,
+            onset: onset.map(|onset| T0 + onset * unit_ms),
         })
         .collect()
     })
@@ -298,6 +313,9 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
     let zero = if linear { 1.0 } else { 0.0 };
     let distances = prop::sample::select(vec![zero, 10.0, 50.0, 60.0, 450.0, 2_000.0]);
     let distance = distances.prop_map(|m_max| Place::Distance { m_max });
+    let within = prop::sample::select(vec![10.0, 50.0, 50.0, 450.0]);
+    let least = prop::sample::select(vec![0.01, 0.01, 0.000_01, 0.2, 0.9]);
+    let probability = (within, least).prop_map(|(m_max, p_min)| Place::Probability { m_max, p_min });
     let place = if linear {
         distance.boxed()
     } else {
@@ -306,6 +324,7 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
             prop::sample::select(vec![3u8, 7, 8, 9, 11, 13])
                 .prop_map(|resolution| Place::Cell { resolution }),
             distance,
+            probability,
         ]
         .boxed()
     };
@@ -323,7 +342,7 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
         threshold(),
         prop::bool::weighted(0.25),
         lookback,
-        40..70i64,
+        (40..70i64, weighings(unit_ms)),
     )
         .prop_map(
             move |(
@@ -337,8 +356,14 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
                 peak,
                 across_cases,
                 lookback,
-                as_of,
+                (as_of, weighing),
             )| {
+                // Only uncertain positions are weighed.
+                let uncertain = matches!(place, Place::Probability { .. });
+                let thresholds = (None, None);
+                let (expected_ms_min, risk_min) =
+                    if uncertain { (weighing.expected_ms_min, weighing.risk_min) } else { thresholds };
+                let weighing = Weighing { expected_ms_min, risk_min, ..weighing };
                 // Thresholds and lengths are whole milliseconds in the job file too.
                 Rule {
                     as_of: T0 + as_of * unit_ms,
@@ -353,9 +378,35 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
                     longest_ms_min: longest.map(|n| n * unit_ms),
                     peak_24h_ms_min: peak.map(|n| n * unit_ms),
                     across_cases,
+                    weighing,
                 }
             },
         )
+}
+
+fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
+    let curve = (-4..2i64, prop::collection::vec(prop::sample::select(vec![0.0, 0.2, 0.7, 1.0]), 1..5));
+    (
+        prop::sample::select(vec![2.0, 2.0, 30.0]),
+        prop::option::weighted(0.6, 1..20i64),
+        prop::option::weighted(0.6, curve),
+        prop::option::weighted(0.5, prop::sample::select(vec![0.0, 0.5, 2.0])),
+        prop::option::weighted(0.5, prop::sample::select(vec![0.1, 1.5])),
+        // Off whole units, as what is expected may come to one but for rounding.
+        prop::option::weighted(0.2, (0..8i64).prop_map(move |n| n * unit_ms + 1)),
+        prop::option::weighted(0.2, prop::sample::select(vec![0.000_012_3, 0.003_21])),
+    )
+        .prop_map(move |(risk_distance_m, half_life, infectiousness, bar, outdoor, expected, risk)| {
+            Weighing {
+                risk_distance_m,
+                half_life_ms: half_life.map(|n| n * unit_ms),
+                infectiousness,
+                kinds: bar.into_iter().map(|weight| ("bar".to_string(), weight)).collect(),
+                indoor_outdoor: (Some(1.25), outdoor),
+                expected_ms_min: expected,
+                risk_min: risk,
+            }
+        })
 }
 
 pub fn worlds(linear: bool) -> impl Strategy<Value = World> {
@@ -383,14 +434,18 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
         Place::Grid { square_m } => format!("place = \"grid\"\nsquare_m = {square_m}"),
         Place::Cell { resolution } => format!("place = \"cell\"\nresolution = {resolution}"),
         Place::Distance { m_max } => format!("place = \"distance\"\ndistance_m_max = {m_max}"),
+        Place::Probability { m_max, p_min } => {
+            format!("place = \"probability\"\ndistance_m_max = {m_max}\nprobability_min = {p_min}")
+        }
     };
     let lookback_days = rule.lookback_ms as f64 / 86_400_000.0;
     write!(
         job,
-        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n[rule.exposure]\nmerge_gap_s_max = {}\n[rule.candidate]\ndirect_s_min = {}\n",
+        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n[rule.exposure]\nmerge_gap_s_max = {}\n{}[rule.candidate]\ndirect_s_min = {}\n",
         rule.cross_source,
         seconds(rule.lag_ms),
         seconds(rule.merge_gap_ms),
+        weighing_keys(&rule.weighing),
         seconds(rule.direct_ms_min)
     )
     .expect("a string");
@@ -398,13 +453,38 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
         ("confirmed_s_min", rule.confirmed_ms_min),
         ("longest_s_min", rule.longest_ms_min),
         ("peak_24h_s_min", rule.peak_24h_ms_min),
+        ("expected_s_min", rule.weighing.expected_ms_min),
     ] {
         if let Some(ms) = value {
             writeln!(job, "{key} = {}", seconds(ms)).expect("a string");
         }
     }
+    if let Some(risk) = rule.weighing.risk_min {
+        writeln!(job, "risk_min = {risk}").expect("a string");
+    }
     writeln!(job, "across_cases = {}", rule.across_cases).expect("a string");
     job
+}
+
+/// The keys of `[rule.exposure]` that only dose and risk hang on.
+fn weighing_keys(weighing: &Weighing) -> String {
+    let mut keys = format!("risk_distance_m = {}\n", weighing.risk_distance_m);
+    if let Some(ms) = weighing.half_life_ms {
+        writeln!(keys, "lag_half_life_s = {}", ms as f64 / 1_000.0).expect("a string");
+    }
+    if let Some((first_day, weights)) = &weighing.infectiousness {
+        writeln!(keys, "infectiousness = {{ first_day = {first_day}, weights = {weights:?} }}")
+            .expect("a string");
+    }
+    let mut settings: Vec<String> = Vec::new();
+    let (indoor, outdoor) = weighing.indoor_outdoor;
+    settings.extend(indoor.map(|weight| format!("indoor = {weight}")));
+    settings.extend(outdoor.map(|weight| format!("outdoor = {weight}")));
+    let kinds: Vec<String> =
+        weighing.kinds.iter().map(|(kind, weight)| format!("{kind} = {weight}")).collect();
+    settings.push(format!("kinds = {{ {} }}", kinds.join(", ")));
+    writeln!(keys, "setting_weights = {{ {} }}", settings.join(", ")).expect("a string");
+    keys
 }
 
 fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut String) {
@@ -440,8 +520,9 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
     if matches!(layout.time, TimeAs::Integer) {
         job.push_str("time_unit = \"ms\"\n");
     }
-    let mut places: Vec<(String, Option<f64>, Option<f64>)> =
-        feed.pings.iter().filter_map(|p| p.place_id.clone().map(|id| (id, p.lat, p.lon))).collect();
+    let place = |p: &Ping| p.place_id.clone().map(|id| (id, p.lat, p.lon, p.facts.clone()));
+    let mut places: Vec<(String, Option<f64>, Option<f64>, Facts)> =
+        feed.pings.iter().filter_map(place).collect();
     places.sort_by(|a, b| a.0.cmp(&b.0));
     places.dedup_by(|a, b| a.0 == b.0);
     let id = if feed.source == Source::Tower { "tower_id" } else { "venue_id" };
@@ -449,7 +530,12 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
         (id, Arc::new(StringArray::from_iter_values(places.iter().map(|p| &p.0)))),
         ("lat", Arc::new(places.iter().map(|p| p.1).collect::<Float64Array>())),
         ("lon", Arc::new(places.iter().map(|p| p.2).collect::<Float64Array>())),
-        ("range_m", Arc::new(Float64Array::from(vec![500.0; places.len()]))),
+        (
+            if feed.source == Source::Tower { "range_m" } else { "radius_m" },
+            Arc::new(places.iter().map(|p| p.3.range_m).collect::<Float64Array>()),
+        ),
+        ("kind", Arc::new(places.iter().map(|p| p.3.kind.clone()).collect::<StringArray>())),
+        ("indoor", Arc::new(places.iter().map(|p| p.3.indoor).collect::<BooleanArray>())),
     ];
     let table = RecordBatch::try_from_iter(columns).expect("columns of one length");
     save(&dir.join(format!("places{number}.parquet")), &table, 1_000);
@@ -613,6 +699,12 @@ fn write_cases(cases: &[Case], layout: &Layout, dir: &Path) {
         ("person_id", persons(cases.iter().map(|c| &c.person), layout.person)),
         ("infectious_from", stamps(&|c| c.from)),
         ("infectious_to", stamps(&|c| c.to)),
+        (
+            "onset_at",
+            Arc::new(
+                cases.iter().map(|c| c.onset).collect::<TimestampMillisecondArray>().with_timezone("UTC"),
+            ),
+        ),
         ("report_id", text(&|c| format!("r-{}", c.case_id))),
         ("authority", text(&|_| "test".into())),
     ];
@@ -744,7 +836,7 @@ impl Reader {
         self.batch.column_by_name(name).expect(name).as_boolean().value(row)
     }
 
-    fn metres(&self, name: &str, row: usize) -> Option<f64> {
+    fn number(&self, name: &str, row: usize) -> Option<f64> {
         let column = self.batch.column_by_name(name).expect(name).as_primitive::<Float64Type>();
         (!column.is_null(row)).then(|| column.value(row))
     }
@@ -784,8 +876,9 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
             source: SOURCES[usize::from(met.code("source", row))],
             case_source: SOURCES[usize::from(met.code("case_source", row))],
             place: (!place.is_null(row)).then(|| place.value(row).to_string()),
-            distance_m: met.metres("distance_m", row),
+            distance_m: met.number("distance_m", row),
             bracketed: met.flag("bracketed", row),
+            probability: met.number("probability", row),
         }
     });
     let exposed = Reader { batch: answer.exposures.whole().expect("exposures") };
@@ -801,8 +894,10 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
             confirmed_ms: exposed.i64("confirmed_ms", row),
             longest_ms: exposed.i64("longest_ms", row),
             peak_24h_ms: exposed.i64("peak_24h_ms", row),
+            expected_ms: exposed.number("expected_ms", row),
+            dose_h: exposed.number("dose_h", row),
             encounter_count: exposed.i64("encounter_count", row) as u64,
-            distance_m_min: exposed.metres("distance_m_min", row),
+            distance_m_min: exposed.number("distance_m_min", row),
             first_at: exposed.i64("first_at", row),
             last_at: exposed.i64("last_at", row),
             sources: sources.join(","),
@@ -815,6 +910,8 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
         case_id: chosen.case(row, answer),
         direct_ms: chosen.i64("direct_ms", row),
         confirmed_ms: chosen.i64("confirmed_ms", row),
+        expected_ms: chosen.number("expected_ms", row),
+        dose_h: chosen.number("dose_h", row),
         first_at: chosen.i64("first_at", row),
         last_at: chosen.i64("last_at", row),
         expires_at: chosen.i64("last_at", row) + notice_ms,

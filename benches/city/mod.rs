@@ -73,12 +73,14 @@ impl Town {
             lookback_ms: 14 * DAY_MS,
             notice_ms: 7 * DAY_MS,
             encounter: EncounterRule { place, cross_source: false, lag_ms: 0 },
-            exposure: ExposureRule { merge_gap_ms: 0 },
+            exposure: ExposureRule::default(),
             candidate: CandidateRule {
                 direct_ms_min: 600_000,
                 confirmed_ms_min: None,
                 longest_ms_min: None,
                 peak_24h_ms_min: None,
+                expected_ms_min: None,
+                risk_min: None,
                 across_cases: false,
             },
         };
@@ -88,9 +90,10 @@ impl Town {
                 person: PersonId::Integer(n),
                 infectious_from: DAY,
                 infectious_to: DAY + DAY_MS,
+                onset_at: None,
             })
             .collect();
-        let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS, None);
+        let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS, (None, None));
         let stays = stays_of(&pings, &feeds, &rule.encounter.place);
         Town { pings, stays, cases, index, rule, feeds }
     }
@@ -100,7 +103,7 @@ impl Town {
 pub fn stays_of(batch: &RecordBatch, feeds: &[StayRule], place: &PlaceRule) -> RecordBatch {
     let pings = Pings::of(batch);
     let mut rule = TrackRule::new(Source::Gps, feeds, place, DAY + DAY_MS, true);
-    let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds));
+    let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds, place));
     for group in pings.groups() {
         let person = pings.persons.at(group.start);
         let mut track = Track::default();

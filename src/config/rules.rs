@@ -4,10 +4,17 @@ use super::section::{Section, same_value};
 use super::{FeedConfig, millis};
 use crate::error::{Error, Problem, Result};
 use crate::place::PlaceRule;
+use crate::rule::infectiousness::{Infectiousness, PUBLISHED};
 use crate::rule::preset::{LATER, PRESETS};
-use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Motion, Rule};
+use crate::rule::{
+    CandidateRule, EncounterRule, ExposureRule, Motion, RISK_DISTANCE_M, Rule, SettingWeights,
+};
 use crate::time::{DAY_MS, Edge, Millis, Tz, parse, utc_text};
+use std::collections::BTreeMap;
 use toml::{Table, Value};
+
+/// Default of `probability_min`.
+const PROBABILITY_MIN: f64 = 0.01;
 
 /// The rule in force: the job's keys over its preset's.
 ///
@@ -106,7 +113,7 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
     in_force(section, as_of, zone)?;
     let encounter = encounter_rule(&section.section("encounter")?)?;
     let exposure = exposure_rule(&section.section("exposure")?)?;
-    let candidate = candidate_rule(&section.section("candidate")?)?;
+    let candidate = candidate_rule(&section.section("candidate")?, &encounter.place)?;
     let safeguards = section.section("safeguards")?;
     for key in ["candidates_per_case_max", "population_share_max", "rows_share_min"] {
         safeguards.refuse(key, None)?;
@@ -154,6 +161,7 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
     let place = section.text("place")?.unwrap_or("distance");
     let square_m = section.number("square_m", "metres")?.unwrap_or(800.0);
     let resolution = section.number("resolution", "H3 resolutions, 0 to 15")?.unwrap_or(8.0);
+    let probability_min = section.number("probability_min", "probabilities, above 0 to 1")?;
     let distance_m_max = section.number("distance_m_max", "metres")?.unwrap_or(50.0);
     let place = match place {
         "grid" if (1.0..=1e6).contains(&square_m) => PlaceRule::Grid { square_m },
@@ -178,18 +186,28 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
         }
         "distance" => PlaceRule::Distance { distance_m_max },
         "probability" => {
-            return Err(section.problem(
-                "place",
-                "one of grid, cell, distance",
-                "\"probability\"",
-                format!(
-                    "take distance: copresence {} does not weigh uncertainty yet",
-                    env!("CARGO_PKG_VERSION")
-                ),
-            ));
+            let probability_min = probability_min.unwrap_or(PROBABILITY_MIN);
+            if !(probability_min > 0.0 && probability_min <= 1.0) {
+                return Err(section.problem(
+                    "probability_min",
+                    "a probability, above 0 and at most 1",
+                    probability_min.to_string(),
+                    "0.01 is the default: one in a hundred such pairs was as near",
+                ));
+            }
+            if distance_m_max == 0.0 {
+                return Err(section.problem(
+                    "distance_m_max",
+                    "metres above 0 with place = \"probability\"",
+                    "0",
+                    "uncertain positions are never the very same: 50 is the default",
+                ));
+            }
+            PlaceRule::Probability { distance_m_max, probability_min }
         }
         _ => {
-            section.choice("place", &[("grid", ()), ("cell", ()), ("distance", ())])?;
+            let all = [("grid", ()), ("cell", ()), ("distance", ()), ("probability", ())];
+            section.choice("place", &all)?;
             PlaceRule::Distance { distance_m_max }
         }
     };
@@ -199,7 +217,6 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
         cross_source: section.boolean("cross_source")?.unwrap_or(false),
         lag_ms: millis(section, "lag_s_max", lag_s)?,
     };
-    section.refuse("probability_min", Some(Value::Float(0.01)))?;
     section.refuse("contradiction_m", None)?;
     section.check()?;
     Ok(rule)
@@ -207,16 +224,92 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
 
 fn exposure_rule(section: &Section<'_>) -> Result<ExposureRule> {
     let gap_s = section.number("merge_gap_s_max", "seconds")?.unwrap_or(0.0);
-    let rule = ExposureRule { merge_gap_ms: millis(section, "merge_gap_s_max", gap_s)? };
-    section.refuse("risk_distance_m", Some(Value::Integer(2)))?;
-    for key in ["infectiousness", "setting_weights", "lag_half_life_s"] {
-        section.refuse(key, None)?;
+    let half_life_s = section.number("lag_half_life_s", "seconds")?;
+    if half_life_s == Some(0.0) {
+        return Err(section.problem(
+            "lag_half_life_s",
+            "seconds above 0",
+            "0",
+            "leave it out: without it indirect time adds no dose",
+        ));
     }
+    let rule = ExposureRule {
+        merge_gap_ms: millis(section, "merge_gap_s_max", gap_s)?,
+        risk_distance_m: section.number("risk_distance_m", "metres")?.unwrap_or(RISK_DISTANCE_M),
+        infectiousness: infectiousness(section)?,
+        setting_weights: setting_weights(&section.section("setting_weights")?)?,
+        lag_half_life_ms: half_life_s.map(|s| millis(section, "lag_half_life_s", s)).transpose()?,
+    };
     section.check()?;
     Ok(rule)
 }
 
-fn candidate_rule(section: &Section<'_>) -> Result<CandidateRule> {
+/// `"flat"`, the name of the published curve, or a table of its own.
+fn infectiousness(section: &Section<'_>) -> Result<Option<Infectiousness>> {
+    if let Some(Value::String(_)) = section.get("infectiousness") {
+        let is_flat = section.choice("infectiousness", &[("flat", true), (PUBLISHED, false)])?;
+        return Ok((is_flat == Some(false)).then(Infectiousness::published));
+    }
+    let curve = section.section("infectiousness")?;
+    if !curve.is_there() {
+        return Ok(None);
+    }
+    let first_day = match curve.get("first_day") {
+        Some(Value::Integer(day)) if (-100..=100).contains(day) => *day,
+        found => {
+            return Err(curve.problem(
+                "first_day",
+                "the day from onset of the first weight, -100 to 100",
+                found.map_or("nothing".to_string(), Value::to_string),
+                "write first_day = -3 for a curve that begins three days before onset",
+            ));
+        }
+    };
+    let number = |value: &Value| value.as_float().or(value.as_integer().map(|i| i as f64));
+    let weights: Option<Vec<f64>> = match curve.get("weights") {
+        Some(Value::Array(weights)) if !weights.is_empty() && weights.len() <= 366 => weights
+            .iter()
+            .map(|value| number(value).filter(|weight| (0.0..f64::INFINITY).contains(weight)))
+            .collect(),
+        _ => None,
+    };
+    let Some(weights) = weights else {
+        return Err(curve.problem(
+            "weights",
+            "a weight of 0 or more for each day, 366 at most",
+            curve.raw("weights").map_or("nothing".to_string(), Value::to_string),
+            "write weights = [0.4, 1, 0.7]; days without a weight count 0",
+        ));
+    };
+    curve.check()?;
+    Ok(Some(Infectiousness { first_day, weights }))
+}
+
+fn setting_weights(section: &Section<'_>) -> Result<SettingWeights> {
+    let weight = |key| section.number(key, "weights, 0 or more");
+    let mut weights =
+        SettingWeights { indoor: weight("indoor")?, outdoor: weight("outdoor")?, kinds: BTreeMap::new() };
+    let kinds = section.section("kinds")?;
+    for kind in kinds.keys() {
+        let value = kinds.raw(kind).and_then(|v| v.as_float().or(v.as_integer().map(|i| i as f64)));
+        match value.filter(|weight| (0.0..f64::INFINITY).contains(weight)) {
+            Some(weight) => weights.kinds.insert(kind.clone(), weight),
+            None => {
+                return Err(kinds.problem(
+                    kind,
+                    "a weight of 0 or more",
+                    kinds.raw(kind).map_or(String::new(), Value::to_string),
+                    "1 is what a kind without a weight counts",
+                ));
+            }
+        };
+    }
+    section.check()?;
+    Ok(weights)
+}
+
+/// Thresholds of expected time and risk need `place = "probability"`.
+fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateRule> {
     let threshold = |key| -> Result<Option<Millis>> {
         section.number(key, "seconds")?.map(|s| millis(section, key, s)).transpose()
     };
@@ -225,9 +318,23 @@ fn candidate_rule(section: &Section<'_>) -> Result<CandidateRule> {
         confirmed_ms_min: threshold("confirmed_s_min")?,
         longest_ms_min: threshold("longest_s_min")?,
         peak_24h_ms_min: threshold("peak_24h_s_min")?,
+        expected_ms_min: threshold("expected_s_min")?,
+        risk_min: section.number("risk_min", "probabilities, 0 to 1")?,
         across_cases: section.boolean("across_cases")?.unwrap_or(false),
     };
-    for key in ["expected_s_min", "risk_min", "resident_h_min", "resident_of", "resident_scope"] {
+    for (key, is_set) in
+        [("expected_s_min", rule.expected_ms_min.is_some()), ("risk_min", rule.risk_min.is_some())]
+    {
+        if is_set && !place.is_uncertain() {
+            return Err(section.problem(
+                key,
+                "place = \"probability\" with this threshold",
+                "a rule that takes positions for exact, and knows no probability",
+                "take rule.encounter.place = \"probability\", or direct_s_min",
+            ));
+        }
+    }
+    for key in ["resident_h_min", "resident_of", "resident_scope"] {
         section.refuse(key, None)?;
     }
     section.check()?;

@@ -3,8 +3,9 @@
 //! Squares, H3 cells and venues are looked up by their identity, each with an interval tree over time.
 //! Where metres decide, stays that stand still are looked up by the box of a lattice, in the same way;
 //! moving ones, and those whose reach fills too many boxes, go into R-trees over longitude, latitude and
-//! time.
+//! time. Where positions are uncertain there is a lattice for each band of uncertainties, as the reach hangs on them.
 
+mod bits;
 pub mod intervals;
 pub mod lattice;
 pub mod sieve;
@@ -13,11 +14,12 @@ use crate::case::Case;
 use crate::geo::{LatLonBox, cos_lat};
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
-use crate::place::{PlaceKey, PlaceRule, SquareRows, square};
+use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
 use crate::track::{Track, TrackRule};
+use crate::uncertainty::Uncertainty;
 use arrow::array::RecordBatch;
 use hashbrown::HashMap;
 use intervals::{Interval, Intervals, Query};
@@ -68,15 +70,19 @@ type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
 
 /// Boxes that one stay's reach may fill before it goes into the R-tree.
 const BOXES_MAX: usize = 64;
-/// Boxes of the lattice are so many distances high, and at least so many metres.
+/// Boxes of the lattice are so many distances high, and at least so many metres, and so much of the farthest reach.
 const BOX_DISTANCES: f64 = 1.5;
 const BOX_M_MIN: f64 = 10.0;
+const BOX_REACH: f64 = 1.0 / 3.0;
 /// Near the antimeridian differences of longitude say nothing.
 const LON_MAX: f64 = 179.0;
 
-/// Stays of one source, found by where they are.
-#[derive(Debug, Default)]
+/// Stays of one source, found by where they are, for persons' stays of one band.
+#[derive(Debug)]
 struct Near {
+    /// The farthest reach, metres.
+    reach_m: f64,
+    reach: Reach,
     /// Those that stand, by every box that their reach touches.
     boxes: Intervals<Spot>,
     lattice: Option<Lattice>,
@@ -96,10 +102,12 @@ pub struct CaseIndex {
     keyed: Intervals<Keyed>,
     /// The rows of squares that cases stay in, where squares are places and the rows are not too many.
     rows: Option<SquareRows>,
-    near: [Near; 3],
-    reach: Reach,
+    /// By band, and by source; none where metres do not decide.
+    near: Vec<(Band, [Near; 3])>,
     /// What a ping has to pass first.
     pub sieve: Sieve,
+    /// By case.
+    pub onsets: Vec<Option<Millis>>,
     /// By case and source.
     pub observed: Vec<[Observed; 3]>,
     /// The most memory that the index itself takes, bytes, roughly.
@@ -115,7 +123,7 @@ impl CaseIndex {
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        ties: Option<&AtomicBool>,
+        (ties, uncertainty): (Option<&AtomicBool>, Option<&Uncertainty>),
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -134,7 +142,7 @@ impl CaseIndex {
         let mut case_stays: Vec<CaseStay> = Vec::new();
         let view = Pings::of(pings);
         let mut rules = Source::ALL.map(|source| {
-            let rule = TrackRule::new(source, feeds, &rule.place, as_of, false);
+            let rule = TrackRule::new(source, feeds, &rule.place, as_of, false).with_uncertainty(uncertainty);
             ties.map_or_else(|| rule.clone(), |ties| rule.clone().without_accuracies(ties))
         });
         for group in view.groups() {
@@ -149,7 +157,7 @@ impl CaseIndex {
                         .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
                         .collect();
                     observed[case as usize][source as usize] = observe(&clipped);
-                    let metres_decide = matches!(rule.place, PlaceRule::Distance { .. });
+                    let metres_decide = rule.place.metres().is_some();
                     case_stays.extend(joined(&clipped, &rule.place, moving).into_iter().map(|stay| {
                         let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
                         CaseStay { case, stay, cos_lat }
@@ -160,7 +168,7 @@ impl CaseIndex {
         // What one ping meets stands together.
         case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));
         let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
-        let sieve = Sieve::new(&plain, rule, feeds, as_of);
+        let sieve = Sieve::new(&plain, rule, feeds, as_of, uncertainty);
         let mut index = CaseIndex {
             rule: *rule,
             grow_cases: moving,
@@ -170,9 +178,9 @@ impl CaseIndex {
             stays: case_stays,
             keyed: Intervals::default(),
             rows: None,
-            reach: Reach::default(),
-            near: Default::default(),
+            near: Vec::new(),
             sieve,
+            onsets: cases.iter().map(|case| case.onset_at).collect(),
             observed,
         };
         index.fill();
@@ -180,7 +188,6 @@ impl CaseIndex {
     }
 
     fn fill(&mut self) {
-        let lattice = self.lattice();
         let (rule, stays) = (&self.rule, &self.stays);
         let interval = |item: u32, stay: &Stay| Interval {
             start: stay.start,
@@ -202,64 +209,70 @@ impl CaseIndex {
                         continue;
                     }
                 }
-                if stay.has_position() && !matches!(rule.place, PlaceRule::Distance { .. }) {
+                if stay.has_position() && rule.place.metres().is_none() {
                     let key = PlaceKey::of_position(&rule.place, stay.lat, stay.lon);
                     add(keyed(key, stay.source), interval(item, stay));
                 }
             }
         });
-        let near = Source::ALL.map(|source| {
-            let PlaceRule::Distance { distance_m_max } = rule.place else { return Near::default() };
-            let by_position = |stay: &Stay| {
-                stay.source == source && stay.has_position() && (source != Source::Venue || rule.cross_source)
-            };
-            let of_source = || stays.iter().zip(0..).filter(|(c, _)| by_position(&c.stay));
-            let spots_of = |stay: &Stay| {
-                let reach = stay.bounds().grown(distance_m_max);
-                lattice.as_ref().and_then(|l| l.spots(reach, BOXES_MAX))
-            };
-            let boxes = Intervals::new(|add| {
-                for (CaseStay { stay, .. }, item) in of_source() {
-                    for spot in spots_of(stay).into_iter().flatten() {
-                        add(spot, interval(item, stay));
-                    }
-                }
-            });
-            let mut tree = Vec::new();
-            for (CaseStay { stay, .. }, item) in of_source().filter(|(c, _)| spots_of(&c.stay).is_none()) {
-                let margin = if self.grow_cases { distance_m_max } else { 0.0 };
-                for part in stay.bounds().grown(margin).split() {
-                    let (start, end) = (stay.start as f64, (stay.end + rule.lag_ms) as f64);
-                    tree.push(GeomWithData::new(
-                        Rectangle::from_corners(
-                            [part.lon_min, part.lat_min, start],
-                            [part.lon_max, part.lat_max, end],
-                        ),
-                        item,
-                    ));
-                }
-            }
-            Near { boxes, lattice: lattice.clone(), tree: RTree::bulk_load(tree) }
-        });
-        let PlaceRule::Distance { distance_m_max } = self.rule.place else {
-            (self.keyed, self.near) = (by_key, near);
-            return;
-        };
-        self.reach = Reach::new(distance_m_max, lattice.as_ref());
-        (self.keyed, self.near) = (by_key, near);
+        if rule.place.metres().is_some() {
+            let of_band = |band: Band| (band, Source::ALL.map(|source| self.near_of(source, band)));
+            self.near = self.rule.place.bands().into_iter().map(of_band).collect();
+        }
+        self.keyed = by_key;
     }
 
-    /// The lattice for stays that stand, where metres decide and nobody moves.
-    fn lattice(&self) -> Option<Lattice> {
-        let PlaceRule::Distance { distance_m_max } = self.rule.place else { return None };
-        if self.grow_cases {
-            return None;
+    /// The stays of a source that persons' stays of a band may be near.
+    fn near_of(&self, source: Source, band: Band) -> Near {
+        let rule = &self.rule;
+        let by_position = |stay: &Stay| {
+            stay.source == source && stay.has_position() && (source != Source::Venue || rule.cross_source)
+        };
+        let of_source: Vec<(&Stay, u32, f64)> = self
+            .stays
+            .iter()
+            .zip(0..)
+            .filter(|(c, _)| by_position(&c.stay))
+            .filter_map(|(c, item)| Some((&c.stay, item, rule.place.reach_m(c.stay.sigma_m, band)?)))
+            .collect();
+        let reach_m = of_source.iter().map(|(.., reach_m)| *reach_m).fold(0.0, f64::max);
+        // For stays that stand, where nobody moves.
+        let lattice = (!self.grow_cases).then(|| {
+            let areas = || of_source.iter().map(|(stay, _, reach_m)| stay.bounds().grown(*reach_m));
+            let lat_min = areas().map(|a| a.lat_min).fold(f64::INFINITY, f64::min);
+            let lat_max = areas().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max);
+            let row_m = rule.place.metres().unwrap_or_default() * BOX_DISTANCES;
+            Lattice::new(row_m.max(BOX_M_MIN).max(reach_m * BOX_REACH), lat_min, lat_max)
+        });
+        let spots_of = |stay: &Stay, reach_m: f64| {
+            lattice.as_ref().and_then(|l| l.spots(stay.bounds().grown(reach_m), BOXES_MAX))
+        };
+        let boxes = Intervals::new(|add| {
+            for (stay, item, reach_m) in &of_source {
+                for spot in spots_of(stay, *reach_m).into_iter().flatten() {
+                    let (start, end) = (stay.start, stay.end + rule.lag_ms);
+                    add(spot, Interval { start, end, lat: stay.lat, lon: stay.lon, item: *item });
+                }
+            }
+        });
+        let mut tree = Vec::new();
+        for (stay, item, reach_m) in
+            of_source.iter().filter(|(s, _, reach_m)| spots_of(s, *reach_m).is_none())
+        {
+            let margin = if self.grow_cases { *reach_m } else { 0.0 };
+            for part in stay.bounds().grown(margin).split() {
+                let (start, end) = (stay.start as f64, (stay.end + rule.lag_ms) as f64);
+                tree.push(GeomWithData::new(
+                    Rectangle::from_corners(
+                        [part.lon_min, part.lat_min, start],
+                        [part.lon_max, part.lat_max, end],
+                    ),
+                    *item,
+                ));
+            }
         }
-        let reach = |c: &CaseStay| c.stay.has_position().then(|| c.stay.bounds().grown(distance_m_max));
-        let areas = || self.stays.iter().filter_map(reach);
-        let lat_min = areas().map(|a| a.lat_min).fold(f64::INFINITY, f64::min);
-        let lat_max = areas().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max);
-        Some(Lattice::new((distance_m_max * BOX_DISTANCES).max(BOX_M_MIN), lat_min, lat_max))
+        let reach = Reach::new(reach_m, lattice.as_ref());
+        Near { reach_m, reach, boxes, lattice, tree: RTree::bulk_load(tree) }
     }
 
     /// Whether no case has a stay.
@@ -303,24 +316,25 @@ impl CaseIndex {
             (Source::Venue, Source::Venue) => false,
             (mine, theirs) => mine == theirs || self.rule.cross_source,
         };
+        let of_band = self.near.iter().find(|(band, _)| stay.sigma_m <= band.up_to).or(self.near.last());
         for source in Source::ALL.iter().filter(|s| meets(s)) {
-            match self.rule.place {
-                PlaceRule::Distance { distance_m_max } => {
-                    let near = &self.near[*source as usize];
+            match of_band {
+                Some((_, by_source)) => {
+                    let near = &by_source[*source as usize];
                     let spot = near.lattice.as_ref().and_then(|l| l.spot(stay.lat, stay.lon));
                     if let Some(spot) = spot {
-                        let query = self.reach.query(stay, spot);
+                        let query = near.reach.query(stay, spot);
                         let each = &mut |item| pass(By::Position(PlaceKey::Near), item);
                         near.boxes.overlapping(&spot, &query, each);
                     }
-                    for item in in_tree(&near.tree, stay, distance_m_max) {
+                    for item in in_tree(&near.tree, stay, near.reach_m) {
                         pass(By::Position(PlaceKey::Near), item);
                     }
                 }
-                rule => {
+                None => {
                     let key = match &self.rows {
                         Some(rows) => rows.square(stay.lat, stay.lon).map(PlaceKey::Square),
-                        None => Some(PlaceKey::of_position(&rule, stay.lat, stay.lon)),
+                        None => Some(PlaceKey::of_position(&self.rule.place, stay.lat, stay.lon)),
                     };
                     // No case is in the row of a square without a key.
                     let Some(key) = key else { return };
@@ -341,8 +355,8 @@ struct Reach {
 }
 
 impl Reach {
-    fn new(distance_m_max: f64, lattice: Option<&Lattice>) -> Self {
-        let around = |lat: f64| LatLonBox::of_path(lat, 0.0, 0.0, 0.0).grown(distance_m_max);
+    fn new(reach_m: f64, lattice: Option<&Lattice>) -> Self {
+        let around = |lat: f64| LatLonBox::of_path(lat, 0.0, 0.0, 0.0).grown(reach_m);
         let lon = |(south, north): (f64, f64)| around(south).lon_max.max(around(north).lon_max);
         let lat = around(0.0).lat_max;
         Reach { lat, lon: lattice.map_or_else(Vec::new, |l| l.rows().map(lon).collect()) }
@@ -357,12 +371,12 @@ impl Reach {
     }
 }
 
-fn in_tree(tree: &RTree<Boxed>, stay: &Stay, distance_m_max: f64) -> Vec<u32> {
+fn in_tree(tree: &RTree<Boxed>, stay: &Stay, reach_m: f64) -> Vec<u32> {
     let mut items = Vec::new();
     if tree.size() == 0 {
         return items;
     }
-    for part in stay.bounds().grown(distance_m_max).split() {
+    for part in stay.bounds().grown(reach_m).split() {
         let envelope = AABB::from_corners(
             [part.lon_min, part.lat_min, stay.start as f64],
             [part.lon_max, part.lat_max, stay.end as f64],
@@ -377,9 +391,9 @@ fn in_tree(tree: &RTree<Boxed>, stay: &Stay, distance_m_max: f64) -> Vec<u32> {
 
 /// A number that stays at one place, or near one another, share.
 fn place_in_short(stay: &Stay, rule: &EncounterRule) -> u64 {
-    match rule.place {
-        PlaceRule::Distance { distance_m_max } if stay.has_position() => {
-            PlaceKey::Square(square(stay.lat, stay.lon, distance_m_max.max(BOX_M_MIN))).short()
+    match rule.place.metres() {
+        Some(metres) if stay.has_position() => {
+            PlaceKey::Square(square(stay.lat, stay.lon, metres.max(BOX_M_MIN))).short()
         }
         _ => key_of(stay, &rule.place).short(),
     }

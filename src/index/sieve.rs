@@ -1,314 +1,58 @@
 //! The sieve: may a ping that stands here from now on meet a case at all? A few nanoseconds a ping.
 //!
-//! Bitmaps over quantised place and time, made from the cases' stays. A bit says that a ping which starts in this
-//! slot here may meet a case before its hold is over; a word holds 64 slots of time of a place. Squares of a city
-//! are few, and each has its own words. Elsewhere words are found by a hash, and a map of the cases'
-//! surroundings, small enough to stay near the cores, is asked first. The sieve never says no where an encounter is
-//! possible; a wrong yes only costs the exact test.
+//! It never says no where an encounter is possible; a wrong yes only costs the exact test. How far away a case can be met
+//! hangs on how uncertain both positions are, where that counts, so that pings of each band of uncertainties have
+//! bitmaps of their own.
 
-use super::lattice::{BLOCK, Lattice, Map, mixed};
-use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping, Pings};
-use crate::place::{PlaceRule, Square, Squares, row_cos, square};
-use crate::rule::{EncounterRule, Motion, Source, StayRule};
+use super::bits::Bits;
+use crate::ping::{Ping, Pings};
+use crate::place::Band;
+use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::Stay;
 use crate::time::Millis;
+use crate::uncertainty::Uncertainty;
 use arrow::array::{BooleanArray, RecordBatch};
-use h3o::{CellIndex, LatLng};
 
-/// A hold has about so many slots, within these bounds.
-const SLOTS_A_HOLD: Millis = 4;
-const SLOT_MS_MIN: Millis = 30_000;
-const SLOT_MS_MAX: Millis = 900_000;
-/// Time slots of one sieve, about.
-const SLOTS_MAX: i64 = 65_536;
-/// Rows of latitude are at least this high.
-const ROW_M_MIN: f64 = 25.0;
-/// A stay that would fill more boxes than this marks its whole time slots instead.
-const BOXES_MAX: usize = 4_096;
-/// Words for each place and epoch of 64 slots.
-const WORDS_PER_ENTRY: usize = 4;
-const WORDS_MIN: usize = 1 << 10;
-const WORDS_MAX: usize = 1 << 24;
-/// Words of a block of squares, at most: they stay near the cores.
-const BLOCK_WORDS_MAX: i64 = 1 << 18;
-/// Bits that count entries.
-const DISTINCT_BITS: usize = 1 << 22;
-
-/// Stays that could meet share a class: positions of one source, positions of any, or venues' ids.
-const CLASS_ANY: u8 = 3;
-const CLASS_VENUE: u8 = 4;
-
-/// The bitmaps and their quanta.
+/// The bitmaps of each band.
 #[derive(Debug, Clone)]
 pub struct Sieve {
-    feeds: Vec<StayRule>,
-    cross_source: bool,
-    /// By the source of a case's stay, the longest hold of who may meet it: how long before it a ping may
-    /// start to do so.
-    hold_ms: [Millis; 3],
-    lag_ms: Millis,
-    as_of: Millis,
-    first: Millis,
-    slots_per_ms: f64,
-    last_slot: f64,
-    /// By time slot: classes with a case's stay anywhere, and classes with one that may be everywhere.
-    somewhere: Vec<u8>,
-    everywhere: Vec<u8>,
-    any_everywhere: bool,
-    /// The side of the squares that are places, metres; else boxes of the lattice are.
-    square_m: Option<f64>,
-    /// By class, the words of the squares, where these are few enough.
-    blocks: Option<[Block; CLASS_VENUE as usize]>,
-    lattice: Lattice,
-    map: Map,
-    words: Vec<u64>,
-    word_mask: u64,
+    bands: Vec<(Band, Bits)>,
+    uncertainty: Option<Uncertainty>,
 }
 
-/// The words of all squares between the outermost that cases stay in.
-#[derive(Debug, Clone, Default)]
-struct Block {
-    square_m: f64,
-    row_first: i64,
-    col_first: i64,
-    height: u64,
-    width: u64,
-    epochs: usize,
-    rows_per_degree: f64,
-    /// By row from the first; no number for all other rows, so that their columns are none either.
-    cols_per_degree: Vec<f64>,
-    /// Row by row, the epochs of a square together; one square more, without slots.
-    words: Vec<u64>,
-}
-
-/// Smaller squares have no blocks: so many are between the equator and a pole that rounding errs too much.
-const SQUARE_M_MIN: f64 = 1.0;
-/// So near an edge, in sides of a square, rounding may tell the wrong square; it errs far less.
-const EDGE: f64 = 1e-6;
-
-impl Block {
-    /// A block that holds these squares; `None` if it would be too large.
-    fn new(squares: impl Iterator<Item = Square> + Clone, square_m: f64, epochs: usize) -> Option<Self> {
-        let rows = squares.clone().map(|s| s.row);
-        let cols = squares.map(|s| s.col);
-        let ends = rows.clone().min().zip(rows.max()).zip(cols.clone().min().zip(cols.max()));
-        let Some(((south, north), (west, east))) = ends else {
-            return Some(Block { cols_per_degree: vec![f64::NAN], ..Block::default() });
-        };
-        let (height, width) = (north - south + 1, east - west + 1);
-        let words = height.checked_mul(width)?.checked_mul(epochs as i64)?;
-        let rows_per_degree = METRES_PER_DEGREE / square_m;
-        let cols_per_degree = |row: i64| rows_per_degree * row_cos(row as f64, square_m);
-        (words <= BLOCK_WORDS_MAX && square_m >= SQUARE_M_MIN).then(|| Block {
-            square_m,
-            row_first: south,
-            col_first: west,
-            height: height as u64,
-            width: width as u64,
-            epochs,
-            rows_per_degree,
-            cols_per_degree: (south..=north).map(cols_per_degree).chain([f64::NAN]).collect(),
-            words: vec![0; words as usize + epochs],
-        })
-    }
-
-    /// Where the words of a square stand, or of the one more for a square outside.
-    #[inline]
-    fn at(&self, square: Square) -> usize {
-        let row = square.row.wrapping_sub(self.row_first) as u64;
-        let col = square.col.wrapping_sub(self.col_first) as u64;
-        let inside = row < self.height && col < self.width;
-        (if inside { row * self.width + col } else { self.height * self.width }) as usize
-    }
-
-    #[inline]
-    fn slots(&self, at: usize, epoch: usize) -> u64 {
-        // Without squares there are no words.
-        self.words.get(at * self.epochs + epoch).copied().unwrap_or(0)
-    }
-
-    /// Where the words of positions' squares stand, a word outside for positions outside, without the divisions
-    /// that a square itself takes; false where a position lies so near an edge that only these can tell. Short
-    /// steps over all positions, so that none waits for another.
-    fn find(&self, lats: &[f64], lons: &[f64], found: &mut [u32; BLOCK]) -> bool {
-        let mut sure = true;
-        let mut rows = [0.0; BLOCK];
-        let middle_first = self.row_first as f64 + 0.5;
-        let (height, width) = (self.height as f64, self.width as f64);
-        for (lat, row) in lats.iter().zip(&mut rows) {
-            let middle = lat * self.rows_per_degree - middle_first;
-            let floor = (middle + WHOLE) - WHOLE;
-            sure &= is_off_edges(middle - floor);
-            *row = if floor >= 0.0 && floor < height { floor } else { height };
-        }
-        let middle_first = self.col_first as f64 + 0.5;
-        for ((lon, row), found) in lons.iter().zip(&rows).zip(found) {
-            let cols_per_degree = self.cols_per_degree[whole(*row) as usize];
-            let middle = lon * cols_per_degree - middle_first;
-            let floor = (middle + WHOLE) - WHOLE;
-            sure &= is_off_edges(middle - floor);
-            let inside = floor >= 0.0 && floor < width;
-            *found = whole(if inside { row * width + floor } else { height * width }) as u32;
-        }
-        sure
-    }
-}
-
-/// Whether a position so far from the middle of its square is surely in it; what is no number is surely in none.
-#[inline]
-fn is_off_edges(off: f64) -> bool {
-    (off.abs() < 0.5 - EDGE) | off.is_nan()
-}
-
-/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
-const WHOLE: f64 = (3u64 << 51) as f64;
-
-/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
-#[inline]
-fn whole(x: f64) -> u64 {
-    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
+/// Pings of one band, and which rows they are.
+#[derive(Default)]
+struct OfBand {
+    rows: Vec<u32>,
+    times: Vec<Millis>,
+    lats: Vec<f64>,
+    lons: Vec<f64>,
 }
 
 impl Sieve {
-    /// A sieve that lets through what may meet one of these stays.
-    /// Nothing that comes from `as_of` on can meet them.
-    pub fn new(stays: &[Stay], rule: &EncounterRule, feeds: &[StayRule], as_of: Millis) -> Self {
-        let end_of = |s: &Stay| (s.end + rule.lag_ms).min(as_of);
-        let hold_ms = Source::ALL.map(|source| {
-            let meets = feeds.iter().filter(|f| rule.cross_source || f.source == source);
-            meets.map(|f| f.hold_ms).max().unwrap_or(0)
-        });
-        let shortest = feeds.iter().map(|f| f.hold_ms).min().unwrap_or(0);
-        let first = stays.iter().map(|s| s.start).min().unwrap_or(0) - hold_ms.into_iter().max().unwrap_or(0);
-        let last = stays.iter().map(end_of).max().unwrap_or(first);
-        // A lookback of years has longer slots, so that their number stays small.
-        let slot_ms =
-            (shortest / SLOTS_A_HOLD).clamp(SLOT_MS_MIN, SLOT_MS_MAX).max((last - first) / SLOTS_MAX);
-        let row_m = match rule.place {
-            PlaceRule::Grid { square_m } => square_m / 4.0,
-            PlaceRule::Cell { resolution } => cell_radius_m(resolution),
-            PlaceRule::Distance { distance_m_max } => distance_m_max / 2.0,
-        }
-        .max(ROW_M_MIN);
-        let areas: Vec<Option<LatLonBox>> = stays
-            .iter()
-            .map(|s| {
-                let by_position = s.has_position() && (s.source != Source::Venue || rule.cross_source);
-                by_position.then(|| reach(s, &rule.place))
-            })
-            .collect();
-        let spans = || areas.iter().flatten();
-        let lattice = Lattice::new(
-            row_m,
-            spans().map(|a| a.lat_min).fold(f64::INFINITY, f64::min),
-            spans().map(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max),
-        );
-        let slots = (last - first) / slot_ms + 3;
-        let mut sieve = Sieve {
-            feeds: feeds.to_vec(),
-            cross_source: rule.cross_source,
-            hold_ms,
-            lag_ms: rule.lag_ms,
-            as_of,
-            first,
-            slots_per_ms: 1.0 / slot_ms as f64,
-            last_slot: (slots.max(1) - 1) as f64,
-            somewhere: vec![0; slots.max(1) as usize],
-            everywhere: vec![0; slots.max(1) as usize],
-            any_everywhere: false,
-            square_m: match rule.place {
-                PlaceRule::Grid { square_m } => Some(square_m),
-                _ => None,
-            },
-            blocks: None,
-            lattice,
-            map: Map::default(),
-            words: Vec::new(),
-            word_mask: 0,
-        };
-        sieve.blocks = sieve.new_blocks(stays, &areas);
-        if sieve.blocks.is_none() {
-            sieve.map = Map::new(&areas, row_m);
-        }
-        // All entries once to count them, and again into as many words as that takes.
-        let mut distinct = Distinct::default();
-        sieve.enter_all(stays, &areas, &mut |at, _| distinct.see(at));
-        let words = distinct.estimate() * WORDS_PER_ENTRY;
-        // Counting entered the blocks' own already.
-        if words > 0 {
-            let mut words = vec![0; words.next_power_of_two().clamp(WORDS_MIN, WORDS_MAX)];
-            let mask = words.len() - 1;
-            sieve.enter_all(stays, &areas, &mut |at, slots| words[at as usize & mask] |= slots);
-            sieve.word_mask = mask as u64;
-            sieve.words = words;
-        }
-        sieve
-    }
-
-    /// Blocks, if squares are places and few enough.
-    fn new_blocks(
-        &self,
+    /// A sieve that lets through what may meet one of these stays. Nothing that comes from `as_of` on can meet them.
+    pub fn new(
         stays: &[Stay],
-        areas: &[Option<LatLonBox>],
-    ) -> Option<[Block; CLASS_VENUE as usize]> {
-        let square_m = self.square_m?;
-        let epochs = self.somewhere.len() / 64 + 1;
-        let mut blocks: [Block; CLASS_VENUE as usize] = Default::default();
-        for (class, block) in (0u8..).zip(&mut blocks) {
-            let own =
-                stays.iter().zip(areas).filter(|(s, area)| area.is_some() && self.class(s.source) == class);
-            *block = Block::new(own.map(|(s, _)| square(s.lat, s.lon, square_m)), square_m, epochs)?;
-        }
-        Some(blocks)
+        rule: &EncounterRule,
+        feeds: &[StayRule],
+        as_of: Millis,
+        uncertainty: Option<&Uncertainty>,
+    ) -> Self {
+        let bits = |band: Band| {
+            // Squares and cells have no reach of their own.
+            let reach_m = |stay: &Stay| match rule.place.metres() {
+                Some(_) => rule.place.reach_m(stay.sigma_m, band),
+                None => Some(0.0),
+            };
+            let reaches_m: Vec<Option<f64>> = stays.iter().map(reach_m).collect();
+            (band, Bits::new(stays, &reaches_m, rule, feeds, as_of))
+        };
+        Sieve { bands: rule.place.bands().into_iter().map(bits).collect(), uncertainty: uncertainty.cloned() }
     }
 
     /// Whether nothing at all can pass.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty() && self.somewhere.iter().all(|s| *s == 0)
-    }
-
-    /// Calls `add` with what [`spot_at`] gives for the places and epochs of all stays, and the slots there.
-    fn enter_all(&mut self, stays: &[Stay], areas: &[Option<LatLonBox>], add: &mut impl FnMut(u64, u64)) {
-        for (stay, area) in stays.iter().zip(areas) {
-            self.enter(stay, *area, add);
-        }
-    }
-
-    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, add: &mut impl FnMut(u64, u64)) {
-        let last = self.slot((stay.end + self.lag_ms).min(self.as_of));
-        let (from, to) =
-            (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1));
-        let mut add = |spot: u64| {
-            (from / 64..=to / 64).for_each(|epoch| add(spot_at(spot, epoch), slots_within(epoch, from, to)));
-        };
-        if stay.source == Source::Venue && stay.place != NO_PLACE {
-            add(spot_of_venue(stay.place));
-        }
-        let Some(area) = area else { return };
-        let class = self.class(stay.source);
-        let square = self.square_m.map(|square_m| square(stay.lat, stay.lon, square_m));
-        if let (Some(square), Some(blocks)) = (square, &mut self.blocks) {
-            let block = &mut blocks[class as usize];
-            let at = block.at(square) * block.epochs;
-            for epoch in from / 64..=to / 64 {
-                block.words[at + epoch] |= slots_within(epoch, from, to);
-            }
-            self.somewhere[from..=to].iter_mut().for_each(|classes| *classes |= 1 << class);
-            return;
-        }
-        let spots = match square {
-            Some(square) => Some(vec![spot_of_square(square)]),
-            None => self.lattice.spots(area, BOXES_MAX),
-        };
-        for slot in from..=to {
-            self.somewhere[slot] |= 1 << class;
-            if spots.is_none() {
-                self.everywhere[slot] |= 1 << class;
-                self.any_everywhere = true;
-            }
-        }
-        spots.unwrap_or_default().into_iter().for_each(|spot| add(spot_of(class, spot)));
+        self.bands.iter().all(|(_, bits)| bits.is_empty())
     }
 
     /// The kernel: which rows of a batch of pings of one source may meet a case, were each to stand for its
@@ -326,216 +70,49 @@ impl Sieve {
         if self.is_empty() {
             return;
         }
-        let moves = self.feeds.iter().any(|f| f.source == source && f.motion == Motion::Linear);
-        if source == Source::Venue || moves || self.any_everywhere {
+        if self.bands.iter().any(|(_, bits)| bits.one_by_one(source)) {
             let all = 0..pings.times.len();
             rows.extend(all.filter(|row| self.may_meet_from(&pings.at(*row))).map(|row| row as u32));
             return;
         }
-        let class = self.class(source);
-        let start = rows.len();
-        if let Some(blocks) = &self.blocks {
-            let block = &blocks[class as usize];
-            let (mut kept, mut found) = ([0; BLOCK], [0; BLOCK]);
-            let columns =
-                pings.times.chunks(BLOCK).zip(pings.lats.chunks(BLOCK).zip(pings.lons.chunks(BLOCK)));
-            for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
-                if !block.find(lats, lons, &mut found) {
-                    for (found, (lat, lon)) in found.iter_mut().zip(lats.iter().zip(lons)) {
-                        *found = block.at(square(*lat, *lon, block.square_m)) as u32;
-                    }
+        match (self.bands.as_slice(), &self.uncertainty) {
+            ([(_, bits)], _) => bits.marked((pings.times, pings.lats, pings.lons), source, rows),
+            (bands, Some(uncertainty)) => {
+                let start = rows.len();
+                for (of_band, (_, bits)) in self.dealt(pings, uncertainty).iter().zip(bands) {
+                    let found = rows.len();
+                    bits.marked((&of_band.times, &of_band.lats, &of_band.lons), source, rows);
+                    rows[found..].iter_mut().for_each(|row| *row = of_band.rows[*row as usize]);
                 }
-                let mut count = 0;
-                // Without branches: whether a row passes is hard to foretell.
-                for (row, (time, at)) in (start..).zip(times.iter().zip(found)) {
-                    let slot = self.slot(*time);
-                    kept[count % BLOCK] = row;
-                    count += (block.slots(at as usize, slot / 64) >> (slot % 64) & 1) as usize;
-                }
-                rows.extend_from_slice(&kept[..count]);
+                rows[start..].sort_unstable();
             }
-            return;
+            // Without uncertainties nothing is in doubt.
+            (_, None) => {}
         }
-        self.map.rows(pings.lats, pings.lons, rows);
-        let mut squares = Squares::default();
-        let (mut words, mut slots) = ([0; BLOCK], [0; BLOCK]);
-        let (mut from, mut kept) = (start, start);
-        while from < rows.len() {
-            let to = rows.len().min(from + BLOCK);
-            // Where each word is first, then the words: so that none waits for another.
-            for ((row, word), slot) in rows[from..to].iter().zip(&mut words).zip(&mut slots) {
-                let row = *row as usize;
-                *slot = self.slot(pings.times[row]);
-                let (lat, lon) = (pings.lats[row], pings.lons[row]);
-                let spot = match self.square_m {
-                    Some(square_m) => Some(spot_of_square(squares.square(lat, lon, square_m))),
-                    None => self.lattice.spot(lat, lon),
-                };
-                // Nowhere has no word.
-                *word =
-                    spot.map_or(u64::MAX, |spot| spot_at(spot_of(class, spot), *slot / 64) & self.word_mask);
-            }
-            for (at, (word, slot)) in (from..to).zip(words.iter().zip(&slots)) {
-                let word = self.words.get(*word as usize).copied().unwrap_or(0);
-                rows[kept] = rows[at];
-                kept += (word >> (slot % 64) & 1) as usize;
-            }
-            from = to;
+    }
+
+    /// Pings dealt to their bands.
+    fn dealt(&self, pings: &Pings<'_>, uncertainty: &Uncertainty) -> Vec<OfBand> {
+        let mut dealt: Vec<OfBand> = self.bands.iter().map(|_| OfBand::default()).collect();
+        for row in 0..pings.times.len() {
+            let sigma_m = uncertainty.of(pings.feed(row), pings.accuracy_m(row), pings.place(row));
+            let of_band = &mut dealt[self.band_of(sigma_m)];
+            of_band.rows.push(row as u32);
+            of_band.times.push(pings.times[row]);
+            of_band.lats.push(pings.lats[row]);
+            of_band.lons.push(pings.lons[row]);
         }
-        rows.truncate(kept);
+        dealt
+    }
+
+    fn band_of(&self, sigma_m: f64) -> usize {
+        let known = self.bands.iter().position(|(band, _)| sigma_m <= band.up_to);
+        known.unwrap_or(self.bands.len() - 1)
     }
 
     /// Whether a ping, standing as long as it can, may meet a case.
     pub fn may_meet_from(&self, ping: &Ping) -> bool {
-        let rule = &self.feeds[ping.feed as usize];
-        let (source, moves) = (rule.source, rule.motion == Motion::Linear);
-        let by_id = source == Source::Venue && ping.place != NO_PLACE;
-        let by_position = !ping.lat.is_nan() && (source != Source::Venue || self.cross_source);
-        let class = self.class(source);
-        let square = self.square_m.map(|square_m| square(ping.lat, ping.lon, square_m));
-        let spot = match square {
-            _ if !by_position || moves => None,
-            Some(square) => Some(spot_of_square(square)),
-            None => self.lattice.spot(ping.lat, ping.lon),
-        };
-        let here = |spot: u64, slot: usize| match (&self.blocks, square) {
-            (Some(blocks), Some(square)) => {
-                let block = &blocks[class as usize];
-                block.slots(block.at(square), slot / 64) >> (slot % 64) & 1 == 1
-            }
-            _ => self.has(spot_of(class, spot), slot),
-        };
-        // A ping that says itself when it ends may meet a case at any time up to then.
-        let last = if ping.until == NO_UNTIL { ping.time } else { (ping.until - 1).max(ping.time) };
-        if last < self.first {
-            return false;
-        }
-        let slots = self.slot(ping.time)..=self.slot(last);
-        slots.into_iter().any(|slot| {
-            if by_id && self.has(spot_of_venue(ping.place), slot) {
-                return true;
-            }
-            let Some(everywhere) = self.everywhere.get(slot) else { return false };
-            let everywhere = if moves { self.somewhere[slot] } else { *everywhere };
-            by_position && (everywhere >> class & 1 == 1 || spot.is_some_and(|spot| here(spot, slot)))
-        })
+        let sigma_m = self.uncertainty.as_ref().map_or(0.0, |u| u.sigma_m(ping));
+        self.bands[self.band_of(sigma_m)].1.may_meet_from(ping)
     }
-
-    fn class(&self, source: Source) -> u8 {
-        if self.cross_source { CLASS_ANY } else { source as u8 }
-    }
-
-    /// The slot of an instant; the last for what comes later, the first for what comes before any stay:
-    /// nothing is entered there.
-    #[inline]
-    fn slot(&self, at: Millis) -> usize {
-        let slot = (at - self.first) as f64 * self.slots_per_ms;
-        let slot = if slot > 0.0 { slot } else { 0.0 };
-        let slot = if slot < self.last_slot { slot } else { self.last_slot };
-        // The floor; of a whole number it may be the one below, always the same.
-        whole(slot - 0.5) as usize
-    }
-
-    #[inline]
-    fn has(&self, spot: u64, slot: usize) -> bool {
-        self.slots(spot, slot / 64) >> (slot % 64) & 1 == 1
-    }
-
-    #[inline]
-    fn slots(&self, spot: u64, epoch: usize) -> u64 {
-        // Without entries there are no words.
-        self.words.get((spot_at(spot, epoch) & self.word_mask) as usize).copied().unwrap_or(0)
-    }
-}
-
-/// The bits of an epoch's slots that lie within `from` to `to`, both included.
-#[inline]
-fn slots_within(epoch: usize, from: usize, to: usize) -> u64 {
-    let low = if epoch == from / 64 { from % 64 } else { 0 };
-    let high = if epoch == to / 64 { to % 64 } else { 63 };
-    (u64::MAX << low) & (u64::MAX >> (63 - high))
-}
-
-/// How many different hashes there are, about: linear counting (Whang, Vander-Zanden, Taylor 1990), which is
-/// good far beyond the most words that a sieve has.
-struct Distinct {
-    bits: Vec<u64>,
-    set: usize,
-}
-
-impl Default for Distinct {
-    fn default() -> Self {
-        Distinct { bits: vec![0; DISTINCT_BITS / 64], set: 0 }
-    }
-}
-
-impl Distinct {
-    fn see(&mut self, hash: u64) {
-        let bit = (hash >> 32) as usize & (DISTINCT_BITS - 1);
-        let word = &mut self.bits[bit >> 6];
-        self.set += usize::from(*word >> (bit & 63) & 1 == 0);
-        *word |= 1 << (bit & 63);
-    }
-
-    fn estimate(&self) -> usize {
-        let empty = (DISTINCT_BITS - self.set).max(1) as f64 / DISTINCT_BITS as f64;
-        (-(DISTINCT_BITS as f64) * empty.ln()).ceil() as usize
-    }
-}
-
-/// Everywhere that another may be to share this stay's place.
-pub fn reach(stay: &Stay, place: &PlaceRule) -> LatLonBox {
-    match *place {
-        PlaceRule::Distance { distance_m_max } => stay.bounds().grown(distance_m_max),
-        PlaceRule::Grid { square_m } => {
-            let at = square(stay.lat, stay.lon, square_m);
-            let (side, cos) = (square_m / METRES_PER_DEGREE, row_cos(at.row as f64, square_m));
-            let lat = at.row as f64 * side;
-            let (lon, dlon) =
-                if cos * 360.0 > side { (at.col as f64 * side / cos, side / cos) } else { (-180.0, 360.0) };
-            LatLonBox::of_path(lat.clamp(-90.0, 90.0), lon, side, dlon).grown(0.0)
-        }
-        PlaceRule::Cell { resolution } => {
-            let whole = || LatLonBox { lat_min: -90.0, lat_max: 90.0, lon_min: -180.0, lon_max: 180.0 };
-            let Ok(cell) = CellIndex::try_from(crate::place::cell(stay.lat, stay.lon, resolution)) else {
-                return whole();
-            };
-            let centre = LatLng::from(cell);
-            LatLonBox::of_path(centre.lat(), centre.lng(), 0.0, 0.0).grown(cell_reach_m(cell))
-        }
-    }
-}
-
-/// Metres from a cell's centre within which all of it lies; edges bulge past their corners by far
-/// less than the tenth that is added.
-fn cell_reach_m(cell: CellIndex) -> f64 {
-    let centre = LatLng::from(cell);
-    let corner = cell.boundary().iter().map(|corner| centre.distance_m(*corner)).fold(0.0, f64::max);
-    corner * 1.1 + 1.0
-}
-
-/// About the mean edge length at a resolution, metres (edges shrink by sqrt(7); 1,281,256 m at 0).
-fn cell_radius_m(resolution: u8) -> f64 {
-    1_281_256.0 / 7f64.sqrt().powi(i32::from(resolution))
-}
-
-/// A square among the places. One that has the number of another only lets more through.
-#[inline]
-fn spot_of_square(square: Square) -> u64 {
-    mixed(square.row as u64) ^ square.col as u64
-}
-
-#[inline]
-fn spot_of(class: u8, spot: u64) -> u64 {
-    mixed(spot ^ u64::from(class) << 60)
-}
-
-#[inline]
-fn spot_of_venue(place: u32) -> u64 {
-    mixed(u64::from(place) ^ u64::from(CLASS_VENUE) << 60)
-}
-
-#[inline]
-fn spot_at(spot: u64, epoch: usize) -> u64 {
-    mixed(spot ^ (epoch as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

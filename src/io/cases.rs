@@ -97,7 +97,7 @@ fn read_file(
             let course =
                 Course { onset_at, sampled_at, confirmed_at, isolated_at, infectious_from, infectious_to };
             let (infectious_from, infectious_to) = course.infectious_range(config.as_of).map_err(no_range)?;
-            Ok(Case { case_id, person, infectious_from, infectious_to })
+            Ok(Case { case_id, person, infectious_from, infectious_to, onset_at })
         };
         match read() {
             Ok(case) => rows.push((case, file.place(row), file.input.clone(), row as u64)),

@@ -11,6 +11,7 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
 use crate::rule::Source;
+use crate::uncertainty::Uncertainty;
 use arrow::datatypes::{DataType, Schema};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct Inputs {
     pub place_inputs: Vec<(String, Input)>,
     /// Rows of the small tables that could not be used.
     pub rejections: Vec<Rejection>,
+    /// How uncertain pings are, where the rule weighs that.
+    pub uncertainty: Option<Uncertainty>,
 }
 
 /// One row group to read.
@@ -59,9 +62,11 @@ pub fn open(config: &Config) -> Result<Inputs> {
             });
         }
     }
+    let uncertain = config.rule.encounter.place.is_uncertain();
+    let uncertainty = uncertain.then(|| Uncertainty::new(&config.stay_rules(), &ranges_m(&feeds, &venues)));
     let decoder = Decoder {
         person,
-        schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds), feeds.len()),
+        schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds, uncertain), feeds.len()),
         accuracies: true,
         from: config.lookback_start(),
         to: config.as_of,
@@ -71,7 +76,7 @@ pub fn open(config: &Config) -> Result<Inputs> {
     };
     let mut rejections = places.rejections;
     rejections.extend(cases.rejections.iter().cloned());
-    Ok(Inputs { feeds, cases, decoder, place_inputs: places.inputs, rejections })
+    Ok(Inputs { feeds, cases, decoder, place_inputs: places.inputs, rejections, uncertainty })
 }
 
 /// The one kind that all files share. Integers come back signed if any file has signed ones, so that the
@@ -104,27 +109,57 @@ fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
 }
 
 /// How accuracies are kept: not at all if no file gives any and the feeds' own are the same, short if that
-/// loses nothing.
-fn accuracy_type(feeds: &[OpenFeed]) -> Option<DataType> {
+/// loses nothing. Where uncertainties count they are all needed.
+fn accuracy_type(feeds: &[OpenFeed], needed: bool) -> Option<DataType> {
     let of_feed = |f: &OpenFeed| f.config.stay.accuracy_m;
     let alike = feeds.iter().all(|f| of_feed(f).to_bits() == of_feed(&feeds[0]).to_bits());
     let given: Vec<DataType> =
         feeds.iter().flat_map(|f| &f.files).filter_map(|f| f.type_of("accuracy_m")).collect();
     let short = given.iter().all(|kind| *kind == DataType::Float32)
         && feeds.iter().all(|f| f64::from(of_feed(f) as f32).to_bits() == of_feed(f).to_bits());
-    match (given.is_empty() && alike, short) {
+    match (given.is_empty() && alike && !needed, short) {
         (true, _) => None,
         (false, true) => Some(DataType::Float32),
         (false, false) => Some(DataType::Float64),
     }
 }
 
+/// Ranges of towers and radii of venues, by feed and number of the place.
+fn ranges_m(feeds: &[OpenFeed], venues: &Numbers) -> Vec<Vec<f64>> {
+    let of_feed = |feed: &OpenFeed| {
+        let mut ranges = Vec::new();
+        for (id, standing) in &feed.places {
+            let number = match feed.config.stay.source {
+                Source::Venue => venues.find(id),
+                _ => Some(standing.number),
+            };
+            let Some(number) = number.map(|n| n as usize) else { continue };
+            if ranges.len() <= number {
+                ranges.resize(number + 1, f64::NAN);
+            }
+            ranges[number] = standing.range_m;
+        }
+        ranges
+    };
+    feeds.iter().map(of_feed).collect()
+}
+
 impl Inputs {
+    /// What the settings of venues add to a dose, by the numbers of these ids: as the first feed says that lists one.
+    pub fn setting_weights(&self, ids: &[String]) -> Vec<f64> {
+        let venues = || self.feeds.iter().filter(|f| f.config.stay.source == Source::Venue);
+        ids.iter()
+            .map(|id| venues().find_map(|feed| feed.places.get(id)).map_or(1.0, |standing| standing.weight))
+            .collect()
+    }
+
     /// The decoder that leaves accuracies unread, where statistics tell that none makes its row unreadable: they
     /// matter then only between pings of one person at one instant, which few data have.
     pub fn decoder_without_accuracies(&self) -> Option<Decoder> {
         let given = self.decoder.schema.column_with_name("accuracy_m").is_some();
-        let proper = given && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
+        let proper = given
+            && self.uncertainty.is_none()
+            && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
         proper.then(|| {
             let fields = self.decoder.schema.fields().iter().filter(|field| field.name() != "accuracy_m");
             let schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));

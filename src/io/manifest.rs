@@ -8,7 +8,7 @@ use crate::answer::{Answer, FeedSurvey};
 use crate::config::Config;
 use crate::error::Result;
 use crate::place::PlaceRule;
-use crate::rule::{Motion, Rule};
+use crate::rule::{ExposureRule, Motion, Rule};
 use crate::time::utc_text;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -82,9 +82,25 @@ pub fn rule(rule: &Rule) -> Value {
         PlaceRule::Distance { distance_m_max } => {
             json!({ "place": "distance", "distance_m_max": distance_m_max })
         }
+        PlaceRule::Probability { distance_m_max, probability_min } => {
+            json!({ "place": "probability", "distance_m_max": distance_m_max, "probability_min": probability_min })
+        }
     };
     encounter["cross_source"] = json!(rule.encounter.cross_source);
     encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);
+    let mut exposure = json!({ "merge_gap_s_max": seconds(rule.exposure.merge_gap_ms) });
+    if rule.encounter.place.is_uncertain() {
+        let ExposureRule {
+            risk_distance_m, infectiousness, setting_weights: weights, lag_half_life_ms, ..
+        } = &rule.exposure;
+        exposure["risk_distance_m"] = json!(risk_distance_m);
+        exposure["infectiousness"] = infectiousness
+            .as_ref()
+            .map_or(json!("flat"), |curve| json!({ "first_day": curve.first_day, "weights": curve.weights }));
+        exposure["setting_weights"] =
+            json!({ "indoor": weights.indoor, "outdoor": weights.outdoor, "kinds": weights.kinds });
+        exposure["lag_half_life_s"] = optional(*lag_half_life_ms);
+    }
     json!({
         "rule": rule.to_string(),
         "name": rule.name,
@@ -93,12 +109,14 @@ pub fn rule(rule: &Rule) -> Value {
         "lookback_days": rule.lookback_ms as f64 / crate::time::DAY_MS as f64,
         "notice_days": rule.notice_ms as f64 / crate::time::DAY_MS as f64,
         "encounter": encounter,
-        "exposure": { "merge_gap_s_max": seconds(rule.exposure.merge_gap_ms) },
+        "exposure": exposure,
         "candidate": {
             "direct_s_min": seconds(rule.candidate.direct_ms_min),
             "confirmed_s_min": optional(rule.candidate.confirmed_ms_min),
             "longest_s_min": optional(rule.candidate.longest_ms_min),
             "peak_24h_s_min": optional(rule.candidate.peak_24h_ms_min),
+            "expected_s_min": optional(rule.candidate.expected_ms_min),
+            "risk_min": rule.candidate.risk_min,
             "across_cases": rule.candidate.across_cases,
         },
     })

@@ -7,7 +7,7 @@ use crate::config::{Config, TableConfig};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::geo::wrap_degrees;
-use crate::rule::Source;
+use crate::rule::{Rule, Source};
 use arrow::array::Array;
 use hashbrown::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +21,17 @@ pub struct Standing {
     pub lat: f64,
     /// WGS84 degrees; NaN where unknown.
     pub lon: f64,
+    /// Range of a tower, radius of a venue, metres; NaN where unknown.
+    pub range_m: f64,
+    /// What a venue's setting adds to a dose.
+    pub weight: f64,
+}
+
+impl Standing {
+    fn is_alike(&self, other: &Standing) -> bool {
+        let bits = |s: &Standing| [s.lat, s.lon, s.range_m, s.weight].map(f64::to_bits);
+        bits(self) == bits(other)
+    }
 }
 
 /// The places of one feed, by id.
@@ -46,10 +57,16 @@ pub fn read(config: &Config) -> Result<AllPlaces> {
     for feed in &config.feeds {
         let mut places = Places::new();
         if let Some(table) = &feed.places {
-            let kind = feed.stay.source;
             for file in table::read(&config.base, &table.path, &table.label, &table.columns)? {
-                numeric &=
-                    read_file(&file, table, kind, &mut places, &mut all.rejections)? || kind != Source::Tower;
+                let is_tower = feed.stay.source == Source::Tower;
+                numeric &= read_file(
+                    &file,
+                    table,
+                    feed.stay.source,
+                    &config.rule,
+                    &mut places,
+                    &mut all.rejections,
+                )? || !is_tower;
                 all.inputs.push((table.label.clone(), file.input));
             }
         }
@@ -84,6 +101,7 @@ fn read_file(
     file: &Table,
     config: &TableConfig,
     source: Source,
+    rule: &Rule,
     places: &mut Places,
     rejections: &mut Vec<Rejection>,
 ) -> Result<bool> {
@@ -95,6 +113,17 @@ fn read_file(
         column.map(|c| file.numbers(name, c)).transpose()
     };
     let (lats, lons) = (position("lat")?, position("lon")?);
+    // What is not weighed is not read.
+    let uncertain = rule.encounter.place.is_uncertain();
+    let range_name = if source == Source::Tower { "range_m" } else { "radius_m" };
+    let ranges = match source {
+        _ if !uncertain => None,
+        Source::Tower => Some(file.numbers(range_name, file.required(range_name)?)?),
+        _ => file.optional(range_name)?.map(|c| file.numbers(range_name, c)).transpose()?,
+    };
+    let kinds = file.optional("kind")?.filter(|_| uncertain).map(|c| file.texts("kind", c)).transpose()?;
+    let indoors =
+        file.optional("indoor")?.filter(|_| uncertain).map(|c| file.flags("indoor", c)).transpose()?;
     let datum = match (config.datum, &lats) {
         (Some(datum), _) => datum,
         (None, None) => Datum::Wgs84,
@@ -132,15 +161,34 @@ fn read_file(
                 continue;
             }
         };
-        let standing = Standing { number: 0, lat, lon };
+        let range_m = ranges.as_ref().and_then(|c| c[row]).filter(|m| !m.is_nan());
+        match range_m {
+            Some(m) if !(0.0..f64::INFINITY).contains(&m) => {
+                reject(
+                    if source == Source::Tower { "range_m_out_of_range" } else { "radius_m_out_of_range" },
+                    range_name,
+                );
+                continue;
+            }
+            // A tower of which it is not known how far it reaches may be anywhere.
+            None if uncertain && source == Source::Tower => {
+                reject("range_m_missing", range_name);
+                continue;
+            }
+            _ => {}
+        }
+        let kind = kinds.as_ref().filter(|c| !c.is_null(row)).map(|c| c.value(row));
+        let indoor = indoors.as_ref().and_then(|c| c[row]);
+        let weight = rule.exposure.setting_weights.of(kind, indoor);
+        let standing = Standing { number: 0, lat, lon, range_m: range_m.unwrap_or(f64::NAN), weight };
         let id = ids.value(row).to_string();
         if let Some(other) = places.get(&id)
-            && (other.lat.to_bits(), other.lon.to_bits()) != (lat.to_bits(), lon.to_bits())
+            && !other.is_alike(&standing)
         {
             return Err(Error::Input(Problem::new(
                 file.place(row),
                 format!("one row for each {id_name}"),
-                format!("{id_name} {id} again, at another position"),
+                format!("{id_name} {id} again, at another position or with other properties"),
                 "keep the row that holds for the whole lookback",
             )));
         }

@@ -3,6 +3,7 @@
 use super::output::Staging;
 use crate::answer::{Answer, Rejection, Sorted};
 use crate::config::Config;
+use crate::dose::risk;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::rule::Source;
@@ -10,7 +11,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use arrow::csv::WriterBuilder;
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
+use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
@@ -25,7 +26,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Version of the tables' columns, in every file's metadata.
-pub const SCHEMA_VERSION: &str = "1";
+pub const SCHEMA_VERSION: &str = "2";
 /// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one
 /// thread; the same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
@@ -304,8 +305,17 @@ impl Inner<'_> {
         Ok(Arc::new(StringArray::from_iter_values(rows)))
     }
 
-    fn unknown(&self) -> ArrayRef {
-        Arc::new(Float64Array::new_null(self.0.num_rows()))
+    fn numbers(&self, name: &str) -> std::result::Result<&Float64Array, ArrowError> {
+        Ok(self.column(name)?.as_primitive::<Float64Type>())
+    }
+
+    /// Whole seconds, rounded down, of what is no whole number of milliseconds.
+    fn seconds_of_number(&self, name: &str) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(self.numbers(name)?.unary::<_, Int64Type>(|ms| (ms / 1_000.0).floor() as i64)))
+    }
+
+    fn risk(&self) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(Arc::new(self.numbers("dose_h")?.unary::<_, Float64Type>(risk)))
     }
 }
 
@@ -343,8 +353,8 @@ impl Tables<'_> {
                 ("case_id", inner.case_ids(&self.case_ids)?),
                 ("direct_s", inner.seconds("direct_ms")?),
                 ("confirmed_s", inner.seconds("confirmed_ms")?),
-                ("expected_s", inner.unknown()),
-                ("risk", inner.unknown()),
+                ("expected_s", inner.seconds_of_number("expected_ms")?),
+                ("risk", inner.risk()?),
                 ("first_at", inner.times("first_at")?),
                 ("last_at", inner.times("last_at")?),
                 ("expires_at", stamps(expires)),
@@ -364,10 +374,10 @@ impl Tables<'_> {
                 ("indirect_s", inner.seconds("indirect_ms")?),
                 ("confirmed_s", inner.seconds("confirmed_ms")?),
                 ("longest_s", inner.seconds("longest_ms")?),
-                ("expected_s", inner.unknown()),
+                ("expected_s", inner.seconds_of_number("expected_ms")?),
                 ("peak_24h_s", inner.seconds("peak_24h_ms")?),
-                ("dose_h", inner.unknown()),
-                ("risk", inner.unknown()),
+                ("dose_h", inner.column("dose_h")?.clone()),
+                ("risk", inner.risk()?),
                 ("encounter_count", inner.column("encounter_count")?.clone()),
                 ("distance_m_min", inner.column("distance_m_min")?.clone()),
                 ("first_at", inner.times("first_at")?),
@@ -392,7 +402,7 @@ impl Tables<'_> {
                 ("case_source", inner.sources("case_source", one_source)?),
                 ("place", inner.column("place")?.clone()),
                 ("distance_m", inner.column("distance_m")?.clone()),
-                ("probability", inner.unknown()),
+                ("probability", inner.column("probability")?.clone()),
                 ("bracketed", inner.column("bracketed")?.clone()),
             ],
             &["place", "distance_m", "probability"],

@@ -186,6 +186,26 @@ impl Table {
         Ok(self.typed(name, column, Role::Number, numbers)?.iter().collect())
     }
 
+    /// Yes or no, by row: booleans, or texts and integers that say so.
+    pub fn flags(&self, name: &str, column: &ArrayRef) -> Result<Vec<Option<bool>>> {
+        if let Some(flags) = column.as_boolean_opt() {
+            return Ok(flags.iter().collect());
+        }
+        let texts = self.texts(name, column)?;
+        let flag = |(row, text): (usize, Option<&str>)| match text.map(str::trim).filter(|t| !t.is_empty()) {
+            None => Ok(None),
+            Some("true" | "True" | "TRUE" | "1" | "yes") => Ok(Some(true)),
+            Some("false" | "False" | "FALSE" | "0" | "no") => Ok(Some(false)),
+            Some(other) => Err(Error::Input(Problem::new(
+                format!("{}, column {name}", self.place(row)),
+                "true or false",
+                format!("\"{other}\""),
+                "write true or false, or leave the cell empty where it is not known",
+            ))),
+        };
+        texts.iter().enumerate().map(flag).collect()
+    }
+
     /// Instants, by row: timestamps, days, or texts of either.
     pub fn times(
         &self,

@@ -16,6 +16,7 @@ pub mod watch;
 
 use crate::answer::{Answer, CaseRow, Counts, Survey};
 use crate::config::{Config, MEMORY_BYTES_MIN};
+use crate::encounter::Weighing;
 use crate::error::{Error, Problem, Result};
 use crate::index::CaseIndex;
 use crate::io::decode::{Decoded, Decoder};
@@ -30,6 +31,7 @@ use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
 use crate::time::{Millis, days_in};
 use crate::track::TrackRule;
+use crate::uncertainty::Uncertainty;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -150,7 +152,7 @@ impl<'a> Job<'a> {
             began_before: false,
             days: days_in(config.lookback_start(), config.as_of, config.zone()),
             case_persons: CasePersons::new(inputs.cases.cases.iter().map(|c| c.person.clone())),
-            stay_schema: stay_schema(&decoder.person.inner(), &feeds),
+            stay_schema: stay_schema(&decoder.person.inner(), &feeds, &config.rule.encounter.place),
             rejected: intake::no_rejections(feeds.len()),
             feeds,
             case_rows: AtomicU64::new(0),
@@ -268,8 +270,14 @@ impl<'a> Job<'a> {
     }
 
     fn track_rule(&self, source: Source) -> TrackRule<'_> {
-        let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true);
+        let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true)
+            .with_uncertainty(self.uncertainty());
         if self.decoder.accuracies { rule } else { rule.without_accuracies(&self.tied) }
+    }
+
+    /// How uncertain pings are, where the rule weighs that.
+    fn uncertainty(&self) -> Option<&Uncertainty> {
+        self.inputs.uncertainty.as_ref()
     }
 
     /// The persons that statistics promise for a unit's row group.
@@ -369,10 +377,13 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     }
     counts.persons = survey.persons.estimate();
     let places = job.decoder.venues.ids();
+    let settings = inputs.setting_weights(&places);
+    let weighing = Weighing::new(&config.rule, &settings);
     let setting = Setting {
         index: &index,
         rule: &config.rule,
         places: &places,
+        weighing: weighing.as_ref(),
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -405,7 +416,14 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
     let cases = &job.inputs.cases.cases;
     let ties = (!job.decoder.accuracies).then_some(&job.tied);
-    let index = CaseIndex::build(&grouped, cases, job.rule(), &job.feeds, job.config.as_of, ties);
+    let index = CaseIndex::build(
+        &grouped,
+        cases,
+        job.rule(),
+        &job.feeds,
+        job.config.as_of,
+        (ties, job.uncertainty()),
+    );
     job.go_on_unless_tied()?;
     let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
     job.refuse_too_many_case_pings(bytes, true)?;

@@ -289,7 +289,8 @@ impl Pass<'_, '_, '_> {
         let times = Pings::of(&known).times.to_vec();
         let grouped = group_by_person(&known, |row| times[row]).map_err(super::too_large)?;
         let view = Pings::of(&grouped);
-        let mut rule = TrackRule::new(self.source, &job.feeds, &job.rule().place, job.config.as_of, false);
+        let mut rule = TrackRule::new(self.source, &job.feeds, &job.rule().place, job.config.as_of, false)
+            .with_uncertainty(job.uncertainty());
         let mut stays: Vec<Stay> = Vec::new();
         for group in view.groups() {
             let rows = view.times[group.clone()].partition_point(|t| *t < back)
@@ -311,7 +312,7 @@ impl Pass<'_, '_, '_> {
                 stays.extend(clipped);
             }
         }
-        Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of))
+        Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of, job.uncertainty()))
     }
 
     /// Sieves rows, and sends those that matter to their parts, behind what `chunks` of this round hold. Gives how
@@ -409,8 +410,20 @@ fn within<'a>(pieces: &[Pings<'a>], from: Millis, to: Millis) -> Vec<Pings<'a>> 
 
 fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     let end = ping.time + job.feeds[ping.feed as usize].hold_ms;
-    let (place, floor) = (ping.place, ping.floor);
-    Stay { start: ping.time, sure: end, end, lat: ping.lat, lon: ping.lon, leg: None, place, floor, source }
+    let (place, floor, leg) = (ping.place, ping.floor, None);
+    let sigma_m = job.uncertainty().map_or(0.0, |u| u.sigma_m(ping));
+    Stay {
+        start: ping.time,
+        sure: end,
+        end,
+        lat: ping.lat,
+        lon: ping.lon,
+        sigma_m,
+        leg,
+        place,
+        floor,
+        source,
+    }
 }
 
 /// Room for sending rows to parts, used again for the next.

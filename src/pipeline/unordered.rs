@@ -16,7 +16,6 @@ use crate::index::lattice::mixed;
 use crate::index::sieve::Sieve;
 use crate::person::{PersonRef, PersonSet, Persons};
 use crate::ping::{PingColumns, Pings, person_order};
-use crate::place::PlaceRule;
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -63,7 +62,7 @@ pub fn is_worth_reading_again(job: &Job<'_>, source: Source) -> bool {
     let mut feeds = job.config.feeds.iter().filter(|f| f.stay.source == source);
     let filters = job.track_rule(source).filters();
     // Of squares and cells, a handful of cases touches a third of a city's rows: too many to be worth it.
-    let few = matches!(job.rule().place, PlaceRule::Distance { .. });
+    let few = job.rule().place.metres().is_some();
     few && source == Source::Gps && !filters && feeds.all(|f| f.datum == Some(Datum::Wgs84))
 }
 

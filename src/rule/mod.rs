@@ -1,9 +1,12 @@
 //! The tunables of each stage, checked and in milliseconds and metres.
 
+pub mod infectiousness;
 pub mod preset;
 
 use crate::place::PlaceRule;
 use crate::time::{HOUR_MS, Millis};
+use infectiousness::Infectiousness;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The kind of a ping.
@@ -108,14 +111,61 @@ pub struct EncounterRule {
 }
 
 /// How encounters add up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExposureRule {
     /// The longest gap that the longest run bridges.
     pub merge_gap_ms: Millis,
+    /// How near a dose is taken in, metres.
+    pub risk_distance_m: f64,
+    /// How infectious a case is by day from onset; always 1 where no curve is given.
+    pub infectiousness: Option<Infectiousness>,
+    /// What a place adds to a dose.
+    pub setting_weights: SettingWeights,
+    /// Within how long half of what a case left is gone; without it indirect time adds no dose.
+    pub lag_half_life_ms: Option<Millis>,
+}
+
+/// How near a dose is taken in, metres: as in the measurements that the risk of an hour comes from.
+pub const RISK_DISTANCE_M: f64 = 2.0;
+
+impl Default for ExposureRule {
+    fn default() -> Self {
+        ExposureRule {
+            merge_gap_ms: 0,
+            risk_distance_m: RISK_DISTANCE_M,
+            infectiousness: None,
+            setting_weights: SettingWeights::default(),
+            lag_half_life_ms: None,
+        }
+    }
+}
+
+/// Weights of venues, by what is known of them; each is 1 where none is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SettingWeights {
+    /// Of venues that are indoors.
+    pub indoor: Option<f64>,
+    /// Of venues that are not.
+    pub outdoor: Option<f64>,
+    /// By kind of venue.
+    pub kinds: BTreeMap<String, f64>,
+}
+
+impl SettingWeights {
+    /// The weight of a venue.
+    pub fn of(&self, kind: Option<&str>, indoor: Option<bool>) -> f64 {
+        let by_kind = kind.and_then(|kind| self.kinds.get(kind)).copied();
+        let by_air = match indoor {
+            Some(true) => self.indoor,
+            Some(false) => self.outdoor,
+            None => None,
+        };
+        by_kind.unwrap_or(1.0) * by_air.unwrap_or(1.0)
+    }
 }
 
 /// The thresholds that an exposure has to reach, each of them if it is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CandidateRule {
     /// Least direct time.
     pub direct_ms_min: Millis,
@@ -125,6 +175,10 @@ pub struct CandidateRule {
     pub longest_ms_min: Option<Millis>,
     /// Least direct time within some 24 hours.
     pub peak_24h_ms_min: Option<Millis>,
+    /// Least expected time together.
+    pub expected_ms_min: Option<Millis>,
+    /// Least risk.
+    pub risk_min: Option<f64>,
     /// Whether a person's exposures to all cases together have to reach them, not one of them alone.
     pub across_cases: bool,
 }

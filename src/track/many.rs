@@ -6,7 +6,6 @@ use super::TrackRule;
 use crate::geo::is_within_m;
 use crate::person::{PersonColumn, PersonRef};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
-use crate::place::PlaceRule;
 use crate::rule::Motion;
 use crate::stay::Stay;
 use crate::time::Millis;
@@ -68,7 +67,7 @@ struct Run {
     start: Millis,
     lat: f64,
     lon: f64,
-    /// What its pings share, in short.
+    /// What its pings share, in short; where metres decide, how uncertain they are.
     key: u64,
     /// Its last ping, up to which it is bracketed, and when that one's hold is over.
     last: Millis,
@@ -241,18 +240,21 @@ impl Line {
         if self.run.is_none() && !row.marked {
             return;
         }
-        let key = rule.key(&row.ping()).short();
+        let key = match rule.place.metres() {
+            Some(_) => rule.sigma_m(&row.ping()).to_bits(),
+            None => rule.key(&row.ping()).short(),
+        };
         let hold_end = row.time + rule.feeds[usize::from(row.feed)].hold_ms;
         if let Some(run) = &mut self.run {
             if row.time > run.hold_end {
                 run.end(run.last, run.hold_end, rule, out);
             } else {
-                let (same, joins) = match rule.place {
-                    PlaceRule::Distance { distance_m_max } => (
-                        is_within_m(run.lat, run.lon, row.lat, row.lon, distance_m_max),
-                        !rule.moving && (run.lat, run.lon) == (row.lat, row.lon),
+                let (same, joins) = match rule.place.metres() {
+                    Some(metres) => (
+                        is_within_m(run.lat, run.lon, row.lat, row.lon, metres),
+                        !rule.moving && (run.lat, run.lon, run.key) == (row.lat, row.lon, key),
                     ),
-                    _ => (run.key == key, true),
+                    None => (run.key == key, true),
                 };
                 if same && joins && row.marked {
                     (run.last, run.hold_end) = (row.time, hold_end);
@@ -277,9 +279,11 @@ impl Line {
 impl Run {
     #[inline]
     fn end(&self, sure: Millis, end: Millis, rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
-        let Run { start, lat, lon, .. } = *self;
+        let Run { start, lat, lon, key, .. } = *self;
         let source = rule.source;
-        let stay = Stay { start, sure, end, lat, lon, leg: None, place: NO_PLACE, floor: NO_FLOOR, source };
+        let sigma_m = if rule.place.is_uncertain() { f64::from_bits(key) } else { 0.0 };
+        let (leg, place, floor) = (None, NO_PLACE, NO_FLOOR);
+        let stay = Stay { start, sure, end, lat, lon, sigma_m, leg, place, floor, source };
         if let Some(stay) = stay.clipped(Millis::MIN, rule.as_of) {
             out(&stay);
         }

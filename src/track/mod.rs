@@ -9,6 +9,7 @@ use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
+use crate::uncertainty::Uncertainty;
 use std::cmp::Ordering;
 use std::sync::atomic::AtomicBool;
 
@@ -26,6 +27,7 @@ pub struct TrackRule<'a> {
     squares: Squares,
     /// Where accuracies are not known: whether they had to decide.
     ties: Option<&'a AtomicBool>,
+    uncertainty: Option<&'a Uncertainty>,
 }
 
 impl<'a> TrackRule<'a> {
@@ -41,7 +43,19 @@ impl<'a> TrackRule<'a> {
             joins,
             squares: Squares::default(),
             ties: None,
+            uncertainty: None,
         }
+    }
+
+    /// The same where uncertainties count.
+    pub fn with_uncertainty(mut self, uncertainty: Option<&'a Uncertainty>) -> Self {
+        self.uncertainty = uncertainty;
+        self
+    }
+
+    #[inline]
+    fn sigma_m(&self, ping: &Ping) -> f64 {
+        self.uncertainty.map_or(0.0, |u| u.sigma_m(ping))
     }
 
     /// The same for pings without accuracies; `ties` notes whether they have to decide between pings of one
@@ -262,6 +276,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         end: ping.time + feed.hold_ms,
         lat: ping.lat,
         lon: ping.lon,
+        sigma_m: rule.sigma_m(ping),
         leg: None,
         place: ping.place,
         floor: ping.floor,
@@ -300,10 +315,10 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
 fn same_place(a: &Kept, b: &Kept, rule: &TrackRule<'_>) -> bool {
     match (rule.source, rule.place) {
         (Source::Venue, _) => a.ping.place == b.ping.place && a.ping.place != NO_PLACE,
-        (_, PlaceRule::Distance { distance_m_max }) => {
-            is_within_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon, distance_m_max)
-        }
-        _ => a.key == b.key,
+        (_, place) => match place.metres() {
+            Some(metres) => is_within_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon, metres),
+            None => a.key == b.key,
+        },
     }
 }
 

@@ -22,7 +22,17 @@ fn linear(hold_ms: Ms, pings: Vec<Ping>) -> Feed {
 
 fn gps(person: &str, t: Ms, lat: f64, lon: f64) -> Ping {
     let (lat, lon) = (Some(lat), Some(lon));
-    Ping { person: person.into(), t, lat, lon, accuracy_m: None, place_id: None, until: None, floor: None }
+    Ping {
+        person: person.into(),
+        t,
+        lat,
+        lon,
+        accuracy_m: None,
+        place_id: None,
+        until: None,
+        floor: None,
+        facts: Facts::default(),
+    }
 }
 
 /// Towers stand one degree apart on the equator: "0" at longitude 0, "1" at longitude 1, ...
@@ -57,12 +67,13 @@ fn world(feeds: Vec<Feed>) -> World {
         longest_ms_min: None,
         peak_24h_ms_min: None,
         across_cases: false,
+        weighing: Weighing::default(),
     };
     World { feeds, cases: vec![case("C1", "c", 0, 14 * DAY)], rule }
 }
 
 fn case(case_id: &str, person: &str, from: Ms, to: Ms) -> Case {
-    Case { case_id: case_id.into(), person: person.into(), from, to }
+    Case { case_id: case_id.into(), person: person.into(), from, to, onset: None }
 }
 
 /// The ranges of the encounters of a kind, in seconds.
@@ -94,6 +105,7 @@ fn direct() {
             place: None,
             distance_m: Some(0.0),
             bracketed: false,
+            probability: None,
         }]
     );
     assert_eq!(
@@ -107,6 +119,8 @@ fn direct() {
             confirmed_ms: 0,
             longest_ms: 600_000,
             peak_24h_ms: 600_000,
+            expected_ms: None,
+            dose_h: None,
             encounter_count: 1,
             distance_m_min: Some(0.0),
             first_at: 300_000,
@@ -122,6 +136,8 @@ fn direct() {
             case_id: "C1".into(),
             direct_ms: 600_000,
             confirmed_ms: 0,
+            expected_ms: None,
+            dose_h: None,
             first_at: 300_000,
             last_at: 900_000,
             expires_at: 605_700_000,

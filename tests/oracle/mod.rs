@@ -2,8 +2,8 @@
 //! docs/definitions.md.
 //!
 //! It shares no line with the engine. A comment in quotation marks is the sentence of the contract
-//! that the code below it implements. Scope: sources gps, tower and venue; places grid, cell and
-//! distance; no trips, no probability, no residents, no areas.
+//! that the code below it implements. Scope: sources gps, tower and venue; all places; dose and risk;
+//! no trips, no residents, no areas.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +70,19 @@ pub struct Ping {
     pub until: Option<Ms>,
     /// The floor of a venue scan.
     pub floor: Option<String>,
+    /// What the tables say of its tower or venue.
+    pub facts: Facts,
+}
+
+/// What is known of a tower or venue.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Range of a tower, radius of a venue.
+    pub range_m: Option<f64>,
+    /// Kind of a venue.
+    pub kind: Option<String>,
+    /// Whether a venue is indoors.
+    pub indoor: Option<bool>,
 }
 
 /// One case with its infectious range [from, to).
@@ -83,6 +96,8 @@ pub struct Case {
     pub from: Ms,
     /// End of the infectious range.
     pub to: Ms,
+    /// Onset of symptoms, where it is known.
+    pub onset: Option<Ms>,
 }
 
 /// What "same place" means for two positions.
@@ -103,6 +118,46 @@ pub enum Place {
         /// The largest distance, itself included.
         m_max: f64,
     },
+    /// At most this far apart with at least this probability.
+    Probability {
+        /// The largest distance.
+        m_max: f64,
+        /// The least probability.
+        p_min: f64,
+    },
+}
+
+/// What dose and risk hang on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighing {
+    /// `risk_distance_m`.
+    pub risk_distance_m: f64,
+    /// `lag_half_life_s`.
+    pub half_life_ms: Option<Ms>,
+    /// The first day from onset, and a weight for each day.
+    pub infectiousness: Option<(i64, Vec<f64>)>,
+    /// Weights of kinds of venues.
+    pub kinds: Vec<(String, f64)>,
+    /// Weights of venues indoors and outdoors.
+    pub indoor_outdoor: (Option<f64>, Option<f64>),
+    /// `expected_s_min`.
+    pub expected_ms_min: Option<Ms>,
+    /// `risk_min`.
+    pub risk_min: Option<f64>,
+}
+
+impl Default for Weighing {
+    fn default() -> Self {
+        Weighing {
+            risk_distance_m: 2.0,
+            half_life_ms: None,
+            infectiousness: None,
+            kinds: Vec::new(),
+            indoor_outdoor: (None, None),
+            expected_ms_min: None,
+            risk_min: None,
+        }
+    }
 }
 
 /// The rule of the run.
@@ -132,6 +187,8 @@ pub struct Rule {
     pub peak_24h_ms_min: Option<Ms>,
     /// Whether the thresholds hold for the union over cases.
     pub across_cases: bool,
+    /// Dose and risk.
+    pub weighing: Weighing,
 }
 
 /// Everything the answer depends on; the order of the feeds is the order of the job.
@@ -168,6 +225,8 @@ pub struct Encounter {
     pub distance_m: Option<f64>,
     /// Whether all its stays are bracketed.
     pub bracketed: bool,
+    /// The largest probability of its overlaps, under probability.
+    pub probability: Option<f64>,
 }
 
 /// All encounters of one person with one case, added up.
@@ -189,6 +248,10 @@ pub struct Exposure {
     pub longest_ms: Ms,
     /// Largest direct length inside any 24 h.
     pub peak_24h_ms: Ms,
+    /// Integral of the largest P, under probability.
+    pub expected_ms: Option<f64>,
+    /// The dose in hours, under probability.
+    pub dose_h: Option<f64>,
     /// Number of encounters of either kind.
     pub encounter_count: u64,
     /// Smallest distance of all encounters that have one.
@@ -214,6 +277,10 @@ pub struct Candidate {
     pub direct_ms: Ms,
     /// Confirmed length of the strongest passing exposure.
     pub confirmed_ms: Ms,
+    /// Expected length of the strongest passing exposure.
+    pub expected_ms: Option<f64>,
+    /// Dose of the strongest passing exposure.
+    pub dose_h: Option<f64>,
     /// Start of the first encounter of all passing exposures.
     pub first_at: Ms,
     /// End of the last encounter of all passing exposures.
@@ -279,8 +346,9 @@ pub fn answer(world: &World) -> Answer {
             if case.person == person {
                 continue;
             }
-            let overlaps =
+            let mut overlaps =
                 overlaps_of_pair(&world.rule, &stays_of_person(world, person), &stays_of_case(world, case));
+            overlaps.iter_mut().for_each(|overlap| overlap.onset = case.onset);
             let of_pair = encounters_of_pair(person, &case.case_id, &overlaps);
             // "exposures: every pair with an encounter"
             if !of_pair.is_empty() {
@@ -604,6 +672,9 @@ struct Stay {
     leg: Option<Leg>,
     venue_id: Option<String>,
     floor: Option<String>,
+    /// The sigma of its position.
+    sigma_m: f64,
+    facts: Facts,
 }
 
 /// "latitude and longitude change evenly in time" from one ping to the next.
@@ -660,6 +731,8 @@ fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Opt
         leg: None,
         venue_id: if source == Source::Venue { seen.ping.place_id.clone() } else { None },
         floor: seen.ping.floor.clone(),
+        sigma_m: sigma_m(source, seen),
+        facts: seen.ping.facts.clone(),
     };
 
     // "A scan with a check-out, or a trip, stands for exactly [t_i, until)"; "a stay with its own
@@ -707,13 +780,25 @@ fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Opt
     Some(stay)
 }
 
+/// "sigma = accuracy_m / 1.5096 for GPS (accuracy is a 68% radius), range_m / 2 for a tower, radius_m /
+/// 2 for a venue"; a venue without a radius counts as accurate to the feed's accuracy_m.
+fn sigma_m(source: Source, seen: &Seen) -> f64 {
+    match source {
+        Source::Gps => seen.ping.accuracy_m.unwrap_or(seen.feed.accuracy_m) / 1.5096,
+        Source::Tower | Source::Venue => seen.ping.facts.range_m.unwrap_or(seen.feed.accuracy_m) / 2.0,
+    }
+}
+
 /// "(same square, same cell, same id; under `distance` and `probability`: at most `distance_m_max`
 /// away)", for two pings of one track.
 fn pings_same_place(rule: &Rule, source: Source, a: &Seen, b: &Seen) -> bool {
     if source == Source::Venue {
         return a.ping.place_id == b.ping.place_id;
     }
-    positions_meet(rule, a.position.unwrap(), b.position.unwrap()).is_some()
+    if let Place::Probability { m_max, .. } = rule.place {
+        return haversine_m(a.position.unwrap(), b.position.unwrap()) <= m_max;
+    }
+    positions_meet(rule, (a.position.unwrap(), 0.0), (b.position.unwrap(), 0.0)).is_some()
 }
 
 // -------------------------------------------------------------------------------------- same place
@@ -722,25 +807,57 @@ fn pings_same_place(rule: &Rule, source: Source, a: &Seen, b: &Seen) -> bool {
 struct Meeting {
     place: Option<String>,
     distance_m: Option<f64>,
+    /// Under probability: of being within `distance_m_max`, and within `risk_distance_m`.
+    probability: Option<(f64, f64)>,
 }
 
 /// "Same place, by `[rule.encounter] place`", for two positions.
-fn positions_meet(rule: &Rule, a: Position, b: Position) -> Option<Meeting> {
+fn positions_meet(
+    rule: &Rule,
+    (a, sigma_a): (Position, f64),
+    (b, sigma_b): (Position, f64),
+) -> Option<Meeting> {
+    let probability = None;
     match rule.place {
         // "both positions in one square of side `square_m`"
         Place::Grid { square_m } => {
             let place = square(a, square_m);
-            (place == square(b, square_m)).then_some(Meeting { place: Some(place), distance_m: None })
+            (place == square(b, square_m)).then_some(Meeting {
+                place: Some(place),
+                distance_m: None,
+                probability,
+            })
         }
         // "both in one H3 cell of `resolution`"
         Place::Cell { resolution } => {
             let place = cell(a, resolution);
-            (place == cell(b, resolution)).then_some(Meeting { place: Some(place), distance_m: None })
+            (place == cell(b, resolution)).then_some(Meeting {
+                place: Some(place),
+                distance_m: None,
+                probability,
+            })
         }
         // "at most `distance_m_max` apart"
         Place::Distance { m_max } => {
             let distance_m = haversine_m(a, b);
-            (distance_m <= m_max).then_some(Meeting { place: None, distance_m: Some(distance_m) })
+            (distance_m <= m_max).then_some(Meeting {
+                place: None,
+                distance_m: Some(distance_m),
+                probability,
+            })
+        }
+        // "P(true distance <= distance_m_max) >= `probability_min`"
+        Place::Probability { m_max, p_min } => {
+            let distance_m = haversine_m(a, b);
+            // "s^2 = sigma_p^2 + sigma_c^2"
+            let s = (sigma_a * sigma_a + sigma_b * sigma_b).sqrt();
+            let p = rice::within(distance_m, s, m_max);
+            let near = rice::within(distance_m, s, rule.weighing.risk_distance_m);
+            (p >= p_min).then_some(Meeting {
+                place: None,
+                distance_m: Some(distance_m),
+                probability: Some((p, near)),
+            })
         }
     }
 }
@@ -758,14 +875,36 @@ fn stays_meet(rule: &Rule, a: &Stay, b: &Stay) -> Option<Meeting> {
     // "Venue stays meet by equal id (and floor, where both give one) [...] whatever `place` says."
     if a.source == Source::Venue && b.source == Source::Venue {
         let met = a.venue_id.is_some() && a.venue_id == b.venue_id && floors_agree(&a.floor, &b.floor);
-        return met.then_some(Meeting { place: a.venue_id.clone(), distance_m: None });
+        // Who is at one venue is together, however large it is.
+        let probability = matches!(rule.place, Place::Probability { .. }).then_some((1.0, 1.0));
+        return met.then_some(Meeting { place: a.venue_id.clone(), distance_m: None, probability });
     }
     // "With `cross_source = true` stays of different kinds meet by position where both have one
     // (venues with coordinates included); by default only stays of one kind meet."
     if a.source != b.source && !rule.cross_source {
         return None;
     }
-    positions_meet(rule, a.position?, b.position?)
+    positions_meet(rule, (a.position?, a.sigma_m), (b.position?, b.sigma_m))
+}
+
+/// "setting weights by venue kind and indoor", of the venue where two stays meet, if there is one.
+fn setting_weight(weighing: &Weighing, a: &Stay, b: &Stay) -> f64 {
+    let venue = if a.source == Source::Venue { a } else { b };
+    if venue.source != Source::Venue {
+        return 1.0;
+    }
+    let mut weight = 1.0;
+    for (kind, of_kind) in &weighing.kinds {
+        if venue.facts.kind.as_ref() == Some(kind) {
+            weight *= of_kind;
+        }
+    }
+    let (indoor, outdoor) = weighing.indoor_outdoor;
+    match venue.facts.indoor {
+        Some(true) => weight * indoor.unwrap_or(1.0),
+        Some(false) => weight * outdoor.unwrap_or(1.0),
+        None => weight,
+    }
 }
 
 // ---------------------------------------------------------------------------------------- overlaps
@@ -780,6 +919,12 @@ struct Overlap {
     place: Option<String>,
     distance_m: Option<f64>,
     bracketed: bool,
+    probability: Option<f64>,
+    /// P within the risk distance times the weight of the setting.
+    rate: f64,
+    /// When the case's stay ends.
+    left: Ms,
+    onset: Option<Ms>,
 }
 
 /// All overlaps of one pair, direct and indirect, before any of them are joined.
@@ -812,15 +957,15 @@ fn overlaps_of_pair(rule: &Rule, stays: &[Stay], case_stays: &[Stay]) -> Vec<Ove
 /// "Direct: their ranges overlap."
 fn direct_overlap(rule: &Rule, stay: &Stay, case_stay: &Stay) -> Option<Overlap> {
     let both = shared(stay.range, case_stay.range)?;
-    let (range, place, distance_m) = if stay.leg.is_some() || case_stay.leg.is_some() {
+    let (range, place, distance_m, probability) = if stay.leg.is_some() || case_stay.leg.is_some() {
         if stay.source != case_stay.source && !rule.cross_source {
             return None;
         }
         let (range, distance_m) = pass(rule, stay, case_stay, both)?;
-        (range, None, Some(distance_m))
+        (range, None, Some(distance_m), None)
     } else {
         let meeting = stays_meet(rule, stay, case_stay)?;
-        (both, meeting.place, meeting.distance_m)
+        (both, meeting.place, meeting.distance_m, meeting.probability)
     };
     Some(Overlap {
         kind: "direct",
@@ -830,6 +975,10 @@ fn direct_overlap(rule: &Rule, stay: &Stay, case_stay: &Stay) -> Option<Overlap>
         place,
         distance_m,
         bracketed: stay.bracketed && case_stay.bracketed,
+        probability: probability.map(|p| p.0),
+        rate: probability.map_or(0.0, |p| p.1) * setting_weight(&rule.weighing, stay, case_stay),
+        left: case_stay.range.end,
+        onset: None,
     })
 }
 
@@ -850,6 +999,10 @@ fn indirect_overlap(rule: &Rule, stay: &Stay, case_stay: &Stay) -> Option<Overla
         place: meeting.place,
         distance_m: meeting.distance_m,
         bracketed: stay.bracketed && case_stay.bracketed,
+        probability: meeting.probability.map(|p| p.0),
+        rate: meeting.probability.map_or(0.0, |p| p.1) * setting_weight(&rule.weighing, stay, case_stay),
+        left: case_stay.range.end,
+        onset: None,
     })
 }
 
@@ -945,6 +1098,7 @@ fn encounters_of_pair(person: &str, case_id: &str, overlaps: &[Overlap]) -> Vec<
         for span in spans {
             let mut distance_m: Option<f64> = None;
             let mut bracketed = true;
+            let mut probability: Option<f64> = None;
             for overlap in &group {
                 if shared(overlap.range, span).is_some() {
                     // "Its distance_m is their smallest (null under `grid` and `cell` and where an
@@ -952,6 +1106,9 @@ fn encounters_of_pair(person: &str, case_id: &str, overlaps: &[Overlap]) -> Vec<
                     distance_m = smaller(distance_m, overlap.distance_m);
                     // "it is bracketed if all of them are"
                     bracketed = bracketed && overlap.bracketed;
+                    if overlap.probability > probability {
+                        probability = overlap.probability;
+                    }
                 }
             }
             encounters.push(Encounter {
@@ -965,6 +1122,7 @@ fn encounters_of_pair(person: &str, case_id: &str, overlaps: &[Overlap]) -> Vec<
                 place: place.map(str::to_string),
                 distance_m,
                 bracketed,
+                probability,
             });
         }
     }
@@ -1021,6 +1179,8 @@ fn exposure_of_pair(
         confirmed_ms: length(&union(&confirmed)),
         longest_ms: longest_run(&union(&direct), world.rule.merge_gap_ms),
         peak_24h_ms: peak_24h(&union(&direct)),
+        expected_ms: is_probability(&world.rule).then(|| integrals::expected_ms(overlaps)),
+        dose_h: is_probability(&world.rule).then(|| integrals::dose_h(&world.rule.weighing, overlaps)),
         encounter_count: encounters.len() as u64,
         distance_m_min: encounters.iter().fold(None, |least, encounter| smaller(least, encounter.distance_m)),
         // "start of the first, end of the last encounter of either kind"
@@ -1111,6 +1271,8 @@ fn candidates(rule: &Rule, exposures: &[Exposure], together: &BTreeMap<String, E
             case_id: strongest.case_id.clone(),
             direct_ms: figures.direct_ms,
             confirmed_ms: figures.confirmed_ms,
+            expected_ms: figures.expected_ms,
+            dose_h: figures.dose_h,
             first_at: of_person.iter().map(|exposure| exposure.first_at).min().unwrap(),
             last_at,
             // "expires_at is last_at plus notice_days"
@@ -1131,8 +1293,17 @@ fn passes(rule: &Rule, exposure: &Exposure) -> bool {
         && rule.confirmed_ms_min.is_none_or(|least| exposure.confirmed_ms >= least)
         && rule.longest_ms_min.is_none_or(|least| exposure.longest_ms >= least)
         && rule.peak_24h_ms_min.is_none_or(|least| exposure.peak_24h_ms >= least)
+        && rule.weighing.expected_ms_min.is_none_or(|least| exposure.expected_ms >= Some(least as f64))
+        // "risk = 1 - exp(-0.011 * dose_h)"
+        && rule.weighing.risk_min.is_none_or(|least| 1.0 - (-0.011 * exposure.dose_h.unwrap()).exp() >= least)
+}
+
+fn is_probability(rule: &Rule) -> bool {
+    matches!(rule.place, Place::Probability { .. })
 }
 
 // ------------------------------------------------------------------------------------------ checks
 
 mod checks;
+mod integrals;
+mod rice;
