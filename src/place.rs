@@ -1,7 +1,7 @@
 //! When two positions are the same place: squares, H3 cells, metres.
 
 use crate::geo::METRES_PER_DEGREE;
-use crate::rice::reach_m;
+use crate::rice::Within;
 use h3o::{LatLng, Resolution};
 use std::fmt;
 
@@ -39,6 +39,37 @@ pub struct Band {
     pub above: f64,
     /// And at most this.
     pub up_to: f64,
+    /// How near is near enough, where metres decide.
+    reach: Reach,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reach {
+    /// Squares and cells have none of their own.
+    Shared,
+    Metres(f64),
+    Uncertain(Within),
+}
+
+impl Band {
+    /// How far a case's position, whose sigma is `sigma_m`, can be from that of a person of the band, and both be
+    /// together; `None` if they never are. Nothing to speak of for squares and cells.
+    pub fn reach_m(&self, sigma_m: f64) -> Option<f64> {
+        match self.reach {
+            Reach::Shared => Some(0.0),
+            Reach::Metres(metres) => Some(metres),
+            Reach::Uncertain(within) => {
+                let least = sigma_m.hypot(self.above) * (1.0 - 1e-9);
+                let most = sigma_m.min(SIGMA_M_MAX).hypot(self.up_to.min(SIGMA_M_MAX)) * (1.0 + 1e-9);
+                within.reach_m(least.min(most), most)
+            }
+        }
+    }
+
+    /// Whether a sigma from one to another is in it.
+    pub fn overlaps(&self, (least, most): (f64, f64)) -> bool {
+        least <= self.up_to && (most > self.above || self.above == 0.0)
+    }
 }
 
 /// Where bands end, in largest distances: what is known well is looked for nearby, whatever else is in the data.
@@ -66,25 +97,14 @@ impl PlaceRule {
 
     /// The bands of persons' uncertainties: one, where these do not matter.
     pub fn bands(&self) -> Vec<Band> {
-        let PlaceRule::Probability { distance_m_max, .. } = self else {
-            return vec![Band { above: 0.0, up_to: f64::INFINITY }];
+        let PlaceRule::Probability { distance_m_max, probability_min } = *self else {
+            let reach = self.metres().map_or(Reach::Shared, Reach::Metres);
+            return vec![Band { above: 0.0, up_to: f64::INFINITY, reach }];
         };
         let ends = BAND_ENDS.map(|end| end * distance_m_max.max(1.0));
         let starts = std::iter::once(0.0).chain(ends);
-        starts.zip(ends).map(|(above, up_to)| Band { above, up_to }).collect()
-    }
-
-    /// How far a case's position, whose sigma is `sigma_m`, can be from that of a person of a band, and both be
-    /// together, where metres decide; `None` if they never are.
-    pub fn reach_m(&self, sigma_m: f64, band: Band) -> Option<f64> {
-        match *self {
-            PlaceRule::Probability { distance_m_max, probability_min } => {
-                let least = sigma_m.hypot(band.above) * (1.0 - 1e-9);
-                let most = sigma_m.min(SIGMA_M_MAX).hypot(band.up_to.min(SIGMA_M_MAX)) * (1.0 + 1e-9);
-                reach_m(least.min(most), most, distance_m_max, probability_min)
-            }
-            _ => self.metres(),
-        }
+        let reach = Reach::Uncertain(Within::new(distance_m_max, probability_min));
+        starts.zip(ends).map(|(above, up_to)| Band { above, up_to, reach }).collect()
     }
 }
 

@@ -14,6 +14,8 @@ pub const SIGMAS_PER_RANGE: f64 = 2.0;
 #[derive(Debug, Clone)]
 pub struct Uncertainty {
     by_feed: Arc<[OfFeed]>,
+    /// By source: the least and the largest sigma.
+    ranges: [(f64, f64); 3],
 }
 
 #[derive(Debug)]
@@ -25,8 +27,9 @@ enum OfFeed {
 
 impl Uncertainty {
     /// Of these feeds; towers and venues bring their ranges and radii, metres, by feed and number of the place. A
-    /// venue that is not listed, or without a radius, counts as accurate to the feed's `accuracy_m`.
-    pub fn new(feeds: &[StayRule], ranges_m: &[Vec<f64>]) -> Self {
+    /// venue that is not listed, or without a radius, counts as accurate to the feed's `accuracy_m`. `accuracies_m` are the
+    /// least and the largest of each feed, as far as they are known beforehand.
+    pub fn new(feeds: &[StayRule], ranges_m: &[Vec<f64>], accuracies_m: &[(f64, f64)]) -> Self {
         let none = Vec::new();
         let of_feed = |(number, feed): (usize, &StayRule)| match feed.source {
             Source::Gps => OfFeed::Accuracy,
@@ -37,7 +40,25 @@ impl Uncertainty {
                 OfFeed::Places(ranges.iter().map(known).map(sigma).collect(), sigma(feed.accuracy_m))
             }
         };
-        Uncertainty { by_feed: feeds.iter().enumerate().map(of_feed).collect() }
+        let by_feed: Arc<[OfFeed]> = feeds.iter().enumerate().map(of_feed).collect();
+        let mut ranges: [(f64, f64); 3] = [(f64::INFINITY, 0.0); 3];
+        for (number, (feed, of_feed)) in feeds.iter().zip(by_feed.iter()).enumerate() {
+            let (least, most) = &mut ranges[feed.source as usize];
+            let mut see = |sigma: f64| (*least, *most) = (least.min(sigma), most.max(sigma));
+            match of_feed {
+                OfFeed::Accuracy => {
+                    let (from, to) = accuracies_m.get(number).copied().unwrap_or((0.0, f64::INFINITY));
+                    [from, to].into_iter().for_each(|m| see(m / SIGMAS_PER_ACCURACY));
+                }
+                OfFeed::Places(sigmas, other) => sigmas.iter().chain([other]).for_each(|sigma| see(*sigma)),
+            }
+        }
+        Uncertainty { by_feed, ranges }
+    }
+
+    /// The least and the largest sigma of a source's pings, metres.
+    pub fn range_of(&self, source: Source) -> (f64, f64) {
+        self.ranges[source as usize]
     }
 
     /// The sigma of a ping, metres.

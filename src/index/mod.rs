@@ -26,7 +26,7 @@ use intervals::{Interval, Intervals, Query};
 use lattice::{Lattice, Spot};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
-use sieve::Sieve;
+use sieve::{Sieve, is_met};
 use std::sync::atomic::AtomicBool;
 
 /// A case's stay.
@@ -183,11 +183,11 @@ impl CaseIndex {
             onsets: cases.iter().map(|case| case.onset_at).collect(),
             observed,
         };
-        index.fill();
+        index.fill(uncertainty);
         index
     }
 
-    fn fill(&mut self) {
+    fn fill(&mut self, uncertainty: Option<&Uncertainty>) {
         let (rule, stays) = (&self.rule, &self.stays);
         let interval = |item: u32, stay: &Stay| Interval {
             start: stay.start,
@@ -216,14 +216,17 @@ impl CaseIndex {
             }
         });
         if rule.place.metres().is_some() {
-            let of_band = |band: Band| (band, Source::ALL.map(|source| self.near_of(source, band)));
+            let of_band = |band: Band| {
+                let near = |source| self.near_of(source, band, is_met(source, band, &self.rule, uncertainty));
+                (band, Source::ALL.map(near))
+            };
             self.near = self.rule.place.bands().into_iter().map(of_band).collect();
         }
         self.keyed = by_key;
     }
 
     /// The stays of a source that persons' stays of a band may be near.
-    fn near_of(&self, source: Source, band: Band) -> Near {
+    fn near_of(&self, source: Source, band: Band, is_met: bool) -> Near {
         let rule = &self.rule;
         let by_position = |stay: &Stay| {
             stay.source == source && stay.has_position() && (source != Source::Venue || rule.cross_source)
@@ -232,8 +235,8 @@ impl CaseIndex {
             .stays
             .iter()
             .zip(0..)
-            .filter(|(c, _)| by_position(&c.stay))
-            .filter_map(|(c, item)| Some((&c.stay, item, rule.place.reach_m(c.stay.sigma_m, band)?)))
+            .filter(|(c, _)| is_met && by_position(&c.stay))
+            .filter_map(|(c, item)| Some((&c.stay, item, band.reach_m(c.stay.sigma_m)?)))
             .collect();
         let reach_m = of_source.iter().map(|(.., reach_m)| *reach_m).fold(0.0, f64::max);
         // For stays that stand, where nobody moves.

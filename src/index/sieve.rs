@@ -20,6 +20,13 @@ pub struct Sieve {
     uncertainty: Option<Uncertainty>,
 }
 
+/// Whether positions of cases from a source are ever met by persons' stays of a band.
+pub fn is_met(source: Source, band: Band, rule: &EncounterRule, uncertainty: Option<&Uncertainty>) -> bool {
+    let Some(uncertainty) = uncertainty else { return true };
+    let mut meet = Source::ALL.into_iter().filter(|other| rule.cross_source || *other == source);
+    meet.any(|other| band.overlaps(uncertainty.range_of(other)))
+}
+
 /// Pings of one band, and which rows they are.
 #[derive(Default)]
 struct OfBand {
@@ -39,11 +46,8 @@ impl Sieve {
         uncertainty: Option<&Uncertainty>,
     ) -> Self {
         let bits = |band: Band| {
-            // Squares and cells have no reach of their own.
-            let reach_m = |stay: &Stay| match rule.place.metres() {
-                Some(_) => rule.place.reach_m(stay.sigma_m, band),
-                None => Some(0.0),
-            };
+            let meets = Source::ALL.map(|source| is_met(source, band, rule, uncertainty));
+            let reach_m = |stay: &Stay| band.reach_m(stay.sigma_m).filter(|_| meets[stay.source as usize]);
             let reaches_m: Vec<Option<f64>> = stays.iter().map(reach_m).collect();
             (band, Bits::new(stays, &reaches_m, rule, feeds, as_of))
         };

@@ -63,7 +63,9 @@ pub fn open(config: &Config) -> Result<Inputs> {
         }
     }
     let uncertain = config.rule.encounter.place.is_uncertain();
-    let uncertainty = uncertain.then(|| Uncertainty::new(&config.stay_rules(), &ranges_m(&feeds, &venues)));
+    let accuracies_m: Vec<(f64, f64)> = feeds.iter().map(OpenFeed::accuracies_m).collect();
+    let uncertainty =
+        uncertain.then(|| Uncertainty::new(&config.stay_rules(), &ranges_m(&feeds, &venues), &accuracies_m));
     let decoder = Decoder {
         person,
         schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds, uncertain), feeds.len()),

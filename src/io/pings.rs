@@ -129,6 +129,16 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
     Ok(file)
 }
 
+impl OpenFeed {
+    /// The least and the largest accuracy that a ping can have, metres. Statistics only propose, so that they say
+    /// nothing of it.
+    pub(super) fn accuracies_m(&self) -> (f64, f64) {
+        let given = self.files.iter().any(|file| file.type_of(ACCURACY).is_some());
+        let own = self.config.stay.accuracy_m;
+        if given { (0.0, f64::INFINITY) } else { (own, own) }
+    }
+}
+
 impl PingFile {
     /// Rows.
     pub fn rows(&self) -> u64 {

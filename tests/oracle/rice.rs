@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::f64::consts::PI;
 
-
 thread_local! {
     static KNOWN: RefCell<HashMap<[u64; 3], f64>> = RefCell::new(HashMap::new());
 }
