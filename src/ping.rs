@@ -1,8 +1,8 @@
 //! A ping: one observed position of a person at one instant; and the Arrow batches that carry pings.
 
 use crate::person::{PersonColumn, PersonRef, Persons};
-use crate::rule::Source;
-use crate::time::Millis;
+use crate::rule::{Source, StayRule};
+use crate::time::{INSTANT_MS_MAX, Millis};
 use arrow::array::{
     ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt32Array,
 };
@@ -19,6 +19,10 @@ use std::sync::Arc;
 
 /// `until` of a ping that has none.
 pub const NO_UNTIL: Millis = Millis::MIN;
+/// `until` of a ping without a check-out that lasts at most so long, whatever its feed says.
+pub fn lasting(hold_ms: Millis) -> Millis {
+    NO_UNTIL + 1 + hold_ms
+}
 /// `place` of a ping whose venue no case visited and no table lists, or that has no tower or venue.
 pub const NO_PLACE: u32 = u32::MAX;
 /// `floor` of a scan that gives none.
@@ -29,7 +33,7 @@ pub const NO_FLOOR: u32 = 0;
 pub struct Ping {
     /// When, ms UTC.
     pub time: Millis,
-    /// End of a scan with a check-out, or [`NO_UNTIL`].
+    /// End of a scan with a check-out, [`NO_UNTIL`], or [`lasting`].
     pub until: Millis,
     /// WGS84 degrees; NaN for a venue without coordinates.
     pub lat: f64,
@@ -43,6 +47,20 @@ pub struct Ping {
     pub floor: u32,
     /// Its feed, by its number in the job.
     pub feed: u16,
+}
+
+impl Ping {
+    /// The end of a scan with a check-out.
+    #[inline]
+    pub fn check_out(&self) -> Option<Millis> {
+        (self.until >= -INSTANT_MS_MAX).then_some(self.until)
+    }
+
+    /// The longest that it stands for without a check-out.
+    #[inline]
+    pub fn hold_ms(&self, feed: &StayRule) -> Millis {
+        if self.until == NO_UNTIL { feed.hold_ms } else { self.until - lasting(0) }
+    }
 }
 
 const _: () = assert!(size_of::<Ping>() == 56, "a ping is copied by the million");

@@ -80,6 +80,20 @@ pub fn days_in(from: Millis, to: Millis, zone: Tz) -> Vec<(Millis, NaiveDate)> {
     days
 }
 
+/// The first instant after `at` at which the clock of a zone shows so many milliseconds of the day, 24 h being midnight; where
+/// the clock skips that, the first instant after.
+pub fn next_at(at: Millis, of_day_ms: u32, zone: Tz) -> Option<Millis> {
+    let today = day_of(at, zone)?;
+    // A day later, and one more, as midnight belongs to the next.
+    (0..3).find_map(|later| {
+        let date = today.checked_add_days(Days::new(later))?;
+        let local = date.and_time(NaiveTime::MIN) + chrono::TimeDelta::milliseconds(i64::from(of_day_ms));
+        let shown = (0..=24 * 4)
+            .find_map(|quarter| naive_to_utc(local + chrono::TimeDelta::minutes(15 * quarter), zone));
+        shown.filter(|shown| *shown > at)
+    })
+}
+
 /// Which end of a range a day stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edge {

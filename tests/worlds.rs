@@ -238,6 +238,8 @@ fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
         range_m: if tower { Some(RANGES_M[number % RANGES_M.len()]) } else { radius_m },
         kind: Some(["shop", "bar", "office"][number % 3].to_string()).filter(|_| number % 4 != 3),
         indoor: [Some(true), Some(false), None][number / 2 % 3],
+        stay_ms: [None, Some(7 * shape.unit_ms), None, Some(40 * shape.unit_ms)][number % 4],
+        closes_at: [None, None, Some(1_395_000), Some(82_860_000), Some(86_400_000)][number % 5],
     };
     // Every third venue has no coordinates.
     let placed = source != Source::Venue || number % 3 != 2;
@@ -395,18 +397,22 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
         // Off whole units, as what is expected may come to one but for rounding.
         prop::option::weighted(0.2, (0..8i64).prop_map(move |n| n * unit_ms + 1)),
         prop::option::weighted(0.2, prop::sample::select(vec![0.000_012_3, 0.003_21])),
+        prop::option::weighted(0.3, 0..50i64),
     )
-        .prop_map(move |(risk_distance_m, half_life, infectiousness, bar, outdoor, expected, risk)| {
-            Weighing {
-                risk_distance_m,
-                half_life_ms: half_life.map(|n| n * unit_ms),
-                infectiousness,
-                kinds: bar.into_iter().map(|weight| ("bar".to_string(), weight)).collect(),
-                indoor_outdoor: (Some(1.25), outdoor),
-                expected_ms_min: expected,
-                risk_min: risk,
-            }
-        })
+        .prop_map(
+            move |(risk_distance_m, half_life, infectiousness, bar, outdoor, expected, risk, shop)| {
+                Weighing {
+                    risk_distance_m,
+                    half_life_ms: half_life.map(|n| n * unit_ms),
+                    infectiousness,
+                    kinds: bar.into_iter().map(|weight| ("bar".to_string(), weight)).collect(),
+                    indoor_outdoor: (Some(1.25), outdoor),
+                    expected_ms_min: expected,
+                    risk_min: risk,
+                    stays_ms: shop.into_iter().map(|n| ("shop".to_string(), n * unit_ms)).collect(),
+                }
+            },
+        )
 }
 
 pub fn worlds(linear: bool) -> impl Strategy<Value = World> {
@@ -441,9 +447,10 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
     let lookback_days = rule.lookback_ms as f64 / 86_400_000.0;
     write!(
         job,
-        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n[rule.exposure]\nmerge_gap_s_max = {}\n{}[rule.candidate]\ndirect_s_min = {}\n",
+        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n{}[rule.exposure]\nmerge_gap_s_max = {}\n{}[rule.candidate]\ndirect_s_min = {}\n",
         rule.cross_source,
         seconds(rule.lag_ms),
+        stays_by_kind(&rule.weighing),
         seconds(rule.merge_gap_ms),
         weighing_keys(&rule.weighing),
         seconds(rule.direct_ms_min)
@@ -464,6 +471,17 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
     }
     writeln!(job, "across_cases = {}", rule.across_cases).expect("a string");
     job
+}
+
+fn stays_by_kind(weighing: &Weighing) -> String {
+    let stays = weighing.stays_ms.iter();
+    let stays: Vec<String> = stays.map(|(kind, ms)| format!("{kind} = {}", *ms as f64 / 1_000.0)).collect();
+    if stays.is_empty() { String::new() } else { format!("stay_s_by_kind = {{ {} }}\n", stays.join(", ")) }
+}
+
+fn time_of_day(ms: Ms) -> String {
+    let seconds = ms / 1_000;
+    format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
 /// The keys of `[rule.exposure]` that only dose and risk hang on.
@@ -536,6 +554,16 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
         ),
         ("kind", Arc::new(places.iter().map(|p| p.3.kind.clone()).collect::<StringArray>())),
         ("indoor", Arc::new(places.iter().map(|p| p.3.indoor).collect::<BooleanArray>())),
+        (
+            "stay_s",
+            Arc::new(
+                places.iter().map(|p| p.3.stay_ms.map(|ms| ms as f64 / 1_000.0)).collect::<Float64Array>(),
+            ),
+        ),
+        (
+            "closes_at",
+            Arc::new(places.iter().map(|p| p.3.closes_at.map(time_of_day)).collect::<StringArray>()),
+        ),
     ];
     let table = RecordBatch::try_from_iter(columns).expect("columns of one length");
     save(&dir.join(format!("places{number}.parquet")), &table, 1_000);

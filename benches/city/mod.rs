@@ -73,6 +73,7 @@ impl Town {
             lookback_ms: 14 * DAY_MS,
             notice_ms: 7 * DAY_MS,
             encounter: EncounterRule { place, cross_source: false, lag_ms: 0 },
+            stay_ms_by_kind: Default::default(),
             exposure: ExposureRule::default(),
             candidate: CandidateRule {
                 direct_ms_min: 600_000,

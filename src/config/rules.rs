@@ -111,7 +111,7 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
     }
     let notice_ms = days("notice_days", 7.0)?;
     in_force(section, as_of, zone)?;
-    let encounter = encounter_rule(&section.section("encounter")?)?;
+    let (encounter, stay_ms_by_kind) = encounter_rule(&section.section("encounter")?)?;
     let exposure = exposure_rule(&section.section("exposure")?)?;
     let candidate = candidate_rule(&section.section("candidate")?, &encounter.place)?;
     let safeguards = section.section("safeguards")?;
@@ -127,6 +127,7 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
         lookback_ms,
         notice_ms,
         encounter,
+        stay_ms_by_kind,
         exposure,
         candidate,
     })
@@ -157,7 +158,7 @@ fn in_force(section: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<()
     Ok(())
 }
 
-fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
+fn encounter_rule(section: &Section<'_>) -> Result<(EncounterRule, BTreeMap<String, Millis>)> {
     let place = section.text("place")?.unwrap_or("distance");
     let square_m = section.number("square_m", "metres")?.unwrap_or(800.0);
     let resolution = section.number("resolution", "H3 resolutions, 0 to 15")?.unwrap_or(8.0);
@@ -218,8 +219,12 @@ fn encounter_rule(section: &Section<'_>) -> Result<EncounterRule> {
         lag_ms: millis(section, "lag_s_max", lag_s)?,
     };
     section.refuse("contradiction_m", None)?;
+    let mut stay_ms_by_kind = BTreeMap::new();
+    for (kind, seconds) in numbers_by_name(&section.section("stay_s_by_kind")?, "seconds")? {
+        stay_ms_by_kind.insert(kind, millis(section, "stay_s_by_kind", seconds)?);
+    }
     section.check()?;
-    Ok(rule)
+    Ok((rule, stay_ms_by_kind))
 }
 
 fn exposure_rule(section: &Section<'_>) -> Result<ExposureRule> {
@@ -287,25 +292,28 @@ fn infectiousness(section: &Section<'_>) -> Result<Option<Infectiousness>> {
 
 fn setting_weights(section: &Section<'_>) -> Result<SettingWeights> {
     let weight = |key| section.number(key, "weights, 0 or more");
-    let mut weights =
-        SettingWeights { indoor: weight("indoor")?, outdoor: weight("outdoor")?, kinds: BTreeMap::new() };
-    let kinds = section.section("kinds")?;
-    for kind in kinds.keys() {
-        let value = kinds.raw(kind).and_then(|v| v.as_float().or(v.as_integer().map(|i| i as f64)));
-        match value.filter(|weight| (0.0..f64::INFINITY).contains(weight)) {
-            Some(weight) => weights.kinds.insert(kind.clone(), weight),
-            None => {
-                return Err(kinds.problem(
-                    kind,
-                    "a weight of 0 or more",
-                    kinds.raw(kind).map_or(String::new(), Value::to_string),
-                    "1 is what a kind without a weight counts",
-                ));
-            }
-        };
-    }
+    let kinds = numbers_by_name(&section.section("kinds")?, "weights")?;
+    let weights = SettingWeights { indoor: weight("indoor")?, outdoor: weight("outdoor")?, kinds };
     section.check()?;
     Ok(weights)
+}
+
+/// A table of numbers under names of one's own.
+fn numbers_by_name(section: &Section<'_>, what: &str) -> Result<BTreeMap<String, f64>> {
+    let number = |key: &String| {
+        let value = section.raw(key);
+        let number = value.and_then(|v| v.as_float().or(v.as_integer().map(|i| i as f64)));
+        match number.filter(|number| (0.0..f64::INFINITY).contains(number)) {
+            Some(number) => Ok((key.clone(), number)),
+            None => Err(section.problem(
+                key,
+                format!("{what}: a number of 0 or more"),
+                value.map_or(String::new(), Value::to_string),
+                "write one, or remove the key",
+            )),
+        }
+    };
+    section.keys().map(number).collect()
 }
 
 /// Thresholds of expected time and risk need `place = "probability"`.

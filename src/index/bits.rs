@@ -5,7 +5,7 @@
 
 use super::lattice::{BLOCK, Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping};
+use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::Stay;
@@ -406,7 +406,7 @@ impl Bits {
             _ => self.has(spot_of(class, spot), slot),
         };
         // A ping that says itself when it ends may meet a case at any time up to then.
-        let last = if ping.until == NO_UNTIL { ping.time } else { (ping.until - 1).max(ping.time) };
+        let last = ping.check_out().map_or(ping.time, |until| (until - 1).max(ping.time));
         if last < self.first {
             return false;
         }

@@ -8,9 +8,9 @@ use super::places::{Numbers, position_of};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonKind, PersonSet, PersonType, Persons};
-use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
+use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, lasting};
 use crate::rule::Source;
-use crate::time::{Millis, TimeUnit};
+use crate::time::{Millis, TimeUnit, Tz, next_at};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     UInt16Array, UInt32Array,
@@ -67,6 +67,8 @@ pub struct Decoder {
     pub to: Millis,
     /// Rows of a batch.
     pub batch_rows: usize,
+    /// The clock that venues close by.
+    pub zone: Tz,
     /// Venues that cases visit, and all listed ones under `cross_source`.
     pub venues: Numbers,
     /// Floors.
@@ -451,7 +453,7 @@ impl Raw {
                 ping.until = match self.untils.as_ref().map_or(Err(NoTime::Missing), |u| u.at(row)) {
                     Ok(until) if until < time => return Err(("until_before_time", "until")),
                     Ok(until) => until,
-                    Err(NoTime::Missing) => NO_UNTIL,
+                    Err(NoTime::Missing) => lasting(self.lasts(decoder, feed, id, time)),
                     Err(why) => return Err((time_reason(why), "until")),
                 };
                 let visits = visitors.is_some_and(|v| v.contains(&Persons::of(&self.person_column).at(row)));
@@ -468,6 +470,19 @@ impl Raw {
             }
         }
         Ok(ping)
+    }
+}
+
+impl Raw {
+    /// How long a scan without a check-out stands for at most.
+    fn lasts(&self, decoder: &Decoder, feed: &OpenFeed, venue_id: &str, time: Millis) -> Millis {
+        match feed.places.get(venue_id).and_then(|standing| standing.lasts) {
+            None => feed.config.stay.hold_ms,
+            Some((stay_ms, closes)) => {
+                let closing = next_at(time, closes, decoder.zone).map_or(Millis::MAX, |at| at - time);
+                stay_ms.min(closing)
+            }
+        }
     }
 }
 

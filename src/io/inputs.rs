@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
-use crate::rule::Source;
+use crate::rule::{Source, StayRule};
+use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use arrow::datatypes::{DataType, Schema};
 use std::sync::Arc;
@@ -73,6 +74,7 @@ pub fn open(config: &Config) -> Result<Inputs> {
         from: config.lookback_start(),
         to: config.as_of,
         batch_rows: config.batch_rows,
+        zone: config.zone(),
         venues,
         floors: Numbers::default(),
     };
@@ -147,6 +149,17 @@ fn ranges_m(feeds: &[OpenFeed], venues: &Numbers) -> Vec<Vec<f64>> {
 }
 
 impl Inputs {
+    /// How the pings of each feed become stays, no scan lasting longer than its feed's hold.
+    pub fn stay_rules(&self) -> Vec<StayRule> {
+        let rule = |feed: &OpenFeed| {
+            let stays_ms =
+                feed.places.values().filter_map(|standing| standing.lasts).map(|(stay_ms, _)| stay_ms);
+            let stay = feed.config.stay;
+            StayRule { hold_ms: stays_ms.fold(stay.hold_ms, Millis::max), ..stay }
+        };
+        self.feeds.iter().map(rule).collect()
+    }
+
     /// What the settings of venues add to a dose, by the numbers of these ids: as the first feed says that lists one.
     pub fn setting_weights(&self, ids: &[String]) -> Vec<f64> {
         let venues = || self.feeds.iter().filter(|f| f.config.stay.source == Source::Venue);

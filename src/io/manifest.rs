@@ -88,6 +88,10 @@ pub fn rule(rule: &Rule) -> Value {
     };
     encounter["cross_source"] = json!(rule.encounter.cross_source);
     encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);
+    if !rule.stay_ms_by_kind.is_empty() {
+        let by_kind = rule.stay_ms_by_kind.iter().map(|(kind, ms)| (kind.clone(), seconds(*ms)));
+        encounter["stay_s_by_kind"] = Value::Object(by_kind.collect());
+    }
     let mut exposure = json!({ "merge_gap_s_max": seconds(rule.exposure.merge_gap_ms) });
     if rule.encounter.place.is_uncertain() {
         let ExposureRule {

@@ -7,7 +7,8 @@ use crate::config::{Config, TableConfig};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::geo::wrap_degrees;
-use crate::rule::{Rule, Source};
+use crate::rule::{Rule, Source, StayRule};
+use crate::time::{DAY_MS, Millis, seconds_to_millis};
 use arrow::array::Array;
 use hashbrown::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,12 +26,14 @@ pub struct Standing {
     pub range_m: f64,
     /// What a venue's setting adds to a dose.
     pub weight: f64,
+    /// How long a scan of a venue stands for, and until which time of day, ms; where anything is known of either.
+    pub lasts: Option<(Millis, u32)>,
 }
 
 impl Standing {
     fn is_alike(&self, other: &Standing) -> bool {
         let bits = |s: &Standing| [s.lat, s.lon, s.range_m, s.weight].map(f64::to_bits);
-        bits(self) == bits(other)
+        bits(self) == bits(other) && self.lasts == other.lasts
     }
 }
 
@@ -59,14 +62,9 @@ pub fn read(config: &Config) -> Result<AllPlaces> {
         if let Some(table) = &feed.places {
             for file in table::read(&config.base, &table.path, &table.label, &table.columns)? {
                 let is_tower = feed.stay.source == Source::Tower;
-                numeric &= read_file(
-                    &file,
-                    table,
-                    feed.stay.source,
-                    &config.rule,
-                    &mut places,
-                    &mut all.rejections,
-                )? || !is_tower;
+                numeric &=
+                    read_file(&file, table, feed.stay, &config.rule, &mut places, &mut all.rejections)?
+                        || !is_tower;
                 all.inputs.push((table.label.clone(), file.input));
             }
         }
@@ -100,7 +98,7 @@ pub fn read(config: &Config) -> Result<AllPlaces> {
 fn read_file(
     file: &Table,
     config: &TableConfig,
-    source: Source,
+    StayRule { source, hold_ms, .. }: StayRule,
     rule: &Rule,
     places: &mut Places,
     rejections: &mut Vec<Rejection>,
@@ -121,9 +119,13 @@ fn read_file(
         Source::Tower => Some(file.numbers(range_name, file.required(range_name)?)?),
         _ => file.optional(range_name)?.map(|c| file.numbers(range_name, c)).transpose()?,
     };
-    let kinds = file.optional("kind")?.filter(|_| uncertain).map(|c| file.texts("kind", c)).transpose()?;
     let indoors =
         file.optional("indoor")?.filter(|_| uncertain).map(|c| file.flags("indoor", c)).transpose()?;
+    let venue = |name| file.optional(name).map(|c| c.filter(|_| source == Source::Venue));
+    let by_kind = uncertain || !rule.stay_ms_by_kind.is_empty();
+    let kinds = venue("kind")?.filter(|_| by_kind).map(|c| file.texts("kind", c)).transpose()?;
+    let stays = venue("stay_s")?.map(|c| file.numbers("stay_s", c)).transpose()?;
+    let closings = venue("closes_at")?.map(|c| file.times_of_day("closes_at", c)).transpose()?;
     let datum = match (config.datum, &lats) {
         (Some(datum), _) => datum,
         (None, None) => Datum::Wgs84,
@@ -180,7 +182,25 @@ fn read_file(
         let kind = kinds.as_ref().filter(|c| !c.is_null(row)).map(|c| c.value(row));
         let indoor = indoors.as_ref().and_then(|c| c[row]);
         let weight = rule.exposure.setting_weights.of(kind, indoor);
-        let standing = Standing { number: 0, lat, lon, range_m: range_m.unwrap_or(f64::NAN), weight };
+        let stay_ms = match stays.as_ref().and_then(|c| c[row]).map(seconds_to_millis) {
+            Some(None) => {
+                reject("stay_s_out_of_range", "stay_s");
+                continue;
+            }
+            Some(stay_ms) => stay_ms,
+            None => kind.and_then(|kind| rule.stay_ms_by_kind.get(kind)).copied(),
+        };
+        let Ok(closes) = closings.as_ref().map_or(Ok(None), |c| c[row]) else {
+            reject("closes_at_unreadable", "closes_at");
+            continue;
+        };
+        let lasts = match (stay_ms, closes) {
+            (None, None) => None,
+            // Who forgot to check out is gone by midnight.
+            (stay_ms, closes) => Some((stay_ms.unwrap_or(hold_ms), closes.unwrap_or(DAY_MS as u32))),
+        };
+        let range_m = range_m.unwrap_or(f64::NAN);
+        let standing = Standing { number: 0, lat, lon, range_m, weight, lasts };
         let id = ids.value(row).to_string();
         if let Some(other) = places.get(&id)
             && !other.is_alike(&standing)

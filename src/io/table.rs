@@ -3,10 +3,11 @@
 use super::columns::{NoTime, Role, Times, ambiguous, missing, numbers, texts, wrong_type};
 use super::files::{Input, guarded, open_parquet, resolve, unreadable};
 use crate::error::{Error, Problem, Result};
-use crate::time::{Edge, Millis, NoInstant, TimeUnit, Tz, parse};
+use crate::time::{DAY_MS, Edge, Millis, NoInstant, TimeUnit, Tz, parse};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Date32Type, Field, Schema};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema, Time32MillisecondType};
+use chrono::Timelike;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -204,6 +205,33 @@ impl Table {
             ))),
         };
         texts.iter().enumerate().map(flag).collect()
+    }
+
+    /// Times of day in milliseconds, by row: a time, or a text such as 22:00; 24:00 is midnight. `Err` of what is neither.
+    pub fn times_of_day(
+        &self,
+        name: &str,
+        column: &ArrayRef,
+    ) -> Result<Vec<std::result::Result<Option<u32>, NoTime>>> {
+        if matches!(column.data_type(), DataType::Time32(_) | DataType::Time64(_)) {
+            let wrong = |_| wrong_type(&self.input.name, name, "a time of day", column.data_type());
+            let times =
+                cast(column, &DataType::Time32(arrow::datatypes::TimeUnit::Millisecond)).map_err(wrong)?;
+            let times = times.as_primitive::<Time32MillisecondType>();
+            return Ok(times.iter().map(|ms| Ok(ms.map(|ms| ms as u32))).collect());
+        }
+        let texts = self.texts(name, column)?;
+        let time = |text: Option<&str>| match text.map(str::trim).filter(|t| !t.is_empty()) {
+            None => Ok(None),
+            Some("24:00" | "24:00:00") => Ok(Some(DAY_MS as u32)),
+            Some(text) => {
+                let read = ["%H:%M", "%H:%M:%S"]
+                    .into_iter()
+                    .find_map(|format| chrono::NaiveTime::parse_from_str(text, format).ok());
+                read.map(|t| Some(t.num_seconds_from_midnight() * 1_000)).ok_or(NoTime::Unreadable)
+            }
+        };
+        Ok(texts.iter().map(time).collect())
     }
 
     /// Instants, by row: timestamps, days, or texts of either.

@@ -141,7 +141,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn new(config: &'a Config, inputs: &'a Inputs, decoder: &'a Decoder, watch: &'a Watch) -> Self {
-        let feeds = config.stay_rules();
+        let feeds = inputs.stay_rules();
         let rows = inputs.tasks().1;
         let mut job = Job {
             config,

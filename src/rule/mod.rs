@@ -198,6 +198,8 @@ pub struct Rule {
     pub notice_ms: Millis,
     /// When two stays meet.
     pub encounter: EncounterRule,
+    /// How long a scan without a check-out stands for by the kind of its venue, where the venue itself does not say.
+    pub stay_ms_by_kind: BTreeMap<String, Millis>,
     /// How encounters add up.
     pub exposure: ExposureRule,
     /// Who becomes a candidate.

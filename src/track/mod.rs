@@ -4,7 +4,7 @@
 pub mod many;
 
 use crate::geo::{haversine_m, is_within_m, wrap_degrees};
-use crate::ping::{NO_PLACE, NO_UNTIL, Ping};
+use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
@@ -134,7 +134,7 @@ impl Instant {
             }
             return;
         }
-        let scan = |k: &Kept| (k.ping.place, k.ping.until, k.ping.floor);
+        let scan = |k: &Kept| (k.ping.place, k.ping.check_out(), k.ping.floor);
         match std::iter::once(first).chain(&mut self.more).find(|k| scan(k) == scan(&kept)) {
             Some(same) if kept.ping.feed < same.ping.feed => *same = kept,
             Some(_) => {}
@@ -273,7 +273,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
     let mut stay = Stay {
         start: ping.time,
         sure: ping.time,
-        end: ping.time + feed.hold_ms,
+        end: ping.time + ping.hold_ms(feed),
         lat: ping.lat,
         lon: ping.lon,
         sigma_m: rule.sigma_m(ping),
@@ -282,9 +282,9 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         floor: ping.floor,
         source: rule.source,
     };
-    if ping.until != NO_UNTIL {
-        stay.end = ping.until;
-        stay.sure = ping.until;
+    if let Some(until) = ping.check_out() {
+        stay.end = until;
+        stay.sure = until;
         return Some(stay);
     }
     let closer = closers.first().filter(|n| n.ping.time <= stay.end);

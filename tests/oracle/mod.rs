@@ -83,6 +83,10 @@ pub struct Facts {
     pub kind: Option<String>,
     /// Whether a venue is indoors.
     pub indoor: Option<bool>,
+    /// How long a scan of a venue stands for.
+    pub stay_ms: Option<Ms>,
+    /// Milliseconds of the day, on the clock of Shanghai, at which a venue closes.
+    pub closes_at: Option<Ms>,
 }
 
 /// One case with its infectious range [from, to).
@@ -144,6 +148,8 @@ pub struct Weighing {
     pub expected_ms_min: Option<Ms>,
     /// `risk_min`.
     pub risk_min: Option<f64>,
+    /// How long a scan stands for by kind of venue.
+    pub stays_ms: Vec<(String, Ms)>,
 }
 
 impl Default for Weighing {
@@ -156,6 +162,7 @@ impl Default for Weighing {
             indoor_outdoor: (None, None),
             expected_ms_min: None,
             risk_min: None,
+            stays_ms: Vec::new(),
         }
     }
 }
@@ -722,7 +729,7 @@ fn stays_of_case(world: &World, case: &Case) -> Vec<Stay> {
 /// "Ping i of a track stands for [t_i, e_i) at its place"; none if the person is nowhere.
 fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Option<Stay> {
     let t = seen.ping.t;
-    let hold_ms = seen.feed.hold_ms;
+    let hold_ms = if source == Source::Venue { scan_ms(rule, seen) } else { seen.feed.hold_ms };
     let mut stay = Stay {
         source,
         range: Range { start: t, end: t },
@@ -778,6 +785,28 @@ fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Opt
         None => stay.range.end = t + hold_ms,
     }
     Some(stay)
+}
+
+/// "no check-out (next scan, the venue's closes_at or midnight, else its stay_s or its kind's default)": how
+/// long a scan stands for but for the next one. Of a venue of which none of these is known the feed's hold counts.
+fn scan_ms(rule: &Rule, seen: &Seen) -> Ms {
+    const DAY_MS: Ms = 86_400_000;
+    let facts = &seen.ping.facts;
+    let mut stay_ms = facts.stay_ms;
+    for (kind, of_kind) in &rule.weighing.stays_ms {
+        if stay_ms.is_none() && facts.kind.as_ref() == Some(kind) {
+            stay_ms = Some(*of_kind);
+        }
+    }
+    if stay_ms.is_none() && facts.closes_at.is_none() {
+        return seen.feed.hold_ms;
+    }
+    let local = seen.ping.t + 8 * 3_600_000;
+    let mut closing = local.div_euclid(DAY_MS) * DAY_MS + facts.closes_at.unwrap_or(DAY_MS);
+    while closing <= local {
+        closing += DAY_MS;
+    }
+    stay_ms.unwrap_or(seen.feed.hold_ms).min(closing - local)
 }
 
 /// "sigma = accuracy_m / 1.5096 for GPS (accuracy is a 68% radius), range_m / 2 for a tower, radius_m /
