@@ -3,8 +3,8 @@
 mod city;
 
 use city::{DAY, Town};
-use copresence::index::CaseIndex;
 use copresence::index::intervals::{Interval, Intervals, Query};
+use copresence::index::{Beside, CaseIndex};
 use copresence::place::PlaceRule;
 use copresence::stay::{Stay, Stays};
 use copresence::time::DAY_MS;
@@ -30,7 +30,7 @@ fn build(c: &mut Criterion) {
                     &town.rule.encounter,
                     &town.feeds,
                     DAY + DAY_MS,
-                    (None, None),
+                    Beside::default(),
                 )
             });
         });

@@ -3,7 +3,7 @@
 mod city;
 
 use city::{DAY, Town};
-use copresence::index::CaseIndex;
+use copresence::index::{Beside, CaseIndex};
 use copresence::place::PlaceRule;
 use copresence::resolve::{Scope, Setting, resolve};
 use copresence::time::{DAY_MS, HOUR_MS};
@@ -27,13 +27,14 @@ fn resolved(c: &mut Criterion) {
             &town.rule.encounter,
             &town.feeds,
             DAY + DAY_MS,
-            (None, None),
+            Beside::default(),
         );
         let setting = Setting {
             index: &town.index,
             rule: &town.rule,
             places: &[],
             weighing: None,
+            holds_scanners: false,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -41,6 +41,7 @@ pub mod candidate;
 pub mod case;
 pub mod cli;
 pub mod config;
+pub mod contradiction;
 pub mod datum;
 pub mod dose;
 pub mod encounter;

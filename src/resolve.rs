@@ -7,12 +7,13 @@ use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonRef};
 use crate::place::PlaceKey;
-use crate::rule::Rule;
+use crate::rule::{Rule, Source};
 use crate::stay::Stays;
 use crate::time::Millis;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Setting<'a> {
     pub places: &'a [String],
     /// How overlaps are weighed, if they are.
     pub weighing: Option<&'a Weighing<'a>>,
+    /// Whether who met a case by a scan is held back, as that scan may yet be contradicted.
+    pub holds_scanners: bool,
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -54,6 +57,8 @@ pub struct Resolved {
     pub exposures: RecordBatch,
     /// [`candidate_schema`], in the order of persons.
     pub candidates: RecordBatch,
+    /// The stays of those who are held back: they are in no table yet.
+    pub held: Option<RecordBatch>,
     /// By case: exposures, and candidates by them.
     pub tallies: Vec<Tally>,
     /// Encounters of everyone, kept or not.
@@ -143,6 +148,7 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
 pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
     let view = Stays::of(stays);
     let mut found: Vec<Encounter> = Vec::new();
+    let mut held: Vec<u32> = Vec::new();
     let (mut met, mut exposed) = (Vec::new(), Vec::new());
     let (mut ranges, mut keys) = (Vec::new(), Vec::new());
     let person = stays.schema_ref().field(0).data_type();
@@ -153,11 +159,15 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
         found.clear();
-        for row in group {
+        for row in group.clone() {
             let rule = &setting.rule.encounter;
             overlaps(&view.at(row), own, setting.index, rule, setting.weighing, &mut found);
         }
         if found.is_empty() {
+            continue;
+        }
+        if setting.holds_scanners && found.iter().any(|e| e.source == Source::Venue) {
+            held.extend(group.map(|row| row as u32));
             continue;
         }
         encounters(&mut found, &mut met, &mut keys);
@@ -167,7 +177,11 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         let together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
         rows.add(whose, &met, &exposed, together.as_ref(), setting);
     }
-    rows.finish(person, setting)
+    let mut resolved = rows.finish(person, setting)?;
+    if !held.is_empty() {
+        resolved.held = Some(take_record_batch(stays, &UInt32Array::from(held))?);
+    }
+    Ok(resolved)
 }
 
 /// Rows of a table, and whose they are.
@@ -248,6 +262,7 @@ impl Rows {
             encounters: encounter_batch(person, self.encounters, setting.places)?,
             exposures: exposure_batch(person, self.exposures)?,
             candidates: candidate_batch(person, self.candidates)?,
+            held: None,
             tallies: self.tallies,
             encounter_count: self.encounter_count,
             direct_ms_max: self.direct_ms_max,

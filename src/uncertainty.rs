@@ -67,6 +67,18 @@ impl Uncertainty {
         self.of(ping.feed, ping.accuracy_m, ping.place)
     }
 
+    /// The reported radius that a sigma came from, metres: of an accuracy, a range, or a venue.
+    #[inline]
+    pub fn radius_of(source: Source, sigma_m: f64) -> f64 {
+        sigma_m * if source == Source::Gps { SIGMAS_PER_ACCURACY } else { SIGMAS_PER_RANGE }
+    }
+
+    /// The reported radius of a ping, metres.
+    pub fn radius_m(&self, ping: &Ping) -> f64 {
+        let is_gps = matches!(self.by_feed[usize::from(ping.feed)], OfFeed::Accuracy);
+        Self::radius_of(if is_gps { Source::Gps } else { Source::Venue }, self.sigma_m(ping))
+    }
+
     /// The same from what it hangs on.
     #[inline]
     pub fn of(&self, feed: u16, accuracy_m: f64, place: u32) -> f64 {

@@ -41,6 +41,7 @@ fn agrees(world: &World, layout: &Layout, ways: &Ways) -> Result<(), TestCaseErr
             (a, b) => prop_assert_eq!(a, b),
         }
     }
+    prop_assert_eq!(found.contradicted, expected.contradicted);
     let observed = |a: Vec<oracle::Observed>| -> Vec<_> {
         a.into_iter().map(|o| (o.case_id, o.source, o.stays, o.observed_ms)).collect()
     };
@@ -100,6 +101,7 @@ fn holding_still() {
         ("none, read again, among others", 12),
         ("spilled", 60),
         ("ties", 250),
+        ("contradicted", 100),
     ];
     over_3_000_worlds(false, agrees, &least);
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "error",
     "time",
     "geo",
@@ -18,6 +18,7 @@ const ORDER: [&str; 26] = [
     "uncertainty",
     "stay",
     "track",
+    "contradiction",
     "index",
     "encounter",
     "dose",

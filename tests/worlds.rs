@@ -397,10 +397,19 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
         // Off whole units, as what is expected may come to one but for rounding.
         prop::option::weighted(0.2, (0..8i64).prop_map(move |n| n * unit_ms + 1)),
         prop::option::weighted(0.2, prop::sample::select(vec![0.000_012_3, 0.003_21])),
-        prop::option::weighted(0.3, 0..50i64),
+        (prop::option::weighted(0.3, 0..50i64), prop::sample::select(vec![0.0, 150.0, 2_000.0, 1e9])),
     )
         .prop_map(
-            move |(risk_distance_m, half_life, infectiousness, bar, outdoor, expected, risk, shop)| {
+            move |(
+                risk_distance_m,
+                half_life,
+                infectiousness,
+                bar,
+                outdoor,
+                expected,
+                risk,
+                (shop, contradiction_m),
+            )| {
                 Weighing {
                     risk_distance_m,
                     half_life_ms: half_life.map(|n| n * unit_ms),
@@ -410,6 +419,7 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
                     expected_ms_min: expected,
                     risk_min: risk,
                     stays_ms: shop.into_iter().map(|n| ("shop".to_string(), n * unit_ms)).collect(),
+                    contradiction_m,
                 }
             },
         )
@@ -447,10 +457,11 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
     let lookback_days = rule.lookback_ms as f64 / 86_400_000.0;
     write!(
         job,
-        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n{}[rule.exposure]\nmerge_gap_s_max = {}\n{}[rule.candidate]\ndirect_s_min = {}\n",
+        "[cases]\npath = \"cases.parquet\"\n[rule]\nname = \"world\"\nversion = \"1\"\nlookback_days = {lookback_days}\n[rule.encounter]\n{place}\ncross_source = {}\nlag_s_max = {}\n{}contradiction_m = {}\n[rule.exposure]\nmerge_gap_s_max = {}\n{}[rule.candidate]\ndirect_s_min = {}\n",
         rule.cross_source,
         seconds(rule.lag_ms),
         stays_by_kind(&rule.weighing),
+        rule.weighing.contradiction_m,
         seconds(rule.merge_gap_ms),
         weighing_keys(&rule.weighing),
         seconds(rule.direct_ms_min)
@@ -818,6 +829,9 @@ impl Ways {
         if answer.counts.spilled_files > 0 {
             add("spilled");
         }
+        if answer.counts.scans_contradicted > 0 {
+            add("contradicted");
+        }
     }
 
     /// Every way was taken so often.
@@ -961,5 +975,6 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
         exposures: exposures.collect(),
         candidates: candidates.collect(),
         observed: observed.collect(),
+        contradicted: answer.counts.scans_contradicted,
     }
 }

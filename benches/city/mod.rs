@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
 use copresence::case::Case;
-use copresence::index::CaseIndex;
+use copresence::index::{Beside, CaseIndex};
 use copresence::person::PersonId;
 use copresence::ping::{Pings, group_by_person, ping_schema};
 use copresence::place::PlaceRule;
@@ -72,7 +72,7 @@ impl Town {
             changed: Vec::new(),
             lookback_ms: 14 * DAY_MS,
             notice_ms: 7 * DAY_MS,
-            encounter: EncounterRule { place, cross_source: false, lag_ms: 0 },
+            encounter: EncounterRule { place, cross_source: false, lag_ms: 0, contradiction_m: 2_000.0 },
             stay_ms_by_kind: Default::default(),
             exposure: ExposureRule::default(),
             candidate: CandidateRule {
@@ -94,7 +94,8 @@ impl Town {
                 onset_at: None,
             })
             .collect();
-        let index = CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS, (None, None));
+        let index =
+            CaseIndex::build(&pings, &cases, &rule.encounter, &feeds, DAY + DAY_MS, Beside::default());
         let stays = stays_of(&pings, &feeds, &rule.encounter.place);
         Town { pings, stays, cases, index, rule, feeds }
     }

@@ -47,6 +47,8 @@ pub struct Counts {
     pub rows_tracked: u64,
     /// Stays of marked rows, joined where the rule cannot tell them apart.
     pub stays: u64,
+    /// Scans that their person's own position speaks against, of those who met a case by a scan, and of cases.
+    pub scans_contradicted: u64,
     /// Parts that persons were parted into.
     pub parts: u64,
     /// Files, and their bytes, that went to the spill folder.

@@ -13,6 +13,8 @@ use crate::time::{DAY_MS, Edge, Millis, Tz, parse, utc_text};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
+/// Default of `contradiction_m`: farther than anybody walks while a stay holds, so that only what cannot be is left out.
+const CONTRADICTION_M: f64 = 2_000.0;
 /// Default of `probability_min`.
 const PROBABILITY_MIN: f64 = 0.01;
 
@@ -217,8 +219,8 @@ fn encounter_rule(section: &Section<'_>) -> Result<(EncounterRule, BTreeMap<Stri
         place,
         cross_source: section.boolean("cross_source")?.unwrap_or(false),
         lag_ms: millis(section, "lag_s_max", lag_s)?,
+        contradiction_m: section.number("contradiction_m", "metres")?.unwrap_or(CONTRADICTION_M),
     };
-    section.refuse("contradiction_m", None)?;
     let mut stay_ms_by_kind = BTreeMap::new();
     for (kind, seconds) in numbers_by_name(&section.section("stay_s_by_kind")?, "seconds")? {
         stay_ms_by_kind.insert(kind, millis(section, "stay_s_by_kind", seconds)?);

@@ -11,6 +11,7 @@ pub mod lattice;
 pub mod sieve;
 
 use crate::case::Case;
+use crate::contradiction::Contradiction;
 use crate::geo::{LatLonBox, cos_lat};
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
@@ -18,7 +19,7 @@ use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
-use crate::track::{Track, TrackRule};
+use crate::track::{TrackRule, whole_track};
 use crate::uncertainty::Uncertainty;
 use arrow::array::RecordBatch;
 use hashbrown::HashMap;
@@ -90,6 +91,17 @@ struct Near {
     tree: RTree<Boxed>,
 }
 
+/// What else decides which stays there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'a> {
+    /// Where accuracies are not known: notes whether they had to decide.
+    pub ties: Option<&'a AtomicBool>,
+    /// How uncertain positions are, where the rule weighs that.
+    pub uncertainty: Option<&'a Uncertainty>,
+    /// How scans are held against positions, if they are.
+    pub contradiction: Option<Contradiction<'a>>,
+}
+
 /// The index over all cases' stays.
 #[derive(Debug)]
 pub struct CaseIndex {
@@ -106,6 +118,8 @@ pub struct CaseIndex {
     near: Vec<(Band, [Near; 3])>,
     /// What a ping has to pass first.
     pub sieve: Sieve,
+    /// Whether some scan of a case's person was left out, as its own position speaks against it.
+    pub contradicted: bool,
     /// By case.
     pub onsets: Vec<Option<Millis>>,
     /// By case and source.
@@ -115,15 +129,14 @@ pub struct CaseIndex {
 }
 
 impl CaseIndex {
-    /// Builds the index from the pings of the cases' persons, grouped by person. Where accuracies are not known,
-    /// `ties` notes whether they had to decide.
+    /// Builds the index from the pings of the cases' persons, grouped by person.
     pub fn build(
         pings: &RecordBatch,
         cases: &[Case],
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        (ties, uncertainty): (Option<&AtomicBool>, Option<&Uncertainty>),
+        Beside { ties, uncertainty, contradiction }: Beside<'_>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -145,11 +158,25 @@ impl CaseIndex {
             let rule = TrackRule::new(source, feeds, &rule.place, as_of, false).with_uncertainty(uncertainty);
             ties.map_or_else(|| rule.clone(), |ties| rule.clone().without_accuracies(ties))
         });
+        let mut contradicted = false;
+        let mut holding = contradiction.map(|c| {
+            [Source::Gps, Source::Tower].map(|source| {
+                let rule = TrackRule::new(source, feeds, &rule.place, as_of, false);
+                rule.with_uncertainty(Some(c.uncertainty))
+            })
+        });
         for group in view.groups() {
             let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else { continue };
+            let held_against = contradiction.zip(holding.as_mut());
+            let scans =
+                held_against.map_or_else(Vec::new, |(c, rules)| c.scans(&view, group.clone(), feeds, rules));
+            contradicted |= !scans.is_empty();
             for rule_of in &mut rules {
                 let source = rule_of.source;
-                let whole = whole_track(&view, group.clone(), feeds, rule_of);
+                let mut whole = whole_track(&view, group.clone(), feeds, rule_of);
+                if source == Source::Venue {
+                    whole.retain(|stay| !scans.contains(&(stay.start, stay.place)));
+                }
                 for &case in &by_person[person as usize] {
                     let range = &cases[case as usize];
                     let clipped: Vec<Stay> = whole
@@ -180,6 +207,7 @@ impl CaseIndex {
             rows: None,
             near: Vec::new(),
             sieve,
+            contradicted,
             onsets: cases.iter().map(|case| case.onset_at).collect(),
             observed,
         };
@@ -416,21 +444,4 @@ fn joined(stays: &[Stay], place: &PlaceRule, moving: bool) -> Vec<Stay> {
         }
     }
     runs.into_iter().map(|(stay, _)| stay).collect()
-}
-
-/// The stays of one person (rows in the order of time) from one source.
-pub fn whole_track(
-    pings: &Pings<'_>,
-    rows: std::ops::Range<usize>,
-    feeds: &[StayRule],
-    rule: &mut TrackRule<'_>,
-) -> Vec<Stay> {
-    let mut stays = Vec::new();
-    let mut track = Track::default();
-    let source = rule.source;
-    for ping in rows.map(|row| pings.at(row)).filter(|p| feeds[p.feed as usize].source == source) {
-        track.push(ping, true, rule, &mut |stay| stays.push(*stay));
-    }
-    track.finish(rule, &mut |stay| stays.push(*stay));
-    stays
 }

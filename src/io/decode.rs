@@ -42,6 +42,8 @@ pub struct Decoded {
     pub rows: u64,
     /// Readable rows inside the lookback, as [`crate::ping::ping_schema`].
     pub pings: RecordBatch,
+    /// Of scans: the row of each ping, counted in the file.
+    pub scan_rows: Vec<u64>,
     /// Rows left out as unreadable.
     pub faults: Vec<Fault>,
     /// Readable rows before the lookback.
@@ -201,6 +203,15 @@ impl Decoder {
         let accuracy = self.schema.column_with_name("accuracy_m").map(|(_, field)| field.data_type());
         let accuracy = match (accuracy, column(file, batch, "accuracy_m")) {
             (None, None) => None,
+            // What nobody gives is the feed's.
+            (Some(kind), None) if kind == &DataType::Float32 => {
+                Some(Arc::new(Float32Array::from(vec![feed.config.stay.accuracy_m as f32; batch.num_rows()]))
+                    as ArrayRef)
+            }
+            (Some(_), None) => {
+                Some(Arc::new(Float64Array::from(vec![feed.config.stay.accuracy_m; batch.num_rows()]))
+                    as ArrayRef)
+            }
             (Some(kind), Some(given)) if given.data_type() == kind && good_accuracies(&given) => Some(given),
             _ => return Ok(None),
         };
@@ -222,7 +233,8 @@ impl Decoder {
         }
         let pings = RecordBatch::try_new(self.schema.clone(), columns)?;
         let rows = batch.num_rows() as u64;
-        Ok(Some(Decoded { rows, pings, faults: Vec::new(), before: 0, after: 0, span: Some((min, max)) }))
+        let (scan_rows, faults, span) = (Vec::new(), Vec::new(), Some((min, max)));
+        Ok(Some(Decoded { rows, pings, scan_rows, faults, before: 0, after: 0, span }))
     }
 
     fn decode(
@@ -241,6 +253,7 @@ impl Decoder {
         let mut out = Columns::with_capacity(rows);
         let mut keep = Vec::with_capacity(rows);
         let (mut faults, mut before, mut after, mut span) = (Vec::new(), 0, 0, None);
+        let mut scan_rows = Vec::new();
         for row in 0..rows {
             let mut kept = false;
             // What lies outside the lookback does not exist, so it cannot be wrong either.
@@ -250,6 +263,9 @@ impl Decoder {
                 time => match time.and_then(|time| raw.row(self, feed, row, time, visitors)) {
                     Ok(ping) => {
                         out.push(&ping);
+                        if raw.source == Source::Venue {
+                            scan_rows.push(numbering.at(row));
+                        }
                         kept = true;
                     }
                     Err((reason, column)) => faults.push(Fault { row: numbering.at(row), reason, column }),
@@ -268,7 +284,7 @@ impl Decoder {
             filter(&raw.person_column, &BooleanArray::from(keep))?
         };
         let pings = out.finish(persons, feed.number, &self.schema)?;
-        Ok(Decoded { rows: rows as u64, pings, faults, before, after, span })
+        Ok(Decoded { rows: rows as u64, pings, scan_rows, faults, before, after, span })
     }
 }
 

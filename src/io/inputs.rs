@@ -29,8 +29,12 @@ pub struct Inputs {
     pub place_inputs: Vec<(String, Input)>,
     /// Rows of the small tables that could not be used.
     pub rejections: Vec<Rejection>,
-    /// How uncertain pings are, where the rule weighs that.
-    pub uncertainty: Option<Uncertainty>,
+    /// How uncertain pings are.
+    pub uncertainty: Uncertainty,
+    /// Whether the rule weighs that.
+    pub is_uncertain: bool,
+    /// Whether scans are held against their person's own positions.
+    pub contradicts: bool,
 }
 
 /// One row group to read.
@@ -54,7 +58,8 @@ pub fn open(config: &Config) -> Result<Inputs> {
     let person = shared_person_type(&feeds)?;
     let cases = cases::read(config, person)?;
     let venues = Numbers::default();
-    if config.rule.encounter.cross_source {
+    let contradicts = contradicts(&feeds);
+    if config.rule.encounter.cross_source || contradicts {
         for feed in feeds.iter().filter(|f| f.config.stay.source == Source::Venue) {
             let mut ids: Vec<&String> = feed.places.keys().collect();
             ids.sort();
@@ -65,11 +70,15 @@ pub fn open(config: &Config) -> Result<Inputs> {
     }
     let uncertain = config.rule.encounter.place.is_uncertain();
     let accuracies_m: Vec<(f64, f64)> = feeds.iter().map(OpenFeed::accuracies_m).collect();
-    let uncertainty =
-        uncertain.then(|| Uncertainty::new(&config.stay_rules(), &ranges_m(&feeds, &venues), &accuracies_m));
+    let uncertainty = Uncertainty::new(&config.stay_rules(), &ranges_m(&feeds, &venues), &accuracies_m);
     let decoder = Decoder {
         person,
-        schema: ping_schema(&person.inner(), config.sources(), accuracy_type(&feeds, uncertain), feeds.len()),
+        schema: ping_schema(
+            &person.inner(),
+            config.sources(),
+            accuracy_type(&feeds, uncertain || contradicts),
+            feeds.len(),
+        ),
         accuracies: true,
         from: config.lookback_start(),
         to: config.as_of,
@@ -80,7 +89,16 @@ pub fn open(config: &Config) -> Result<Inputs> {
     };
     let mut rejections = places.rejections;
     rejections.extend(cases.rejections.iter().cloned());
-    Ok(Inputs { feeds, cases, decoder, place_inputs: places.inputs, rejections, uncertainty })
+    Ok(Inputs {
+        feeds,
+        cases,
+        decoder,
+        place_inputs: places.inputs,
+        rejections,
+        uncertainty,
+        is_uncertain: uncertain,
+        contradicts,
+    })
 }
 
 /// The one kind that all files share. Integers come back signed if any file has signed ones, so that the
@@ -128,6 +146,13 @@ fn accuracy_type(feeds: &[OpenFeed], needed: bool) -> Option<DataType> {
     }
 }
 
+/// Whether some scan can be held against a position.
+fn contradicts(feeds: &[OpenFeed]) -> bool {
+    let is_scan = |feed: &OpenFeed| feed.config.stay.source == Source::Venue;
+    let stands = |feed: &OpenFeed| feed.places.values().any(|standing| !standing.lat.is_nan());
+    feeds.iter().any(|feed| !is_scan(feed)) && feeds.iter().any(|feed| is_scan(feed) && stands(feed))
+}
+
 /// Ranges of towers and radii of venues, by feed and number of the place.
 fn ranges_m(feeds: &[OpenFeed], venues: &Numbers) -> Vec<Vec<f64>> {
     let of_feed = |feed: &OpenFeed| {
@@ -173,7 +198,8 @@ impl Inputs {
     pub fn decoder_without_accuracies(&self) -> Option<Decoder> {
         let given = self.decoder.schema.column_with_name("accuracy_m").is_some();
         let proper = given
-            && self.uncertainty.is_none()
+            && !self.is_uncertain
+            && !self.contradicts
             && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
         proper.then(|| {
             let fields = self.decoder.schema.fields().iter().filter(|field| field.name() != "accuracy_m");

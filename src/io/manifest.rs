@@ -88,6 +88,7 @@ pub fn rule(rule: &Rule) -> Value {
     };
     encounter["cross_source"] = json!(rule.encounter.cross_source);
     encounter["lag_s_max"] = seconds(rule.encounter.lag_ms);
+    encounter["contradiction_m"] = json!(rule.encounter.contradiction_m);
     if !rule.stay_ms_by_kind.is_empty() {
         let by_kind = rule.stay_ms_by_kind.iter().map(|(kind, ms)| (kind.clone(), seconds(*ms)));
         encounter["stay_s_by_kind"] = Value::Object(by_kind.collect());

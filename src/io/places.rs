@@ -111,12 +111,11 @@ fn read_file(
         column.map(|c| file.numbers(name, c)).transpose()
     };
     let (lats, lons) = (position("lat")?, position("lon")?);
-    // What is not weighed is not read.
+    // Whether a tower has to say how far it reaches.
     let uncertain = rule.encounter.place.is_uncertain();
     let range_name = if source == Source::Tower { "range_m" } else { "radius_m" };
     let ranges = match source {
-        _ if !uncertain => None,
-        Source::Tower => Some(file.numbers(range_name, file.required(range_name)?)?),
+        Source::Tower if uncertain => Some(file.numbers(range_name, file.required(range_name)?)?),
         _ => file.optional(range_name)?.map(|c| file.numbers(range_name, c)).transpose()?,
     };
     let indoors =

@@ -6,6 +6,7 @@ mod lane;
 mod order;
 mod parts;
 mod person_order;
+mod survivors;
 pub mod synth;
 mod tables;
 mod time_order;
@@ -16,9 +17,10 @@ pub mod watch;
 
 use crate::answer::{Answer, CaseRow, Counts, Survey};
 use crate::config::{Config, MEMORY_BYTES_MIN};
+use crate::contradiction::Contradiction;
 use crate::encounter::Weighing;
 use crate::error::{Error, Problem, Result};
-use crate::index::CaseIndex;
+use crate::index::{Beside, CaseIndex};
 use crate::io::decode::{Decoded, Decoder};
 use crate::io::inputs::Inputs;
 use crate::io::output::Staging;
@@ -47,6 +49,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+use survivors::Survivors;
 use tables::Tables;
 use watch::{Stage, Watch};
 
@@ -270,14 +273,22 @@ impl<'a> Job<'a> {
     }
 
     fn track_rule(&self, source: Source) -> TrackRule<'_> {
-        let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, true)
+        // Scans that are held against positions are looked at one by one.
+        let joins = source != Source::Venue || !self.inputs.contradicts;
+        let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, joins)
             .with_uncertainty(self.uncertainty());
         if self.decoder.accuracies { rule } else { rule.without_accuracies(&self.tied) }
     }
 
     /// How uncertain pings are, where the rule weighs that.
     fn uncertainty(&self) -> Option<&Uncertainty> {
-        self.inputs.uncertainty.as_ref()
+        self.inputs.is_uncertain.then_some(&self.inputs.uncertainty)
+    }
+
+    /// How scans are held against positions, if they are.
+    fn contradiction(&self) -> Option<Contradiction<'_>> {
+        let metres = self.rule().contradiction_m;
+        self.inputs.contradicts.then_some(Contradiction { metres, uncertainty: &self.inputs.uncertainty })
     }
 
     /// The persons that statistics promise for a unit's row group.
@@ -368,7 +379,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     for lane in &mut lanes {
         intake.merge(std::mem::replace(&mut lane.intake, Intake::new(job)));
     }
-    let survey = intake.finish(job)?;
+    let mut survey = intake.finish(job)?;
     for (feed, open) in survey.feeds.iter().zip(&inputs.feeds) {
         counts.rows += open.files.iter().map(|f| f.rows()).sum::<u64>();
         counts.rows_read += feed.rows_read;
@@ -384,12 +395,16 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         rule: &config.rule,
         places: &places,
         weighing: weighing.as_ref(),
+        holds_scanners: inputs.contradicts,
         exposures: config.exposures,
         encounters: config.encounters,
     };
     let inner = job.decoder.person.inner();
     let tables = Tables::new(&inner, index.cases(), config.memory_bytes / 8, spill.clone());
-    resolve_parts(job, &lanes, &setting, &tables, &mut counts)?;
+    let survivors = Survivors::new(&room, job.parts);
+    resolve_parts(job, &lanes, &setting, &tables, &survivors, &mut counts)?;
+    (counts.scans_contradicted, survey.rejections) =
+        survivors::check(job, &lanes, &setting, &tables, survivors, survey.rejections)?;
     job.go_on_unless_tied()?;
     clock.lap(Stage::Resolve);
     counts.parts = job.parts as u64;
@@ -422,7 +437,7 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
         job.rule(),
         &job.feeds,
         job.config.as_of,
-        (ties, job.uncertainty()),
+        Beside { ties, uncertainty: job.uncertainty(), contradiction: job.contradiction() },
     );
     job.go_on_unless_tied()?;
     let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
@@ -439,6 +454,7 @@ fn resolve_parts(
     lanes: &[Lane<'_>],
     setting: &Setting<'_>,
     tables: &Tables,
+    survivors: &Survivors<'_>,
     counts: &mut Counts,
 ) -> Result<()> {
     job.watch.start(Stage::Resolve, job.parts as u64);
@@ -454,7 +470,8 @@ fn resolve_parts(
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
             let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
-            resolve_part(batches, &job.stay_schema, setting, tables)?;
+            let held = resolve_part(batches, &job.stay_schema, setting, tables)?;
+            survivors.add(part, held)?;
             job.watch.advance(1)?;
             Ok((marked, tracked, stays))
         })
@@ -472,9 +489,9 @@ fn resolve_part(
     schema: &SchemaRef,
     setting: &Setting<'_>,
     tables: &Tables,
-) -> Result<()> {
+) -> Result<Vec<RecordBatch>> {
     if batches.is_empty() || setting.index.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let joined = concat_batches(schema, &batches).map_err(too_large)?;
     drop(batches);
@@ -482,15 +499,18 @@ fn resolve_part(
     let grouped = group_by_person(&joined, |row| starts[row]).map_err(too_large)?;
     drop(joined);
     let groups = Stays::of(&grouped).persons.groups();
-    let mut start = 0;
+    let (mut start, mut held) = (0, Vec::new());
     for (i, group) in groups.iter().enumerate() {
         let last = i + 1 == groups.len();
         if last || group.end - start >= RESOLVE_ROWS {
-            tables.add(resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?)?;
+            let mut resolved =
+                resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
+            held.extend(resolved.held.take());
+            tables.add(resolved)?;
             start = group.end;
         }
     }
-    Ok(())
+    Ok(held)
 }
 
 fn collect(

@@ -108,6 +108,8 @@ pub struct EncounterRule {
     pub cross_source: bool,
     /// How long a place stays infectious after the case left; 0 is off.
     pub lag_ms: Millis,
+    /// A scan farther than this, and the uncertainties, from its person's own position gives no exposure, metres.
+    pub contradiction_m: f64,
 }
 
 /// How encounters add up.

@@ -4,13 +4,14 @@
 pub mod many;
 
 use crate::geo::{haversine_m, is_within_m, wrap_degrees};
-use crate::ping::{NO_PLACE, Ping};
+use crate::ping::{NO_PLACE, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// How tracks of one source become stays.
@@ -324,4 +325,21 @@ fn same_place(a: &Kept, b: &Kept, rule: &TrackRule<'_>) -> bool {
 
 fn speed_m_per_s(a: &Ping, b: &Ping) -> f64 {
     haversine_m(a.lat, a.lon, b.lat, b.lon) / ((b.time - a.time) as f64 / 1_000.0)
+}
+
+/// The stays of one person (rows in the order of time) from one source.
+pub fn whole_track(
+    pings: &Pings<'_>,
+    rows: Range<usize>,
+    feeds: &[StayRule],
+    rule: &mut TrackRule<'_>,
+) -> Vec<Stay> {
+    let mut stays = Vec::new();
+    let mut track = Track::default();
+    let source = rule.source;
+    for ping in rows.map(|row| pings.at(row)).filter(|p| feeds[p.feed as usize].source == source) {
+        track.push(ping, true, rule, &mut |stay| stays.push(*stay));
+    }
+    track.finish(rule, &mut |stay| stays.push(*stay));
+    stays
 }

@@ -150,6 +150,8 @@ pub struct Weighing {
     pub risk_min: Option<f64>,
     /// How long a scan stands for by kind of venue.
     pub stays_ms: Vec<(String, Ms)>,
+    /// `contradiction_m`.
+    pub contradiction_m: f64,
 }
 
 impl Default for Weighing {
@@ -163,6 +165,7 @@ impl Default for Weighing {
             expected_ms_min: None,
             risk_min: None,
             stays_ms: Vec::new(),
+            contradiction_m: 2_000.0,
         }
     }
 }
@@ -321,6 +324,8 @@ pub struct Answer {
     pub candidates: Vec<Candidate>,
     /// One for each case and source, by case and source, also where nothing was seen.
     pub observed: Vec<Observed>,
+    /// Contradicted scans of cases, and of those who met one by a scan before theirs were looked at.
+    pub contradicted: u64,
 }
 
 /// Answers a world by brute force.
@@ -403,7 +408,36 @@ pub fn answer(world: &World) -> Answer {
     }
     observed.sort_by(|a, b| a.case_id.cmp(&b.case_id).then(a.source.cmp(&b.source)));
 
-    Answer { encounters, exposures, candidates, observed }
+    let mut contradicted = 0;
+    let mut everyone: BTreeSet<&str> = BTreeSet::new();
+    for feed in &world.feeds {
+        everyone.extend(feed.pings.iter().map(|ping| ping.person.as_str()));
+    }
+    for person in everyone {
+        let raw = raw_stays_of_person(world, person);
+        let mut concerned = false;
+        for case in &world.cases {
+            // Also in the lag, whether or not a direct overlap covers that.
+            let overlaps = |scan: &Stay, theirs: &Stay| {
+                direct_overlap(&world.rule, scan, theirs).is_some()
+                    || indirect_overlap(&world.rule, scan, theirs).is_some()
+            };
+            let of_case = stays_of_case(world, case);
+            let mut scans = raw.iter().filter(|stay| stay.source == Source::Venue);
+            let met = case.person != person
+                && scans.any(|scan| of_case.iter().any(|theirs| overlaps(scan, theirs)));
+            concerned = concerned || met || case.person == person;
+        }
+        if concerned {
+            let mut scans: BTreeSet<(Ms, Option<String>)> = BTreeSet::new();
+            for stay in raw.iter().filter(|stay| contradicts(world, &raw, stay)) {
+                scans.insert((stay.range.start, stay.venue_id.clone()));
+            }
+            contradicted += scans.len() as u64;
+        }
+    }
+
+    Answer { encounters, exposures, candidates, observed, contradicted }
 }
 
 // ------------------------------------------------------------------------------------------ ranges
@@ -679,8 +713,9 @@ struct Stay {
     leg: Option<Leg>,
     venue_id: Option<String>,
     floor: Option<String>,
-    /// The sigma of its position.
+    /// The sigma of its position, and the radius that it comes from.
     sigma_m: f64,
+    radius_m: f64,
     facts: Facts,
 }
 
@@ -693,8 +728,31 @@ struct Leg {
     to: Position,
 }
 
-/// All stays of a person, of all sources, clipped to the lookback.
+/// "a scan while the person's own gps or tower stay is farther from the venue than their uncertainties plus
+/// `contradiction_m` gives no exposure"
 fn stays_of_person(world: &World, person: &str) -> Vec<Stay> {
+    let raw = raw_stays_of_person(world, person);
+    raw.iter().filter(|stay| !contradicts(world, &raw, stay)).cloned().collect()
+}
+
+fn contradicts(world: &World, stays: &[Stay], scan: &Stay) -> bool {
+    let (Source::Venue, Some(venue)) = (scan.source, scan.position) else { return false };
+    let t = scan.range.start;
+    for stay in stays {
+        if stay.source == Source::Venue || t < stay.range.start || t >= stay.range.end {
+            continue;
+        }
+        let at = position_at(stay, t).unwrap();
+        let limit = stay.radius_m + scan.radius_m + world.rule.weighing.contradiction_m;
+        if haversine_m(Position { lat: at.lat, lon: wrapped(at.lon) }, venue) > limit {
+            return true;
+        }
+    }
+    false
+}
+
+/// All stays of a person, of all sources, clipped to the lookback, scans that are contradicted among them.
+fn raw_stays_of_person(world: &World, person: &str) -> Vec<Stay> {
     let lookback = Range { start: world.rule.as_of - world.rule.lookback_ms, end: world.rule.as_of };
     let mut stays: Vec<Stay> = Vec::new();
     for source in [Source::Gps, Source::Tower, Source::Venue] {
@@ -739,6 +797,10 @@ fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Opt
         venue_id: if source == Source::Venue { seen.ping.place_id.clone() } else { None },
         floor: seen.ping.floor.clone(),
         sigma_m: sigma_m(source, seen),
+        radius_m: match source {
+            Source::Gps => seen.ping.accuracy_m.unwrap_or(seen.feed.accuracy_m),
+            Source::Tower | Source::Venue => seen.ping.facts.range_m.unwrap_or(seen.feed.accuracy_m),
+        },
         facts: seen.ping.facts.clone(),
     };
 

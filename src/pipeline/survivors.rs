@@ -1,0 +1,168 @@
+//! Persons whose answer hangs on pings that no case was near: who met a case by a scan has it held against their own
+//! positions. Their stays wait, all their pings are read once more, and what is left of their stays is resolved.
+
+use super::lane::Lane;
+use super::parts::{Dealing, Gathering, Parts, Room};
+use super::tables::Tables;
+use super::watch::Stage;
+use super::{Job, resolve_part, too_large};
+use crate::answer::Rejection;
+use crate::contradiction::Scan;
+use crate::error::Result;
+use crate::person::{PersonId, PersonSet, Persons};
+use crate::ping::{Pings, group_by_person};
+use crate::resolve::Setting;
+use crate::rule::Source;
+use crate::stay::Stays;
+use crate::track::TrackRule;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use hashbrown::{HashMap, HashSet};
+use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
+
+/// Why a scan is in the rejections.
+const CONTRADICTED: &str = "contradicted";
+
+/// Those who wait, and their stays.
+#[derive(Debug)]
+pub struct Survivors<'r> {
+    room: &'r Room,
+    stays: Parts<'r>,
+    persons: Mutex<PersonSet>,
+}
+
+impl<'r> Survivors<'r> {
+    /// Nobody yet.
+    pub fn new(room: &'r Room, parts: usize) -> Self {
+        Survivors { room, stays: Parts::new(room, parts), persons: Mutex::default() }
+    }
+
+    /// Adds stays of a part.
+    pub fn add(&self, part: usize, stays: Vec<RecordBatch>) -> Result<()> {
+        for batch in stays {
+            let persons = Stays::of(&batch).persons;
+            let whose = persons.groups().into_iter().map(|group| persons.at(group.start).to_id());
+            self.persons.lock().unwrap_or_else(PoisonError::into_inner).extend(whose);
+            self.stays.push(part, batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// The contradicted scans of each person who has any.
+type Contradicted = HashMap<PersonId, HashSet<Scan>>;
+
+/// Holds the scans of those who wait, and of cases, against their positions, resolves what is left, and adds the rows of
+/// contradicted scans to the rejections. Gives how many scans these are.
+pub fn check(
+    job: &Job<'_>,
+    lanes: &[Lane<'_>],
+    setting: &Setting<'_>,
+    tables: &Tables,
+    survivors: Survivors<'_>,
+    mut rejections: Vec<Rejection>,
+) -> Result<(u64, Vec<Rejection>)> {
+    let Survivors { room, stays, persons } = survivors;
+    let mut persons = persons.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if persons.is_empty() && !setting.index.contradicted {
+        return Ok((0, rejections));
+    }
+    if setting.index.contradicted {
+        persons.extend(job.case_persons.set().iter().cloned());
+    }
+    let units = |scans: bool| {
+        let wanted = move |lane: &&Lane<'_>| !scans || lane.source == Source::Venue;
+        lanes.iter().filter(wanted).flat_map(|lane| &lane.units).cloned().collect::<Vec<_>>()
+    };
+    let all = units(false);
+    job.watch.start(Stage::Resolve, all.iter().map(|unit| unit.count).sum());
+    let pings = Parts::new(room, job.parts);
+    let gathering = Gathering::new(&pings, &job.decoder.schema);
+    all.par_iter().try_for_each(|unit| {
+        let (mut spreads, mut rows, mut room) = (Vec::new(), Vec::new(), Dealing::default());
+        job.read(unit, None, None, &mut |decoded| {
+            let view = Pings::of(&decoded.pings);
+            view.persons.spreads(&mut spreads);
+            rows_of(&view.persons, &persons, &mut rows);
+            gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
+        })
+    })?;
+    gathering.finish()?;
+    let by_part: Vec<Contradicted> = (0..job.parts)
+        .into_par_iter()
+        .map(|part| {
+            let contradicted = contradicted(job, pings.take(part)?)?;
+            let kept =
+                stays.take(part)?.iter().map(|batch| without(batch, &contradicted)).collect::<Result<_>>()?;
+            let setting = Setting { holds_scanners: false, ..*setting };
+            resolve_part(kept, &job.stay_schema, &setting, tables)?;
+            Ok(contradicted)
+        })
+        .collect::<Result<_>>()?;
+    let contradicted: Contradicted = by_part.into_iter().flatten().collect();
+    let found: Vec<Vec<Rejection>> = units(true)
+        .par_iter()
+        .map(|unit| {
+            let mut found = Vec::new();
+            job.read(unit, None, None, &mut |decoded| {
+                let view = Pings::of(&decoded.pings);
+                for (row, number) in decoded.scan_rows.iter().enumerate() {
+                    let scans = contradicted.get(&view.persons.at(row));
+                    if scans.is_some_and(|scans| scans.contains(&(view.times[row], view.place(row)))) {
+                        found.push(rejection(job, unit.feed, unit.file, *number));
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(found)
+        })
+        .collect::<Result<_>>()?;
+    rejections.extend(found.into_iter().flatten());
+    rejections.sort();
+    Ok((contradicted.values().map(|scans| scans.len() as u64).sum(), rejections))
+}
+
+fn rejection(job: &Job<'_>, feed: usize, file: usize, row: u64) -> Rejection {
+    let open = &job.inputs.feeds[feed];
+    let file = open.files[file].input.name.clone();
+    Rejection { feed: open.config.label.clone(), file, row, reason: CONTRADICTED, column: "venue_id" }
+}
+
+/// The rows of some persons.
+fn rows_of(column: &Persons<'_>, persons: &PersonSet, rows: &mut Vec<u32>) {
+    rows.clear();
+    rows.extend((0..column.len() as u32).filter(|row| persons.contains(&column.at(*row as usize))));
+}
+
+fn contradicted(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<Contradicted> {
+    let Some(contradiction) = job.contradiction() else { return Ok(Contradicted::new()) };
+    let mut rules = [Source::Gps, Source::Tower].map(|source| {
+        let rule = TrackRule::new(source, &job.feeds, &job.rule().place, job.config.as_of, false);
+        rule.with_uncertainty(Some(contradiction.uncertainty))
+    });
+    let joined = concat_batches(&job.decoder.schema, &batches).map_err(too_large)?;
+    drop(batches);
+    let times = Pings::of(&joined).times;
+    let grouped = group_by_person(&joined, |row| times[row]).map_err(too_large)?;
+    let view = Pings::of(&grouped);
+    let mut found = Contradicted::new();
+    for group in view.groups() {
+        let scans = contradiction.scans(&view, group.clone(), &job.feeds, &mut rules);
+        if !scans.is_empty() {
+            found.insert(view.persons.at(group.start).to_id(), scans.into_iter().collect());
+        }
+    }
+    Ok(found)
+}
+
+/// Stays but for those of contradicted scans.
+fn without(batch: &RecordBatch, contradicted: &Contradicted) -> Result<RecordBatch> {
+    let view = Stays::of(batch);
+    let kept = (0..batch.num_rows()).map(|row| {
+        let stay = view.at(row);
+        let scans = contradicted.get(&view.persons.at(row)).filter(|_| stay.source == Source::Venue);
+        !scans.is_some_and(|scans| scans.contains(&(stay.start, stay.place)))
+    });
+    filter_record_batch(batch, &kept.map(Some).collect::<BooleanArray>()).map_err(too_large)
+}
