@@ -35,6 +35,7 @@ fn resolved(c: &mut Criterion) {
             places: &[],
             weighing: None,
             holds_scanners: false,
+            dwells: None,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -30,6 +30,11 @@ pub struct Candidate {
 
 /// Whether an exposure reaches every threshold that is set, and its person is no case.
 pub fn passes(exposure: &Exposure, rule: &CandidateRule) -> bool {
+    exposure.is_resident && passes_by_itself(exposure, rule)
+}
+
+/// The same but for how long anybody dwells there.
+pub fn passes_by_itself(exposure: &Exposure, rule: &CandidateRule) -> bool {
     let reaches = |value: Millis, least: Option<Millis>| least.is_none_or(|least| value >= least);
     !exposure.person_is_case
         && exposure.direct_ms >= rule.direct_ms_min

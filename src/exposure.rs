@@ -12,6 +12,8 @@ pub struct Exposure {
     pub case: u32,
     /// Whether the person is a case of the job too.
     pub person_is_case: bool,
+    /// Whether somebody dwells there as long as the rule asks.
+    pub is_resident: bool,
     /// Length of the union of the direct overlaps.
     pub direct_ms: Millis,
     /// Length of the union of the indirect overlaps.
@@ -90,6 +92,7 @@ pub fn exposure(
     Exposure {
         case: encounters[0].case,
         person_is_case,
+        is_resident: true,
         direct_ms,
         indirect_ms,
         confirmed_ms,

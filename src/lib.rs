@@ -54,6 +54,7 @@ pub mod person;
 pub mod ping;
 pub mod pipeline;
 pub mod place;
+pub mod resident;
 pub mod resolve;
 pub mod rice;
 pub mod rule;

@@ -1,13 +1,14 @@
 //! The second kernel: the stays of marked pings, each ended by its closer, grouped by person, become
 //! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
-use crate::candidate::{Candidate, candidate};
+use crate::candidate::{Candidate, candidate, passes_by_itself};
 use crate::encounter::{Encounter, Weighing, encounters, overlaps};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
-use crate::person::{PersonColumn, PersonRef};
+use crate::person::{PersonColumn, PersonId, PersonRef};
 use crate::place::PlaceKey;
-use crate::rule::{Rule, Source};
+use crate::resident::{Dwell, is_resident};
+use crate::rule::{Resident, Rule, Source};
 use crate::stay::Stays;
 use crate::time::Millis;
 use arrow::array::{
@@ -16,6 +17,7 @@ use arrow::array::{
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Whose rows of a table are kept.
@@ -42,6 +44,8 @@ pub struct Setting<'a> {
     pub weighing: Option<&'a Weighing<'a>>,
     /// Whether who met a case by a scan is held back, as that scan may yet be contradicted.
     pub holds_scanners: bool,
+    /// How long those dwell anywhere who were held back because of it; without it they are.
+    pub dwells: Option<&'a HashMap<PersonId, Dwell>>,
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -59,6 +63,8 @@ pub struct Resolved {
     pub candidates: RecordBatch,
     /// The stays of those who are held back: they are in no table yet.
     pub held: Option<RecordBatch>,
+    /// Those of them who met a case by a scan.
+    pub scanners: Vec<PersonId>,
     /// By case: exposures, and candidates by them.
     pub tallies: Vec<Tally>,
     /// Encounters of everyone, kept or not.
@@ -148,7 +154,7 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
 pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
     let view = Stays::of(stays);
     let mut found: Vec<Encounter> = Vec::new();
-    let mut held: Vec<u32> = Vec::new();
+    let (mut held, mut scanners): (Vec<u32>, Vec<PersonId>) = (Vec::new(), Vec::new());
     let (mut met, mut exposed) = (Vec::new(), Vec::new());
     let (mut ranges, mut keys) = (Vec::new(), Vec::new());
     let person = stays.schema_ref().field(0).data_type();
@@ -168,20 +174,67 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         }
         if setting.holds_scanners && found.iter().any(|e| e.source == Source::Venue) {
             held.extend(group.map(|row| row as u32));
+            scanners.push(whose.to_id());
             continue;
         }
         encounters(&mut found, &mut met, &mut keys);
         let is_case = own.is_some();
         exposures(&found, &met, is_case, &adding, &mut ranges, &mut exposed);
         let together = setting.rule.candidate.across_cases;
-        let together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
+        let mut together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
+        if let Some(rule) = &setting.rule.candidate.resident
+            && !settle_residence(whose, &met, &mut exposed, together.as_mut(), rule, setting, &mut ranges)
+        {
+            held.extend(group.map(|row| row as u32));
+            continue;
+        }
         rows.add(whose, &met, &exposed, together.as_ref(), setting);
     }
     let mut resolved = rows.finish(person, setting)?;
+    resolved.scanners = scanners;
     if !held.is_empty() {
         resolved.held = Some(take_record_batch(stays, &UInt32Array::from(held))?);
     }
     Ok(resolved)
+}
+
+/// Finds whether somebody dwells where each exposure was, of those that it matters for. Says whether that is known.
+fn settle_residence(
+    whose: PersonRef<'_>,
+    met: &[Encounter],
+    exposed: &mut [Exposure],
+    together: Option<&mut Exposure>,
+    rule: &Resident,
+    setting: &Setting<'_>,
+    room: &mut Vec<(Millis, Millis)>,
+) -> bool {
+    let person = setting.dwells.and_then(|dwells| dwells.get(&whose));
+    let dwells = |met: &[Encounter]| {
+        let mut cases: Vec<u32> = met.iter().map(|e| e.case).collect();
+        cases.dedup();
+        cases.into_iter().map(|case| setting.index.dwell(case))
+    };
+    let mut keys = Vec::new();
+    let mut settle = |exposure: &mut Exposure, met: &[Encounter]| {
+        if !passes_by_itself(exposure, &setting.rule.candidate) {
+            return true;
+        }
+        keys.clear();
+        let squares = met.iter().filter(|e| matches!(e.place, PlaceKey::Square(_) | PlaceKey::Cell(_)));
+        keys.extend(squares.map(|e| e.place.short()));
+        keys.sort_unstable();
+        keys.dedup();
+        let known = is_resident(rule, person, dwells(met), &keys, room);
+        exposure.is_resident = known.unwrap_or(false);
+        known.is_some()
+    };
+    match together {
+        Some(together) => settle(together, met),
+        None => {
+            let by_case = met.chunk_by(|a, b| a.case == b.case);
+            exposed.iter_mut().zip(by_case).fold(true, |known, (exposure, met)| settle(exposure, met) & known)
+        }
+    }
 }
 
 /// Rows of a table, and whose they are.
@@ -263,6 +316,7 @@ impl Rows {
             exposures: exposure_batch(person, self.exposures)?,
             candidates: candidate_batch(person, self.candidates)?,
             held: None,
+            scanners: Vec::new(),
             tallies: self.tallies,
             encounter_count: self.encounter_count,
             direct_ms_max: self.direct_ms_max,

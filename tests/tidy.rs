@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 28] = [
     "error",
     "time",
     "geo",
@@ -19,6 +19,7 @@ const ORDER: [&str; 27] = [
     "stay",
     "track",
     "contradiction",
+    "resident",
     "index",
     "encounter",
     "dose",

@@ -365,7 +365,11 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
                 let thresholds = (None, None);
                 let (expected_ms_min, risk_min) =
                     if uncertain { (weighing.expected_ms_min, weighing.risk_min) } else { thresholds };
-                let weighing = Weighing { expected_ms_min, risk_min, ..weighing };
+                // Only squares and cells are places to dwell in.
+                let metres = uncertain || matches!(place, Place::Distance { .. });
+                let scope = |scope| if metres { "any" } else { scope };
+                let resident = weighing.resident.map(|(ms, of, where_)| (ms, of, scope(where_)));
+                let weighing = Weighing { expected_ms_min, risk_min, resident, ..weighing };
                 // Thresholds and lengths are whole milliseconds in the job file too.
                 Rule {
                     as_of: T0 + as_of * unit_ms,
@@ -387,6 +391,14 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
 }
 
 fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
+    let resident = prop::option::weighted(
+        0.35,
+        (
+            1..25i64,
+            prop::sample::select(vec!["person", "case", "either"]),
+            prop::sample::select(vec!["any", "place", "place"]),
+        ),
+    );
     let curve = (-4..2i64, prop::collection::vec(prop::sample::select(vec![0.0, 0.2, 0.7, 1.0]), 1..5));
     (
         prop::sample::select(vec![2.0, 2.0, 30.0]),
@@ -397,7 +409,11 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
         // Off whole units, as what is expected may come to one but for rounding.
         prop::option::weighted(0.2, (0..8i64).prop_map(move |n| n * unit_ms + 1)),
         prop::option::weighted(0.2, prop::sample::select(vec![0.000_012_3, 0.003_21])),
-        (prop::option::weighted(0.3, 0..50i64), prop::sample::select(vec![0.0, 150.0, 2_000.0, 1e9])),
+        (
+            prop::option::weighted(0.3, 0..50i64),
+            prop::sample::select(vec![0.0, 150.0, 2_000.0, 1e9]),
+            resident,
+        ),
     )
         .prop_map(
             move |(
@@ -408,7 +424,7 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
                 outdoor,
                 expected,
                 risk,
-                (shop, contradiction_m),
+                (shop, contradiction_m, resident),
             )| {
                 Weighing {
                     risk_distance_m,
@@ -420,6 +436,7 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
                     risk_min: risk,
                     stays_ms: shop.into_iter().map(|n| ("shop".to_string(), n * unit_ms)).collect(),
                     contradiction_m,
+                    resident: resident.map(|(n, of, scope)| (n * unit_ms, of, scope)),
                 }
             },
         )
@@ -479,6 +496,11 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
     }
     if let Some(risk) = rule.weighing.risk_min {
         writeln!(job, "risk_min = {risk}").expect("a string");
+    }
+    if let Some((ms, of, scope)) = rule.weighing.resident {
+        let hours = ms as f64 / 3_600_000.0;
+        writeln!(job, "resident_h_min = {hours}\nresident_of = \"{of}\"\nresident_scope = \"{scope}\"")
+            .expect("a string");
     }
     writeln!(job, "across_cases = {}", rule.across_cases).expect("a string");
     job

@@ -82,6 +82,7 @@ impl Town {
                 peak_24h_ms_min: None,
                 expected_ms_min: None,
                 risk_min: None,
+                resident: None,
                 across_cases: false,
             },
         };

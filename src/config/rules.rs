@@ -7,7 +7,8 @@ use crate::place::PlaceRule;
 use crate::rule::infectiousness::{Infectiousness, PUBLISHED};
 use crate::rule::preset::{LATER, PRESETS};
 use crate::rule::{
-    CandidateRule, EncounterRule, ExposureRule, Motion, RISK_DISTANCE_M, Rule, SettingWeights,
+    CandidateRule, EncounterRule, ExposureRule, Motion, RISK_DISTANCE_M, Resident, ResidentOf, ResidentScope,
+    Rule, SettingWeights,
 };
 use crate::time::{DAY_MS, Edge, Millis, Tz, parse, utc_text};
 use std::collections::BTreeMap;
@@ -330,6 +331,7 @@ fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateR
         peak_24h_ms_min: threshold("peak_24h_s_min")?,
         expected_ms_min: threshold("expected_s_min")?,
         risk_min: section.number("risk_min", "probabilities, 0 to 1")?,
+        resident: resident(section, place)?,
         across_cases: section.boolean("across_cases")?.unwrap_or(false),
     };
     for (key, is_set) in
@@ -344,11 +346,34 @@ fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateR
             ));
         }
     }
-    for key in ["resident_h_min", "resident_of", "resident_scope"] {
-        section.refuse(key, None)?;
-    }
     section.check()?;
     Ok(rule)
+}
+
+fn resident(section: &Section<'_>, place: &PlaceRule) -> Result<Option<Resident>> {
+    let hours = section.number("resident_h_min", "hours")?;
+    let of = [ResidentOf::Person, ResidentOf::Case, ResidentOf::Either].map(|of| (of.name(), of));
+    let of = section.choice("resident_of", &of)?.unwrap_or(ResidentOf::Either);
+    if section.text("resident_scope")? == Some("area") {
+        return Err(section.problem(
+            "resident_scope",
+            "one of any, place",
+            "\"area\"",
+            format!("take place: copresence {} does not know job.area yet", env!("CARGO_PKG_VERSION")),
+        ));
+    }
+    let scopes = [ResidentScope::Any, ResidentScope::Place].map(|scope| (scope.name(), scope));
+    let scope = section.choice("resident_scope", &scopes)?.unwrap_or(ResidentScope::Place);
+    let Some(hours) = hours else { return Ok(None) };
+    if scope == ResidentScope::Place && place.metres().is_some() {
+        return Err(section.problem(
+            "resident_scope",
+            "place = \"grid\" or \"cell\" with a dwell in the squares of the exposure",
+            "a rule of metres, whose exposures are in no square",
+            "take resident_scope = \"any\", or rule.encounter.place = \"grid\"",
+        ));
+    }
+    Ok(Some(Resident { ms_min: millis(section, "resident_h_min", hours * 3_600.0)?, of, scope }))
 }
 
 /// Even motion is defined in metres and without a lag.

@@ -16,6 +16,7 @@ use crate::geo::{LatLonBox, cos_lat};
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
+use crate::resident::Dwell;
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
@@ -100,6 +101,8 @@ pub struct Beside<'a> {
     pub uncertainty: Option<&'a Uncertainty>,
     /// How scans are held against positions, if they are.
     pub contradiction: Option<Contradiction<'a>>,
+    /// Whether it counts how long cases dwell anywhere.
+    pub residents: bool,
 }
 
 /// The index over all cases' stays.
@@ -116,6 +119,8 @@ pub struct CaseIndex {
     rows: Option<SquareRows>,
     /// By band, and by source; none where metres do not decide.
     near: Vec<(Band, [Near; 3])>,
+    /// By person's number.
+    dwells: Vec<Dwell>,
     /// What a ping has to pass first.
     pub sieve: Sieve,
     /// Whether some scan of a case's person was left out, as its own position speaks against it.
@@ -136,7 +141,7 @@ impl CaseIndex {
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        Beside { ties, uncertainty, contradiction }: Beside<'_>,
+        Beside { ties, uncertainty, contradiction, residents }: Beside<'_>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -159,6 +164,7 @@ impl CaseIndex {
             ties.map_or_else(|| rule.clone(), |ties| rule.clone().without_accuracies(ties))
         });
         let mut contradicted = false;
+        let mut dwells: Vec<Dwell> = vec![Dwell::default(); by_person.len()];
         let mut holding = contradiction.map(|c| {
             [Source::Gps, Source::Tower].map(|source| {
                 let rule = TrackRule::new(source, feeds, &rule.place, as_of, false);
@@ -171,11 +177,15 @@ impl CaseIndex {
             let scans =
                 held_against.map_or_else(Vec::new, |(c, rules)| c.scans(&view, group.clone(), feeds, rules));
             contradicted |= !scans.is_empty();
+            let mut dwelt = Vec::new();
             for rule_of in &mut rules {
                 let source = rule_of.source;
                 let mut whole = whole_track(&view, group.clone(), feeds, rule_of);
                 if source == Source::Venue {
                     whole.retain(|stay| !scans.contains(&(stay.start, stay.place)));
+                }
+                if residents {
+                    dwelt.extend(whole.iter().map(|stay| place_and_time(stay, &rule.place)));
                 }
                 for &case in &by_person[person as usize] {
                     let range = &cases[case as usize];
@@ -191,6 +201,7 @@ impl CaseIndex {
                     }));
                 }
             }
+            dwells[person as usize] = Dwell::new(dwelt);
         }
         // What one ping meets stands together.
         case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));
@@ -208,6 +219,7 @@ impl CaseIndex {
             near: Vec::new(),
             sieve,
             contradicted,
+            dwells,
             onsets: cases.iter().map(|case| case.onset_at).collect(),
             observed,
         };
@@ -309,6 +321,11 @@ impl CaseIndex {
     /// Whether no case has a stay.
     pub fn is_empty(&self) -> bool {
         self.stays.is_empty()
+    }
+
+    /// How long the person of a case dwells anywhere, where that counts.
+    pub fn dwell(&self, case: u32) -> &Dwell {
+        &self.dwells[self.persons[case as usize] as usize]
     }
 
     /// Cases.
@@ -428,6 +445,12 @@ fn place_in_short(stay: &Stay, rule: &EncounterRule) -> u64 {
         }
         _ => key_of(stay, &rule.place).short(),
     }
+}
+
+/// A stay as [`Dwell`] takes it.
+pub fn place_and_time(stay: &Stay, place: &PlaceRule) -> (Option<PlaceKey>, Millis, Millis) {
+    let key = stay.has_position().then(|| PlaceKey::of_position(place, stay.lat, stay.lon));
+    (key, stay.start, stay.end)
 }
 
 fn observe(stays: &[Stay]) -> Observed {

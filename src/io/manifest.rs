@@ -122,6 +122,9 @@ pub fn rule(rule: &Rule) -> Value {
             "peak_24h_s_min": optional(rule.candidate.peak_24h_ms_min),
             "expected_s_min": optional(rule.candidate.expected_ms_min),
             "risk_min": rule.candidate.risk_min,
+            "resident_h_min": optional(rule.candidate.resident.map(|r| r.ms_min / 3_600)),
+            "resident_of": rule.candidate.resident.map(|r| r.of.name()),
+            "resident_scope": rule.candidate.resident.map(|r| r.scope.name()),
             "across_cases": rule.candidate.across_cases,
         },
     })

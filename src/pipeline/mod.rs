@@ -29,7 +29,7 @@ use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Order, Pings, group_by_person};
 use crate::resolve::{Setting, resolve};
-use crate::rule::{EncounterRule, Motion, Source, StayRule};
+use crate::rule::{EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
 use crate::time::{Millis, days_in};
 use crate::track::TrackRule;
@@ -291,6 +291,11 @@ impl<'a> Job<'a> {
         self.inputs.contradicts.then_some(Contradiction { metres, uncertainty: &self.inputs.uncertainty })
     }
 
+    /// How long somebody has to dwell where an exposure was.
+    fn resident(&self) -> Option<Resident> {
+        self.config.rule.candidate.resident
+    }
+
     /// The persons that statistics promise for a unit's row group.
     fn person_range(&self, unit: &Unit) -> Option<(PersonId, PersonId)> {
         let file = &self.inputs.feeds[unit.feed].files[unit.file];
@@ -396,6 +401,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         places: &places,
         weighing: weighing.as_ref(),
         holds_scanners: inputs.contradicts,
+        dwells: None,
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -437,7 +443,12 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
         job.rule(),
         &job.feeds,
         job.config.as_of,
-        Beside { ties, uncertainty: job.uncertainty(), contradiction: job.contradiction() },
+        Beside {
+            ties,
+            uncertainty: job.uncertainty(),
+            contradiction: job.contradiction(),
+            residents: job.resident().is_some(),
+        },
     );
     job.go_on_unless_tied()?;
     let bytes = pings.get_array_memory_size() as u64 * CASE_PING_COPIES + index.bytes as u64;
@@ -470,8 +481,7 @@ fn resolve_parts(
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
             let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
-            let held = resolve_part(batches, &job.stay_schema, setting, tables)?;
-            survivors.add(part, held)?;
+            resolve_part(batches, part, job, setting, tables, survivors)?;
             job.watch.advance(1)?;
             Ok((marked, tracked, stays))
         })
@@ -486,31 +496,35 @@ fn resolve_parts(
 
 fn resolve_part(
     batches: Vec<RecordBatch>,
-    schema: &SchemaRef,
+    part: usize,
+    job: &Job<'_>,
     setting: &Setting<'_>,
     tables: &Tables,
-) -> Result<Vec<RecordBatch>> {
+    survivors: &Survivors<'_>,
+) -> Result<()> {
     if batches.is_empty() || setting.index.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let joined = concat_batches(schema, &batches).map_err(too_large)?;
+    let joined = concat_batches(&job.stay_schema, &batches).map_err(too_large)?;
     drop(batches);
     let starts = Stays::of(&joined).starts;
     let grouped = group_by_person(&joined, |row| starts[row]).map_err(too_large)?;
     drop(joined);
     let groups = Stays::of(&grouped).persons.groups();
-    let (mut start, mut held) = (0, Vec::new());
+    let mut start = 0;
     for (i, group) in groups.iter().enumerate() {
         let last = i + 1 == groups.len();
         if last || group.end - start >= RESOLVE_ROWS {
             let mut resolved =
                 resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
-            held.extend(resolved.held.take());
+            if let Some(stays) = resolved.held.take() {
+                survivors.add(part, stays, std::mem::take(&mut resolved.scanners))?;
+            }
             tables.add(resolved)?;
             start = group.end;
         }
     }
-    Ok(held)
+    Ok(())
 }
 
 fn collect(

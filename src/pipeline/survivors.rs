@@ -1,5 +1,6 @@
 //! Persons whose answer hangs on pings that no case was near: who met a case by a scan has it held against their own
-//! positions. Their stays wait, all their pings are read once more, and what is left of their stays is resolved.
+//! positions, and of others it has to be known how long they dwell anywhere. Their stays wait, all their pings are read once
+//! more, and what is left of their stays is resolved.
 
 use super::lane::Lane;
 use super::parts::{Dealing, Gathering, Parts, Room};
@@ -9,12 +10,14 @@ use super::{Job, resolve_part, too_large};
 use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;
+use crate::index::place_and_time;
 use crate::person::{PersonId, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person};
+use crate::resident::Dwell;
 use crate::resolve::Setting;
 use crate::rule::Source;
 use crate::stay::Stays;
-use crate::track::TrackRule;
+use crate::track::{TrackRule, whole_track};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use hashbrown::{HashMap, HashSet};
@@ -30,23 +33,28 @@ pub struct Survivors<'r> {
     room: &'r Room,
     stays: Parts<'r>,
     persons: Mutex<PersonSet>,
+    /// Those of them who met a case by a scan.
+    scanners: Mutex<PersonSet>,
 }
 
 impl<'r> Survivors<'r> {
     /// Nobody yet.
     pub fn new(room: &'r Room, parts: usize) -> Self {
-        Survivors { room, stays: Parts::new(room, parts), persons: Mutex::default() }
+        Survivors {
+            room,
+            stays: Parts::new(room, parts),
+            persons: Mutex::default(),
+            scanners: Mutex::default(),
+        }
     }
 
-    /// Adds stays of a part.
-    pub fn add(&self, part: usize, stays: Vec<RecordBatch>) -> Result<()> {
-        for batch in stays {
-            let persons = Stays::of(&batch).persons;
-            let whose = persons.groups().into_iter().map(|group| persons.at(group.start).to_id());
-            self.persons.lock().unwrap_or_else(PoisonError::into_inner).extend(whose);
-            self.stays.push(part, batch)?;
-        }
-        Ok(())
+    /// Adds stays of a part, and who of it met a case by a scan.
+    pub fn add(&self, part: usize, stays: RecordBatch, scanners: Vec<PersonId>) -> Result<()> {
+        let persons = Stays::of(&stays).persons;
+        let whose = persons.groups().into_iter().map(|group| persons.at(group.start).to_id());
+        self.persons.lock().unwrap_or_else(PoisonError::into_inner).extend(whose);
+        self.scanners.lock().unwrap_or_else(PoisonError::into_inner).extend(scanners);
+        self.stays.push(part, stays)
     }
 }
 
@@ -63,13 +71,15 @@ pub fn check(
     survivors: Survivors<'_>,
     mut rejections: Vec<Rejection>,
 ) -> Result<(u64, Vec<Rejection>)> {
-    let Survivors { room, stays, persons } = survivors;
+    let Survivors { room, stays, persons, scanners } = survivors;
     let mut persons = persons.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut scanners = scanners.into_inner().unwrap_or_else(PoisonError::into_inner);
     if persons.is_empty() && !setting.index.contradicted {
         return Ok((0, rejections));
     }
     if setting.index.contradicted {
         persons.extend(job.case_persons.set().iter().cloned());
+        scanners.extend(job.case_persons.set().iter().cloned());
     }
     let units = |scans: bool| {
         let wanted = move |lane: &&Lane<'_>| !scans || lane.source == Source::Venue;
@@ -92,15 +102,18 @@ pub fn check(
     let by_part: Vec<Contradicted> = (0..job.parts)
         .into_par_iter()
         .map(|part| {
-            let contradicted = contradicted(job, pings.take(part)?)?;
+            let (contradicted, dwells) = look_at(job, pings.take(part)?)?;
             let kept =
                 stays.take(part)?.iter().map(|batch| without(batch, &contradicted)).collect::<Result<_>>()?;
-            let setting = Setting { holds_scanners: false, ..*setting };
-            resolve_part(kept, &job.stay_schema, &setting, tables)?;
+            let setting = Setting { holds_scanners: false, dwells: Some(&dwells), ..*setting };
+            // Nobody waits any more.
+            resolve_part(kept, part, job, &setting, tables, &Survivors::new(room, job.parts))?;
             Ok(contradicted)
         })
         .collect::<Result<_>>()?;
-    let contradicted: Contradicted = by_part.into_iter().flatten().collect();
+    // Of others a scan says nothing, whether or not they were there.
+    let of_scanners = by_part.into_iter().flatten().filter(|(person, _)| scanners.contains(person));
+    let contradicted: Contradicted = of_scanners.collect();
     let found: Vec<Vec<Rejection>> = units(true)
         .par_iter()
         .map(|unit| {
@@ -135,25 +148,40 @@ fn rows_of(column: &Persons<'_>, persons: &PersonSet, rows: &mut Vec<u32>) {
     rows.extend((0..column.len() as u32).filter(|row| persons.contains(&column.at(*row as usize))));
 }
 
-fn contradicted(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<Contradicted> {
-    let Some(contradiction) = job.contradiction() else { return Ok(Contradicted::new()) };
-    let mut rules = [Source::Gps, Source::Tower].map(|source| {
-        let rule = TrackRule::new(source, &job.feeds, &job.rule().place, job.config.as_of, false);
-        rule.with_uncertainty(Some(contradiction.uncertainty))
-    });
+/// The contradicted scans of a part's persons, and how long they dwell anywhere, if that counts.
+fn look_at(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<(Contradicted, HashMap<PersonId, Dwell>)> {
+    let (feeds, place) = (&job.feeds, &job.rule().place);
+    let uncertainty = Some(&job.inputs.uncertainty);
+    let rule_of =
+        |source| TrackRule::new(source, feeds, place, job.config.as_of, false).with_uncertainty(uncertainty);
+    let mut holding = [Source::Gps, Source::Tower].map(rule_of);
+    let mut rules = Source::ALL.map(rule_of);
     let joined = concat_batches(&job.decoder.schema, &batches).map_err(too_large)?;
     drop(batches);
     let times = Pings::of(&joined).times;
     let grouped = group_by_person(&joined, |row| times[row]).map_err(too_large)?;
     let view = Pings::of(&grouped);
-    let mut found = Contradicted::new();
+    let (mut contradicted, mut dwells) = (Contradicted::new(), HashMap::new());
     for group in view.groups() {
-        let scans = contradiction.scans(&view, group.clone(), &job.feeds, &mut rules);
+        let person = view.persons.at(group.start);
+        let scans: HashSet<Scan> = job.contradiction().map_or_else(HashSet::new, |contradiction| {
+            contradiction.scans(&view, group.clone(), feeds, &mut holding).into_iter().collect()
+        });
+        if job.resident().is_some() {
+            let mut dwelt = Vec::new();
+            for rule in &mut rules {
+                let is_scan = rule.source == Source::Venue;
+                let stays = whole_track(&view, group.clone(), feeds, rule);
+                let kept = stays.iter().filter(|s| !is_scan || !scans.contains(&(s.start, s.place)));
+                dwelt.extend(kept.map(|stay| place_and_time(stay, place)));
+            }
+            dwells.insert(person.to_id(), Dwell::new(dwelt));
+        }
         if !scans.is_empty() {
-            found.insert(view.persons.at(group.start).to_id(), scans.into_iter().collect());
+            contradicted.insert(person.to_id(), scans);
         }
     }
-    Ok(found)
+    Ok((contradicted, dwells))
 }
 
 /// Stays but for those of contradicted scans.

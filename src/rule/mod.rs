@@ -181,8 +181,55 @@ pub struct CandidateRule {
     pub expected_ms_min: Option<Millis>,
     /// Least risk.
     pub risk_min: Option<f64>,
+    /// How long somebody has to dwell where it was.
+    pub resident: Option<Resident>,
     /// Whether a person's exposures to all cases together have to reach them, not one of them alone.
     pub across_cases: bool,
+}
+
+/// A least dwell in the lookback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resident {
+    /// Least length of the union of the stays.
+    pub ms_min: Millis,
+    /// Whose.
+    pub of: ResidentOf,
+    /// Where.
+    pub scope: ResidentScope,
+}
+
+/// Whose dwell counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResidentOf {
+    /// That of who is exposed.
+    Person,
+    /// The case's.
+    Case,
+    /// The longer one.
+    Either,
+}
+
+/// Which stays count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResidentScope {
+    /// All.
+    Any,
+    /// Those in the squares or cells of the exposure.
+    Place,
+}
+
+impl ResidentOf {
+    /// Its word in rule files.
+    pub fn name(self) -> &'static str {
+        ["person", "case", "either"][self as usize]
+    }
+}
+
+impl ResidentScope {
+    /// Its word in rule files.
+    pub fn name(self) -> &'static str {
+        ["any", "place"][self as usize]
+    }
 }
 
 /// A whole rule.

@@ -152,6 +152,8 @@ pub struct Weighing {
     pub stays_ms: Vec<(String, Ms)>,
     /// `contradiction_m`.
     pub contradiction_m: f64,
+    /// `resident_h_min` in milliseconds, `resident_of`, `resident_scope`.
+    pub resident: Option<(Ms, &'static str, &'static str)>,
 }
 
 impl Default for Weighing {
@@ -166,6 +168,7 @@ impl Default for Weighing {
             risk_min: None,
             stays_ms: Vec::new(),
             contradiction_m: 2_000.0,
+            resident: None,
         }
     }
 }
@@ -351,6 +354,8 @@ pub fn answer(world: &World) -> Answer {
     let mut exposures: Vec<Exposure> = Vec::new();
     // By person, the exposure to all cases as if they were one.
     let mut together: BTreeMap<String, Exposure> = BTreeMap::new();
+    // By person and case, and by person and "" for all cases, whether somebody is resident.
+    let mut residents: BTreeMap<(String, String), bool> = BTreeMap::new();
     for person in persons {
         let (mut all_overlaps, mut all_encounters) = (Vec::new(), Vec::new());
         for case in &world.cases {
@@ -364,6 +369,8 @@ pub fn answer(world: &World) -> Answer {
             let of_pair = encounters_of_pair(person, &case.case_id, &overlaps);
             // "exposures: every pair with an encounter"
             if !of_pair.is_empty() {
+                let resident = is_resident(world, person, &of_pair);
+                residents.insert((person.to_string(), case.case_id.clone()), resident);
                 exposures.push(exposure_of_pair(world, person, &case.case_id, &overlaps, &of_pair));
                 all_overlaps.extend(overlaps);
                 all_encounters.extend(of_pair);
@@ -371,6 +378,8 @@ pub fn answer(world: &World) -> Answer {
         }
         if !all_encounters.is_empty() {
             let union = exposure_of_pair(world, person, "", &all_overlaps, &all_encounters);
+            residents
+                .insert((person.to_string(), String::new()), is_resident(world, person, &all_encounters));
             together.insert(person.to_string(), union);
         }
         encounters.extend(all_encounters);
@@ -390,7 +399,7 @@ pub fn answer(world: &World) -> Answer {
     });
     // "sorted by person_id, then case_id"
     exposures.sort_by(|a, b| a.person.cmp(&b.person).then(a.case_id.cmp(&b.case_id)));
-    let candidates = candidates(&world.rule, &exposures, &together);
+    let candidates = candidates(&world.rule, &exposures, &together, &residents);
 
     let mut observed: Vec<Observed> = Vec::new();
     for case in &world.cases {
@@ -1327,14 +1336,56 @@ fn peak_24h(direct_union: &[Range]) -> Ms {
 
 // -------------------------------------------------------------------------------------- candidates
 
+/// "`resident_of` = person | case | either (either) and `resident_scope` = any | area | place (place): the union of
+/// the track stays in the lookback, anywhere, [...], or (`grid`) in the squares of the exposure"
+fn is_resident(world: &World, person: &str, encounters: &[Encounter]) -> bool {
+    let Some((least, of, scope)) = world.rule.weighing.resident else { return true };
+    let mut squares: BTreeSet<String> = BTreeSet::new();
+    for encounter in encounters {
+        // Two scans meet by the venue's id, which is no square.
+        if encounter.source != Source::Venue || encounter.case_source != Source::Venue {
+            squares.extend(encounter.place.clone());
+        }
+    }
+    let dwells = |whose: &str| {
+        let mut ranges: Vec<Range> = Vec::new();
+        for stay in stays_of_person(world, whose) {
+            let square = stay.position.and_then(|position| match world.rule.place {
+                Place::Grid { square_m } => Some(square(position, square_m)),
+                Place::Cell { resolution } => Some(cell(position, resolution)),
+                _ => None,
+            });
+            if scope == "any" || square.is_some_and(|square| squares.contains(&square)) {
+                ranges.push(stay.range);
+            }
+        }
+        length(&union(&ranges)) >= least
+    };
+    let case_dwells = || {
+        let met = |case: &&Case| encounters.iter().any(|encounter| encounter.case_id == case.case_id);
+        world.cases.iter().filter(met).any(|case| dwells(&case.person))
+    };
+    match of {
+        "person" => dwells(person),
+        "case" => case_dwells(),
+        _ => dwells(person) || case_dwells(),
+    }
+}
+
 /// "A person who is no case of the job, with an exposure that reaches every threshold set in
 /// `[rule.candidate]`"
-fn candidates(rule: &Rule, exposures: &[Exposure], together: &BTreeMap<String, Exposure>) -> Vec<Candidate> {
+fn candidates(
+    rule: &Rule,
+    exposures: &[Exposure],
+    together: &BTreeMap<String, Exposure>,
+    residents: &BTreeMap<(String, String), bool>,
+) -> Vec<Candidate> {
     let mut passing: BTreeMap<&str, Vec<&Exposure>> = BTreeMap::new();
     for exposure in exposures {
         // "With `across_cases = true` the thresholds hold for the union over cases."
         let judged = if rule.across_cases { &together[&exposure.person] } else { exposure };
-        if !exposure.person_is_case && passes(rule, judged) {
+        let resident = residents[&(judged.person.clone(), judged.case_id.clone())];
+        if !exposure.person_is_case && resident && passes(rule, judged) {
             passing.entry(&exposure.person).or_default().push(exposure);
         }
     }

@@ -1,0 +1,91 @@
+//! How long a person dwells where an exposure took place: the published rule asks it of either side.
+
+use crate::place::PlaceKey;
+use crate::rule::{Resident, ResidentOf, ResidentScope};
+use crate::time::{Millis, unite};
+
+/// Where a person was, and when, over the whole lookback.
+#[derive(Debug, Clone, Default)]
+pub struct Dwell {
+    /// By square or cell, in short: the union of the stays there.
+    places: Vec<(u64, Vec<(Millis, Millis)>)>,
+    anywhere_ms: Millis,
+}
+
+impl Dwell {
+    /// From all stays of a person: what each shares with others, if it has a position, and when it was.
+    pub fn new(mut stays: Vec<(Option<PlaceKey>, Millis, Millis)>) -> Self {
+        let mut all: Vec<(Millis, Millis)> = stays.iter().map(|(_, start, end)| (*start, *end)).collect();
+        unite(&mut all);
+        stays.retain(|(key, ..)| key.is_some());
+        stays.sort_unstable_by_key(|(key, start, end)| (key.map(PlaceKey::short), *start, *end));
+        let mut places: Vec<(u64, Vec<(Millis, Millis)>)> = Vec::new();
+        for own in stays.chunk_by(|a, b| a.0 == b.0) {
+            let mut ranges: Vec<(Millis, Millis)> =
+                own.iter().map(|(_, start, end)| (*start, *end)).collect();
+            unite(&mut ranges);
+            places.push((own[0].0.map_or(0, PlaceKey::short), ranges));
+        }
+        Dwell { places, anywhere_ms: length(&all) }
+    }
+
+    /// Length of the union of the stays in these squares or cells.
+    fn within_ms(&self, keys: &[u64], room: &mut Vec<(Millis, Millis)>) -> Millis {
+        room.clear();
+        for key in keys {
+            if let Ok(at) = self.places.binary_search_by_key(key, |(key, _)| *key) {
+                room.extend_from_slice(&self.places[at].1);
+            }
+        }
+        unite(room);
+        length(room)
+    }
+
+    fn reaches(&self, keys: &[u64], rule: &Resident, room: &mut Vec<(Millis, Millis)>) -> bool {
+        match rule.scope {
+            ResidentScope::Any => self.anywhere_ms >= rule.ms_min,
+            ResidentScope::Place => self.within_ms(keys, room) >= rule.ms_min,
+        }
+    }
+}
+
+fn length(union: &[(Millis, Millis)]) -> Millis {
+    union.iter().map(|(start, end)| end - start).sum()
+}
+
+/// Whether the person, or a case, or either, as the rule has it, dwells long enough where these exposures took place. `None`
+/// if that hangs on the person, of whom it is not known yet.
+pub fn is_resident<'a>(
+    rule: &Resident,
+    person: Option<&Dwell>,
+    mut cases: impl Iterator<Item = &'a Dwell>,
+    keys: &[u64],
+    room: &mut Vec<(Millis, Millis)>,
+) -> Option<bool> {
+    let of_case = rule.of != ResidentOf::Person && cases.any(|dwell| dwell.reaches(keys, rule, room));
+    if of_case || rule.of == ResidentOf::Case {
+        return Some(of_case);
+    }
+    person.map(|dwell| dwell.reaches(keys, rule, room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Square;
+
+    #[test]
+    fn overlapping_stays_count_once() {
+        let square = |col| Some(PlaceKey::Square(Square { row: 0, col }));
+        let stays = vec![(square(1), 0, 10), (square(2), 5, 20), (square(1), 8, 12), (None, 30, 35)];
+        let dwell = Dwell::new(stays);
+        let keys = |cols: &[i64]| -> Vec<u64> {
+            cols.iter().map(|col| PlaceKey::Square(Square { row: 0, col: *col }).short()).collect()
+        };
+        let mut room = Vec::new();
+        assert_eq!(dwell.within_ms(&keys(&[1]), &mut room), 12);
+        assert_eq!(dwell.within_ms(&keys(&[1, 2]), &mut room), 20);
+        assert_eq!(dwell.within_ms(&keys(&[3]), &mut room), 0);
+        assert_eq!(dwell.anywhere_ms, 25);
+    }
+}
