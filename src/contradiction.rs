@@ -23,7 +23,7 @@ pub type Scan = (Millis, u32);
 
 impl Contradiction<'_> {
     /// The scans among the pings of one person, which are in the order of time, while whose own gps or tower stay is
-    /// farther from the venue than both their uncertainties and `metres` together. `rules` are those of gps and tower.
+    /// farther from the venue than both their uncertainties and `metres` together. `rules` are those of all sources.
     pub fn scans(
         &self,
         pings: &Pings<'_>,
@@ -31,38 +31,27 @@ impl Contradiction<'_> {
         feeds: &[StayRule],
         rules: &mut [TrackRule<'_>],
     ) -> Vec<Scan> {
-        // A scan that ends when it begins is none.
-        let lasts = |row: usize, feed: &StayRule| {
-            let scan = pings.at(row);
-            scan.check_out().map_or(scan.hold_ms(feed) > 0, |until| until > scan.time)
-        };
-        let is_scan = |row: &usize| {
-            let feed = &feeds[usize::from(pings.feed(*row))];
-            feed.source == Source::Venue && !pings.lat(*row).is_nan() && lasts(*row, feed)
-        };
-        let scans: Vec<usize> = rows.clone().filter(is_scan).collect();
-        if scans.is_empty() {
+        let has_scans = rows.clone().any(|row| feeds[usize::from(pings.feed(row))].source == Source::Venue);
+        if !has_scans {
             return Vec::new();
         }
-        let tracks: Vec<(Source, Vec<Stay>)> = rules
-            .iter_mut()
-            .map(|rule| (rule.source, whole_track(pings, rows.clone(), feeds, rule)))
-            .collect();
-        let contradicted = |row: &usize| {
-            let scan = pings.at(*row);
-            let radius_m = self.uncertainty.radius_m(&scan);
-            tracks.iter().any(|(source, stays)| {
-                let after = stays.partition_point(|stay| stay.start <= scan.time);
+        let mut tracks = |of_scans: bool| -> Vec<Vec<Stay>> {
+            let wanted = rules.iter_mut().filter(|rule| (rule.source == Source::Venue) == of_scans);
+            wanted.map(|rule| whole_track(pings, rows.clone(), feeds, rule)).collect()
+        };
+        let (scans, positions) = (tracks(true).concat(), tracks(false));
+        let contradicted = |scan: &&Stay| {
+            let radius_m = Uncertainty::radius_of(Source::Venue, scan.sigma_m);
+            positions.iter().any(|stays| {
+                let after = stays.partition_point(|stay| stay.start <= scan.start);
                 let Some(stay) = after.checked_sub(1).map(|at| &stays[at]) else { return false };
-                let (lat, lon) = stay.position_at(scan.time);
-                scan.time < stay.end
+                let (lat, lon) = stay.position_at(scan.start);
+                scan.start < stay.end
                     && haversine_m(lat, lon, scan.lat, scan.lon)
-                        > Uncertainty::radius_of(*source, stay.sigma_m) + radius_m + self.metres
+                        > Uncertainty::radius_of(stay.source, stay.sigma_m) + radius_m + self.metres
             })
         };
-        let mut found: Vec<Scan> =
-            scans.into_iter().filter(contradicted).map(|row| (pings.times[row], pings.place(row))).collect();
-        found.dedup();
-        found
+        let placed = scans.iter().filter(|scan| scan.has_position());
+        placed.filter(contradicted).map(|scan| (scan.start, scan.place)).collect()
     }
 }

@@ -73,12 +73,6 @@ impl Uncertainty {
         sigma_m * if source == Source::Gps { SIGMAS_PER_ACCURACY } else { SIGMAS_PER_RANGE }
     }
 
-    /// The reported radius of a ping, metres.
-    pub fn radius_m(&self, ping: &Ping) -> f64 {
-        let is_gps = matches!(self.by_feed[usize::from(ping.feed)], OfFeed::Accuracy);
-        Self::radius_of(if is_gps { Source::Gps } else { Source::Venue }, self.sigma_m(ping))
-    }
-
     /// The same from what it hangs on.
     #[inline]
     pub fn of(&self, feed: u16, accuracy_m: f64, place: u32) -> f64 {

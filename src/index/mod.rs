@@ -166,7 +166,7 @@ impl CaseIndex {
         let mut contradicted = false;
         let mut dwells: Vec<Dwell> = vec![Dwell::default(); by_person.len()];
         let mut holding = contradiction.map(|c| {
-            [Source::Gps, Source::Tower].map(|source| {
+            Source::ALL.map(|source| {
                 let rule = TrackRule::new(source, feeds, &rule.place, as_of, false);
                 rule.with_uncertainty(Some(c.uncertainty))
             })

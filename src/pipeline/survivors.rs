@@ -154,7 +154,6 @@ fn look_at(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<(Contradicted, Ha
     let uncertainty = Some(&job.inputs.uncertainty);
     let rule_of =
         |source| TrackRule::new(source, feeds, place, job.config.as_of, false).with_uncertainty(uncertainty);
-    let mut holding = [Source::Gps, Source::Tower].map(rule_of);
     let mut rules = Source::ALL.map(rule_of);
     let joined = concat_batches(&job.decoder.schema, &batches).map_err(too_large)?;
     drop(batches);
@@ -165,7 +164,7 @@ fn look_at(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<(Contradicted, Ha
     for group in view.groups() {
         let person = view.persons.at(group.start);
         let scans: HashSet<Scan> = job.contradiction().map_or_else(HashSet::new, |contradiction| {
-            contradiction.scans(&view, group.clone(), feeds, &mut holding).into_iter().collect()
+            contradiction.scans(&view, group.clone(), feeds, &mut rules).into_iter().collect()
         });
         if job.resident().is_some() {
             let mut dwelt = Vec::new();
