@@ -189,7 +189,7 @@ fn job_file() {
     fails("unknown_table", 2, &with_job("[cases]", "[casess]"));
     fails("bad_time_zone", 2, &with_job("Asia/Shanghai", "Asia/Shangai"));
     fails("unknown_preset", 2, &with_job("name = \"near\"\nversion = \"1\"", "preset = \"cdc-15mins\""));
-    fails("later_preset", 2, &with_job("name = \"near\"\nversion = \"1\"", "preset = \"companion-800m\""));
+    fails("later_preset", 2, &with_job("name = \"near\"\nversion = \"1\"", "preset = \"area-4h\""));
     fails("rule_without_a_name", 2, &with_job("name = \"near\"", ""));
     fails("negative_hold", 2, &with_job("datum =", "hold_s_max = -5\ndatum ="));
     fails("text_for_a_number", 2, &with_job("datum =", "hold_s_max = \"5 min\"\ndatum ="));

@@ -10,6 +10,7 @@ mod oracle;
 mod orders;
 mod properties;
 mod real_data;
+mod rules;
 mod shapes;
 mod support;
 mod synth;

@@ -9,6 +9,7 @@ mod check;
 mod explain;
 mod interrupt;
 mod progress;
+mod rules;
 mod run;
 mod summary;
 mod synth;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Check),
     /// Show the evidence about one person in an output folder.
     Explain(explain::Explain),
+    /// List the rules that come with the program; print one, or the schema of job and rule files.
+    Rules(rules::Rules),
     /// Write a made-up city: pings and cases of any number, and the job that reads them.
     Synth(synth::Synth),
 }
@@ -114,7 +117,7 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.job.log_format,
             Command::Check(check) => check.job.log_format,
-            Command::Explain(_) | Command::Synth(_) => LogFormat::Text,
+            Command::Explain(_) | Command::Rules(_) | Command::Synth(_) => LogFormat::Text,
         }
     }
 
@@ -124,6 +127,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Rules(rules) => rules.run(),
             Command::Synth(synth) => synth.run(),
         }
     }

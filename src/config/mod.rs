@@ -1,6 +1,7 @@
 //! The job file and the command line become one checked configuration, here and nowhere else.
 
 mod rules;
+pub mod schema;
 mod section;
 
 use crate::datum::Datum;
