@@ -4,6 +4,7 @@ mod against_oracle;
 mod bytes;
 mod cli;
 mod errors;
+mod evidence;
 mod faults;
 mod inputs;
 mod oracle;
