@@ -14,14 +14,15 @@
 //! turns each marked ping and its closer into a stay. In the order of time a window moves over the files; in
 //! that of persons each person's rows stand together; in no order rows are parted by person first, in memory
 //! or in a spill folder. Then [`resolve::resolve`] turns the stays, part by part and person by person, into
-//! encounters, exposures and candidates by way of the [`index::CaseIndex`].
+//! encounters, exposures and candidates by way of the [`index::CaseIndex`]. Who met a case by a scan, or whose answer hangs
+//! on how long they dwell anywhere, waits: all their pings are read once more, for [`contradiction`] and [`resident`].
 //!
 //! # Code map
 //!
 //! | part | modules | may use |
 //! |---|---|---|
-//! | words | [`time`], [`geo`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
-//! | the flow | [`ping`], [`stay`], [`track`], [`index`], [`encounter`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
+//! | words | [`time`], [`geo`], [`rice`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
+//! | the flow | [`ping`], [`uncertainty`], [`stay`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`] | time, geo, ping |
 //! | edge | [`io`] | words, the schema of the flow, config |

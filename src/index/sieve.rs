@@ -28,7 +28,6 @@ pub fn is_met(source: Source, band: Band, rule: &EncounterRule, uncertainty: Opt
 }
 
 /// Pings of one band, and which rows they are.
-#[derive(Default)]
 struct OfBand {
     rows: Vec<u32>,
     times: Vec<Millis>,
@@ -97,16 +96,18 @@ impl Sieve {
 
     /// Pings dealt to their bands.
     fn dealt(&self, pings: &Pings<'_>, uncertainty: &Uncertainty) -> Vec<OfBand> {
-        let mut dealt: Vec<OfBand> = self.bands.iter().map(|_| OfBand::default()).collect();
-        for row in 0..pings.times.len() {
-            let sigma_m = uncertainty.of(pings.feed(row), pings.accuracy_m(row), pings.place(row));
-            let of_band = &mut dealt[self.band_of(sigma_m)];
-            of_band.rows.push(row as u32);
-            of_band.times.push(pings.times[row]);
-            of_band.lats.push(pings.lats[row]);
-            of_band.lons.push(pings.lons[row]);
-        }
-        dealt
+        let rows = pings.times.len();
+        let sigma_m = |row| uncertainty.of(pings.feed(row), pings.accuracy_m(row), pings.place(row));
+        let bands: Vec<u8> = (0..rows).map(|row| self.band_of(sigma_m(row)) as u8).collect();
+        let of_band = |band: u8| {
+            let rows: Vec<u32> =
+                (0u32..).zip(&bands).filter(|(_, b)| **b == band).map(|(row, _)| row).collect();
+            let times = rows.iter().map(|row| pings.times[*row as usize]).collect();
+            let lats = rows.iter().map(|row| pings.lats[*row as usize]).collect();
+            let lons = rows.iter().map(|row| pings.lons[*row as usize]).collect();
+            OfBand { rows, times, lats, lons }
+        };
+        (0..self.bands.len() as u8).map(of_band).collect()
     }
 
     fn band_of(&self, sigma_m: f64) -> usize {
