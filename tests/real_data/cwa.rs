@@ -89,8 +89,10 @@ fn minutes_of_a_check_in_within_a_warning() {
 
 /// The vectors leave the seconds out where there are none.
 fn instant_ms(value: &Value) -> i64 {
-    let text = value.as_str().expect("a time is text");
+    let text = value.as_str().expect("a time is text").replace('Z', "+00:00");
+    let text = text.as_str();
     DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%:z")
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%:z"))
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
         .expect("a time with an offset")
         .timestamp_millis()
@@ -113,7 +115,7 @@ path = "cases.csv"
 [rule]
 name = "splits"
 version = "1"
-lookback_days = 400
+lookback_days = 800
 "#;
 
 /// A check-in that somebody shares all along, with a case for each day, is cut where the days are. One that ends
