@@ -37,12 +37,12 @@ SOURCES = ("gps", "tower", "venue", "trip")
 TABLES = {
     "candidates": {
         "person_id": PERSON, "code": TEXT, "status": TEXT, "reason": TEXT, "rule": TEXT, "case_count": COUNT,
-        "case_id": TEXT, "direct_s": COUNT, "confirmed_s": COUNT, "expected_s": NUMBER, "risk": NUMBER,
+        "case_id": TEXT, "direct_s": COUNT, "confirmed_s": COUNT, "expected_s": COUNT, "risk": NUMBER,
         "first_at": TIME, "last_at": TIME, "expires_at": TIME, "evidence_count": COUNT,
     },
     "exposures": {
         "person_id": PERSON, "case_id": TEXT, "person_is_case": FLAG, "direct_s": COUNT, "indirect_s": COUNT,
-        "confirmed_s": COUNT, "longest_s": COUNT, "expected_s": NUMBER, "peak_24h_s": COUNT, "dose_h": NUMBER,
+        "confirmed_s": COUNT, "longest_s": COUNT, "expected_s": COUNT, "peak_24h_s": COUNT, "dose_h": NUMBER,
         "risk": NUMBER, "encounter_count": COUNT, "distance_m_min": NUMBER, "first_at": TIME, "last_at": TIME,
         "sources": TEXT,
     },

@@ -114,6 +114,14 @@ fn cell(column: &dyn Array, row: usize) -> Value {
     }
 }
 
+/// What a rule that weighs makes of an exposure or a candidate.
+fn weighed(row: &Value) -> String {
+    match (row["expected_s"].as_i64(), row["risk"].as_f64()) {
+        (Some(expected_s), Some(risk)) => format!(", expected {expected_s} s, risk {risk:.6}"),
+        _ => String::new(),
+    }
+}
+
 fn as_text(evidence: &Value, manifest: &Value) -> String {
     let zone: Tz = manifest["time_zone"].as_str().and_then(|z| z.parse().ok()).unwrap_or(Tz::UTC);
     let rule = &manifest["rule"];
@@ -137,13 +145,14 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
     match &evidence["candidate"] {
         Value::Null => text.push_str("\nNo candidate.\n"),
         c => text.push_str(&format!(
-            "\nCandidate: code {}, {}, reason {}\n  strongest with case {}: direct {} s, of it confirmed {} s\n  {} case(s), {} encounter(s) from {} to {}\n  expires {}\n",
+            "\nCandidate: code {}, {}, reason {}\n  strongest with case {}: direct {} s, of it confirmed {} s{}\n  {} case(s), {} encounter(s) from {} to {}\n  expires {}\n",
             word(&c["code"]),
             word(&c["status"]).replace('_', " "),
             word(&c["reason"]),
             word(&c["case_id"]),
             c["direct_s"],
             c["confirmed_s"],
+            weighed(c),
             c["case_count"],
             c["evidence_count"],
             at(&c["first_at"]),
@@ -167,7 +176,7 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
     }
     for e in exposures {
         text.push_str(&format!(
-            "\nExposure to case {} by {}\n  direct {} s (longest run {} s, most in 24 h {} s), confirmed {} s, indirect {} s\n  nearest {}, {} encounter(s) from {} to {}\n",
+            "\nExposure to case {} by {}\n  direct {} s (longest run {} s, most in 24 h {} s), confirmed {} s, indirect {} s{}\n  nearest {}, {} encounter(s) from {} to {}\n",
             word(&e["case_id"]),
             word(&e["sources"]),
             e["direct_s"],
@@ -175,6 +184,7 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
             e["peak_24h_s"],
             e["confirmed_s"],
             e["indirect_s"],
+            weighed(e),
             e["distance_m_min"].as_f64().map_or("not measured".to_string(), |m| format!("{m:.1} m")),
             e["encounter_count"],
             at(&e["first_at"]),
@@ -186,7 +196,7 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
         }
         for m in of_case {
             text.push_str(&format!(
-                "  {} to {}  {:<8} {} with the case's {}{}{}, {}\n",
+                "  {} to {}  {:<8} {} with the case's {}{}{}{}, {}\n",
                 at(&m["start"]),
                 at(&m["end"]),
                 word(&m["kind"]),
@@ -194,6 +204,7 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
                 word(&m["case_source"]),
                 m["place"].as_str().map_or(String::new(), |p| format!(" at {p}")),
                 m["distance_m"].as_f64().map_or(String::new(), |d| format!(", {d:.1} m apart")),
+                m["probability"].as_f64().map_or(String::new(), |p| format!(", together with P = {p:.4}")),
                 if m["bracketed"] == json!(true) {
                     "confirmed throughout"
                 } else {
