@@ -55,6 +55,9 @@ fn flags_override_the_job() {
     run(&["--as-of", "2013-06-25T00:00:00+02:00", "--set", "cases.on_error=reject"])
         .succeeds()
         .stdout_has("1,140 in the lookback");
+    run(&["--set", "rule.encounter.place=probability", "--set", "rule.candidate.risk_min=2"])
+        .fails_with(2)
+        .stderr_has("no risk is above 1");
     run(&["--encounters", "none"]).succeeds();
     assert_eq!(read(sandbox.path("out/encounters.parquet")).num_rows(), 0);
     run(&["--threads", "0"]).fails_with(2);

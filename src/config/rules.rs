@@ -330,7 +330,7 @@ fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateR
         longest_ms_min: threshold("longest_s_min")?,
         peak_24h_ms_min: threshold("peak_24h_s_min")?,
         expected_ms_min: threshold("expected_s_min")?,
-        risk_min: section.number("risk_min", "probabilities, 0 to 1")?,
+        risk_min: risk_min(section)?,
         resident: resident(section, place)?,
         across_cases: section.boolean("across_cases")?.unwrap_or(false),
     };
@@ -348,6 +348,20 @@ fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateR
     }
     section.check()?;
     Ok(rule)
+}
+
+/// A risk that can be reached.
+fn risk_min(section: &Section<'_>) -> Result<Option<f64>> {
+    let least = section.number("risk_min", "probabilities, 0 to 1")?;
+    match least {
+        Some(risk) if risk > 1.0 => Err(section.problem(
+            "risk_min",
+            "a probability, 0 to 1",
+            risk.to_string(),
+            "write 1% as 0.01: no risk is above 1",
+        )),
+        _ => Ok(least),
+    }
 }
 
 fn resident(section: &Section<'_>, place: &PlaceRule) -> Result<Option<Resident>> {
