@@ -32,7 +32,10 @@ fn resolved(c: &mut Criterion) {
         let setting = Setting {
             index: &town.index,
             rule: &town.rule,
-            places: &[],
+            venues: &[],
+            trips: &[],
+            seats: &[],
+            areas: None,
             weighing: None,
             holds_scanners: false,
             dwells: None,

@@ -35,11 +35,11 @@ impl Contradiction<'_> {
         if !has_scans {
             return Vec::new();
         }
-        let mut tracks = |of_scans: bool| -> Vec<Vec<Stay>> {
-            let wanted = rules.iter_mut().filter(|rule| (rule.source == Source::Venue) == of_scans);
+        let mut tracks = |sources: &[Source]| -> Vec<Vec<Stay>> {
+            let wanted = rules.iter_mut().filter(|rule| sources.contains(&rule.source));
             wanted.map(|rule| whole_track(pings, rows.clone(), feeds, rule)).collect()
         };
-        let (scans, positions) = (tracks(true).concat(), tracks(false));
+        let (scans, positions) = (tracks(&[Source::Venue]).concat(), tracks(&[Source::Gps, Source::Tower]));
         let contradicted = |scan: &&Stay| {
             let radius_m = Uncertainty::radius_of(Source::Venue, scan.sigma_m);
             positions.iter().any(|stays| {

@@ -8,6 +8,7 @@ use crate::rice::{Within, probability_within};
 use crate::rule::{EncounterRule, Rule, Source};
 use crate::stay::Stay;
 use crate::time::{Millis, union};
+use crate::trip::Seat;
 
 /// Whether the case was there at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,18 +93,29 @@ impl Encounter {
     }
 }
 
+/// What decides whether two stays meet.
+#[derive(Debug, Clone, Copy)]
+pub struct Meets<'a> {
+    /// The rule.
+    pub rule: &'a EncounterRule,
+    /// How overlaps are weighed, if they are.
+    pub weighing: Option<&'a Weighing<'a>>,
+    /// The seats of trips, by their number.
+    pub seats: &'a [Seat],
+}
+
 /// Adds every overlap of a person's stay with the cases' stays.
 pub fn overlaps(
     stay: &Stay,
     own: Option<u32>,
     index: &CaseIndex,
-    rule: &EncounterRule,
-    weighing: Option<&Weighing<'_>>,
+    meets: &Meets<'_>,
     found: &mut Vec<Encounter>,
 ) {
+    let rule = meets.rule;
     let mut cos = None;
     index.neighbours(stay, own, &mut |by, neighbour| {
-        let Some(meeting) = meet(by, stay, &mut cos, neighbour, rule, weighing) else { return };
+        let Some(meeting) = meet(by, stay, &mut cos, neighbour, meets) else { return };
         let Meeting { place, distance_m, within, probability, rate } = meeting;
         let CaseStay { case, stay: theirs, .. } = neighbour;
         let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
@@ -157,16 +169,18 @@ fn meet(
     mine: &Stay,
     cos: &mut Option<f64>,
     case: &CaseStay,
-    rule: &EncounterRule,
-    weighing: Option<&Weighing<'_>>,
+    &Meets { rule, weighing, seats }: &Meets<'_>,
 ) -> Option<Meeting> {
     let theirs = &case.stay;
     let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
     match (by, rule.place) {
         (By::Id, _) => {
-            let same_floor = mine.floor == theirs.floor || mine.floor == NO_FLOOR || theirs.floor == NO_FLOOR;
-            (same_floor && mine.place != NO_PLACE).then(|| {
-                let met = Meeting::sure(PlaceKey::Venue(mine.place), f64::NAN, both);
+            let (place, near) = match mine.source {
+                Source::Trip => (PlaceKey::Trip(mine.place), seats_are_near(mine.floor, theirs.floor, seats)),
+                _ => (PlaceKey::Venue(mine.place), floors_agree(mine.floor, theirs.floor)),
+            };
+            (near && mine.place != NO_PLACE).then(|| {
+                let met = Meeting::sure(place, f64::NAN, both);
                 let weigh =
                     |w: &Weighing<'_>| Meeting { probability: 1.0, rate: w.setting(mine, theirs), ..met };
                 weighing.map_or(Meeting { ..met }, weigh)
@@ -195,6 +209,17 @@ fn meet(
         }
         (By::Position(place), _) => Some(Meeting::sure(place, f64::NAN, both)),
     }
+}
+
+/// Whether two floors are the same, where both are known.
+fn floors_agree(mine: u32, theirs: u32) -> bool {
+    mine == theirs || mine == NO_FLOOR || theirs == NO_FLOOR
+}
+
+/// Whether two seats are near each other by the rule of the vehicle; number 0 is none.
+fn seats_are_near(mine: u32, theirs: u32, seats: &[Seat]) -> bool {
+    let seat = |number: u32| seats.get((number as usize).wrapping_sub(1));
+    seat(mine).zip(seat(theirs)).is_some_and(|(mine, theirs)| mine.is_near(theirs))
 }
 
 /// When two stays, one of which moves, are at most `distance_m_max` apart within [start, end), and how
@@ -269,7 +294,7 @@ fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>, keys: &mut Vec<Ke
     let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
     // A kind of key comes before its place, as short ones of several kinds may be the same.
     let kind_of_key = |e: &Encounter| match e.place {
-        PlaceKey::Venue(_) => 1,
+        PlaceKey::Venue(_) | PlaceKey::Trip(_) => 1,
         _ => 0,
     };
     let key = |(e, row): (&Encounter, u32)| -> Key {

@@ -2,7 +2,7 @@
 
 use crate::dose::{dose_h, expected_ms};
 use crate::encounter::{Encounter, Kind};
-use crate::rule::{ExposureRule, PEAK_MS};
+use crate::rule::{ExposureRule, PEAK_MS, Source};
 use crate::time::{Millis, unite};
 
 /// What one person shared with one case.
@@ -38,6 +38,8 @@ pub struct Exposure {
     pub last_at: Millis,
     /// The person's sources, a bit each ([`crate::rule::Source::bit`]).
     pub sources: u8,
+    /// Whether both sat near each other on a trip, at once.
+    pub by_trip: bool,
 }
 
 /// How overlaps are added up.
@@ -106,6 +108,7 @@ pub fn exposure(
         first_at: spans.0,
         last_at: spans.1,
         sources: encounters.iter().fold(0, |set, e| set | e.source.bit()),
+        by_trip: encounters.iter().any(|e| e.source == Source::Trip && e.kind == Kind::Direct),
     }
 }
 

@@ -21,8 +21,8 @@
 //!
 //! | part | modules | may use |
 //! |---|---|---|
-//! | words | [`time`], [`geo`], [`rice`], [`datum`], [`person`], [`place`], [`case`], [`rule`] | one another, downwards |
-//! | the flow | [`ping`], [`uncertainty`], [`stay`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
+//! | words | [`time`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
+//! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`] | time, geo, ping |
 //! | edge | [`io`] | words, the schema of the flow, config |
@@ -51,16 +51,20 @@ pub mod exposure;
 pub mod geo;
 pub mod index;
 pub mod io;
+pub mod lattice;
 pub mod person;
 pub mod ping;
 pub mod pipeline;
 pub mod place;
+pub mod region;
 pub mod resident;
 pub mod resolve;
 pub mod rice;
+pub mod risk_area;
 pub mod rule;
 pub mod stay;
 pub mod synth;
 pub mod time;
 pub mod track;
+pub mod trip;
 pub mod uncertainty;

@@ -23,7 +23,7 @@ pub const NO_UNTIL: Millis = Millis::MIN;
 pub fn lasting(hold_ms: Millis) -> Millis {
     NO_UNTIL + 1 + hold_ms
 }
-/// `place` of a ping whose venue no case visited and no table lists, or that has no tower or venue.
+/// `place` of a ping whose venue or trip no case was in and no table lists, or that has none.
 pub const NO_PLACE: u32 = u32::MAX;
 /// `floor` of a scan that gives none.
 pub const NO_FLOOR: u32 = 0;
@@ -33,7 +33,7 @@ pub const NO_FLOOR: u32 = 0;
 pub struct Ping {
     /// When, ms UTC.
     pub time: Millis,
-    /// End of a scan with a check-out, [`NO_UNTIL`], or [`lasting`].
+    /// End of a trip or a scan with a check-out, [`NO_UNTIL`], or [`lasting`].
     pub until: Millis,
     /// WGS84 degrees; NaN for a venue without coordinates.
     pub lat: f64,
@@ -41,16 +41,16 @@ pub struct Ping {
     pub lon: f64,
     /// 68% radius, metres.
     pub accuracy_m: f64,
-    /// Tower or venue, by its number in the job's list of places (towers sort as their ids do).
+    /// Tower, venue or trip, by its number in the job's list of these (towers sort as their ids do).
     pub place: u32,
-    /// Floor, by its number; [`NO_FLOOR`] if unknown.
+    /// Floor, by its number; [`NO_FLOOR`] if unknown. Of a trip: the seat, by its number.
     pub floor: u32,
     /// Its feed, by its number in the job.
     pub feed: u16,
 }
 
 impl Ping {
-    /// The end of a scan with a check-out.
+    /// The end of a trip or a scan with a check-out.
     #[inline]
     pub fn check_out(&self) -> Option<Millis> {
         (self.until >= -INSTANT_MS_MAX).then_some(self.until)
@@ -85,7 +85,7 @@ impl Order {
 
 /// The columns of a batch of pings: person_id (UInt64 or Binary, [`crate::person`]), time (ms), lat, lon
 /// (degrees), and those that the job needs beside: accuracy_m where some file gives one, feed where there
-/// are several, place for towers and venues, until and floor for venues.
+/// are several, place for towers, venues and trips, until and floor for venues and trips.
 pub fn ping_schema(person: &DataType, sources: u8, accuracy_m: Option<DataType>, feeds: usize) -> SchemaRef {
     let mut fields = vec![
         Field::new("person_id", person.clone(), false),
@@ -97,10 +97,10 @@ pub fn ping_schema(person: &DataType, sources: u8, accuracy_m: Option<DataType>,
     if feeds > 1 {
         fields.push(Field::new("feed", DataType::UInt16, false));
     }
-    if sources & (Source::Tower.bit() | Source::Venue.bit()) != 0 {
+    if sources & !Source::Gps.bit() != 0 {
         fields.push(Field::new("place", DataType::UInt32, false));
     }
-    if sources & Source::Venue.bit() != 0 {
+    if sources & (Source::Trip.bit() | Source::Venue.bit()) != 0 {
         fields.push(Field::new("until", DataType::Int64, false));
         fields.push(Field::new("floor", DataType::UInt32, false));
     }

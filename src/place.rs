@@ -231,6 +231,8 @@ pub enum PlaceKey {
     Cell(u64),
     /// One venue, by its number in the job's list of places.
     Venue(u32),
+    /// One trip, by its number in the job's list of trips.
+    Trip(u32),
 }
 
 impl PlaceKey {
@@ -242,7 +244,7 @@ impl PlaceKey {
             PlaceKey::Near => 0,
             PlaceKey::Square(square) => u64::from(square.row as u32) << 32 | u64::from(square.col as u32),
             PlaceKey::Cell(cell) => cell,
-            PlaceKey::Venue(number) => u64::from(number),
+            PlaceKey::Venue(number) | PlaceKey::Trip(number) => u64::from(number),
         }
     }
 

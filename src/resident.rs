@@ -1,7 +1,9 @@
 //! How long a person dwells where an exposure took place: the published rule asks it of either side.
 
-use crate::place::PlaceKey;
+use crate::place::{PlaceKey, PlaceRule};
+use crate::region::Regions;
 use crate::rule::{Resident, ResidentOf, ResidentScope};
+use crate::stay::Stay;
 use crate::time::{Millis, unite};
 
 /// Where a person was, and when, over the whole lookback.
@@ -10,23 +12,33 @@ pub struct Dwell {
     /// By square or cell, in short: the union of the stays there.
     places: Vec<(u64, Vec<(Millis, Millis)>)>,
     anywhere_ms: Millis,
+    /// In the job's area.
+    home_ms: Millis,
 }
 
 impl Dwell {
-    /// From all stays of a person: what each shares with others, if it has a position, and when it was.
-    pub fn new(mut stays: Vec<(Option<PlaceKey>, Millis, Millis)>) -> Self {
-        let mut all: Vec<(Millis, Millis)> = stays.iter().map(|(_, start, end)| (*start, *end)).collect();
+    /// From all stays of a person; `home` is the job's area, where the rule asks for it.
+    pub fn new(stays: &[Stay], place: &PlaceRule, home: Option<&Regions>) -> Self {
+        let mut all: Vec<(Millis, Millis)> = stays.iter().map(|stay| (stay.start, stay.end)).collect();
         unite(&mut all);
-        stays.retain(|(key, ..)| key.is_some());
-        stays.sort_unstable_by_key(|(key, start, end)| (key.map(PlaceKey::short), *start, *end));
+        let mut at_home: Vec<(Millis, Millis)> = Vec::new();
+        for stay in home.map_or(&[][..], |_| stays) {
+            home.inspect(|home| home.during(stay, &mut |_, start, end| at_home.push((start, end))));
+        }
+        unite(&mut at_home);
+        let placed = stays.iter().filter(|stay| stay.has_position());
+        let key = |stay: &Stay| PlaceKey::of_position(place, stay.lat, stay.lon).short();
+        let mut keyed: Vec<(u64, Millis, Millis)> =
+            placed.map(|stay| (key(stay), stay.start, stay.end)).collect();
+        keyed.sort_unstable();
         let mut places: Vec<(u64, Vec<(Millis, Millis)>)> = Vec::new();
-        for own in stays.chunk_by(|a, b| a.0 == b.0) {
+        for own in keyed.chunk_by(|a, b| a.0 == b.0) {
             let mut ranges: Vec<(Millis, Millis)> =
                 own.iter().map(|(_, start, end)| (*start, *end)).collect();
             unite(&mut ranges);
-            places.push((own[0].0.map_or(0, PlaceKey::short), ranges));
+            places.push((own[0].0, ranges));
         }
-        Dwell { places, anywhere_ms: length(&all) }
+        Dwell { places, anywhere_ms: length(&all), home_ms: length(&at_home) }
     }
 
     /// Length of the union of the stays in these squares or cells.
@@ -44,6 +56,7 @@ impl Dwell {
     fn reaches(&self, keys: &[u64], rule: &Resident, room: &mut Vec<(Millis, Millis)>) -> bool {
         match rule.scope {
             ResidentScope::Any => self.anywhere_ms >= rule.ms_min,
+            ResidentScope::Area => self.home_ms >= rule.ms_min,
             ResidentScope::Place => self.within_ms(keys, room) >= rule.ms_min,
         }
     }
@@ -76,9 +89,23 @@ mod tests {
 
     #[test]
     fn overlapping_stays_count_once() {
-        let square = |col| Some(PlaceKey::Square(Square { row: 0, col }));
-        let stays = vec![(square(1), 0, 10), (square(2), 5, 20), (square(1), 8, 12), (None, 30, 35)];
-        let dwell = Dwell::new(stays);
+        let place = PlaceRule::Grid { square_m: 800.0 };
+        let side = 800.0 / crate::geo::METRES_PER_DEGREE;
+        let stay = |col: i64, start, end| Stay {
+            start,
+            sure: start,
+            end,
+            lat: 0.5 * side,
+            lon: (col as f64 + 0.5) * side,
+            sigma_m: 0.0,
+            leg: None,
+            place: 0,
+            floor: 0,
+            source: crate::rule::Source::Gps,
+        };
+        let nowhere = Stay { lat: f64::NAN, lon: f64::NAN, ..stay(0, 30, 35) };
+        let stays = [stay(1, 0, 10), stay(2, 5, 20), stay(1, 8, 12), nowhere];
+        let dwell = Dwell::new(&stays, &place, None);
         let keys = |cols: &[i64]| -> Vec<u64> {
             cols.iter().map(|col| PlaceKey::Square(Square { row: 0, col: *col }).short()).collect()
         };

@@ -1,16 +1,18 @@
 //! The second kernel: the stays of marked pings, each ended by its closer, grouped by person, become
 //! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
-use crate::candidate::{Candidate, candidate, passes_by_itself};
-use crate::encounter::{Encounter, Weighing, encounters, overlaps};
+use crate::candidate::{Candidate, candidate, passes_by_itself, reasons};
+use crate::encounter::{Encounter, Meets, Weighing, encounters, overlaps};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonId, PersonRef};
 use crate::place::PlaceKey;
 use crate::resident::{Dwell, is_resident};
+use crate::risk_area::{Dwelt, RiskAreas};
 use crate::rule::{Resident, Rule, Source};
 use crate::stay::Stays;
 use crate::time::Millis;
+use crate::trip::Seat;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
@@ -39,13 +41,19 @@ pub struct Setting<'a> {
     /// The rule in force.
     pub rule: &'a Rule,
     /// Ids of venues, by their number.
-    pub places: &'a [String],
+    pub venues: &'a [String],
+    /// Ids of trips, by their number.
+    pub trips: &'a [String],
+    /// Seats of trips, by their number.
+    pub seats: &'a [Seat],
     /// How overlaps are weighed, if they are.
     pub weighing: Option<&'a Weighing<'a>>,
     /// Whether who met a case by a scan is held back, as that scan may yet be contradicted.
     pub holds_scanners: bool,
     /// How long those dwell anywhere who were held back because of it; without it they are.
     pub dwells: Option<&'a HashMap<PersonId, Dwell>>,
+    /// The job's risk areas, if it has any.
+    pub areas: Option<&'a RiskAreas>,
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -61,6 +69,8 @@ pub struct Resolved {
     pub exposures: RecordBatch,
     /// [`candidate_schema`], in the order of persons.
     pub candidates: RecordBatch,
+    /// [`dwell_schema`], of candidates, in the order of persons, then areas.
+    pub dwells: RecordBatch,
     /// The stays of those who are held back: they are in no table yet.
     pub held: Option<RecordBatch>,
     /// Those of them who met a case by a scan.
@@ -135,8 +145,9 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
     schema(
         person,
         &[
+            ("reasons", DataType::UInt8, false),
             ("case_count", DataType::Int64, false),
-            ("case", DataType::UInt32, false),
+            ("case", DataType::UInt32, true),
             ("direct_ms", DataType::Int64, false),
             ("confirmed_ms", DataType::Int64, false),
             ("expected_ms", DataType::Float64, true),
@@ -144,6 +155,19 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
             ("first_at", DataType::Int64, false),
             ("last_at", DataType::Int64, false),
             ("evidence_count", DataType::Int64, false),
+        ],
+    )
+}
+
+/// Dwells in risk areas inside the program: the area is a number, durations in ms.
+pub fn dwell_schema(person: &DataType) -> SchemaRef {
+    schema(
+        person,
+        &[
+            ("area", DataType::UInt32, false),
+            ("dwell_ms", DataType::Int64, false),
+            ("first_at", DataType::Int64, false),
+            ("last_at", DataType::Int64, false),
         ],
     )
 }
@@ -160,27 +184,34 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
     let person = stays.schema_ref().field(0).data_type();
     let onsets = setting.weighing.map(|_| setting.index.onsets.as_slice());
     let adding = Adding { rule: &setting.rule.exposure, onsets };
+    let meets = Meets { rule: &setting.rule.encounter, weighing: setting.weighing, seats: setting.seats };
     let mut rows = Rows::new(person, setting.index.cases());
     for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
         found.clear();
         for row in group.clone() {
-            let rule = &setting.rule.encounter;
-            overlaps(&view.at(row), own, setting.index, rule, setting.weighing, &mut found);
+            overlaps(&view.at(row), own, setting.index, &meets, &mut found);
         }
-        if found.is_empty() {
+        let stays_of = || group.clone().map(|row| view.at(row));
+        // A case is no candidate, wherever it dwells.
+        let dwelt = setting.areas.filter(|_| own.is_none()).map_or_else(Vec::new, |a| a.dwelt(stays_of()));
+        if found.is_empty() && dwelt.is_empty() {
             continue;
         }
-        if setting.holds_scanners && found.iter().any(|e| e.source == Source::Venue) {
-            held.extend(group.map(|row| row as u32));
-            scanners.push(whose.to_id());
-            continue;
+        if setting.holds_scanners {
+            let met_by_scan = found.iter().any(|e| e.source == Source::Venue);
+            if met_by_scan || (!dwelt.is_empty() && stays_of().any(|stay| stay.source == Source::Venue)) {
+                held.extend(group.map(|row| row as u32));
+                scanners.extend(met_by_scan.then(|| whose.to_id()));
+                continue;
+            }
         }
         encounters(&mut found, &mut met, &mut keys);
         let is_case = own.is_some();
         exposures(&found, &met, is_case, &adding, &mut ranges, &mut exposed);
         let together = setting.rule.candidate.across_cases;
+        let together = together && !found.is_empty();
         let mut together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
         if let Some(rule) = &setting.rule.candidate.resident
             && !settle_residence(whose, &met, &mut exposed, together.as_mut(), rule, setting, &mut ranges)
@@ -188,7 +219,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
             held.extend(group.map(|row| row as u32));
             continue;
         }
-        rows.add(whose, &met, &exposed, together.as_ref(), setting);
+        rows.add(whose, &met, &exposed, together.as_ref(), &dwelt, setting);
     }
     let mut resolved = rows.finish(person, setting)?;
     resolved.scanners = scanners;
@@ -258,6 +289,7 @@ struct Rows {
     encounters: Table<Encounter>,
     exposures: Table<Exposure>,
     candidates: Table<Candidate>,
+    dwells: Table<Dwelt>,
     tallies: Vec<Tally>,
     encounter_count: u64,
     direct_ms_max: Millis,
@@ -269,6 +301,7 @@ impl Rows {
             encounters: Table::new(person),
             exposures: Table::new(person),
             candidates: Table::new(person),
+            dwells: Table::new(person),
             tallies: vec![Tally::default(); cases],
             encounter_count: 0,
             direct_ms_max: 0,
@@ -282,10 +315,11 @@ impl Rows {
         met: &[Encounter],
         exposed: &[Exposure],
         together: Option<&Exposure>,
+        dwelt: &[Dwelt],
         setting: &Setting<'_>,
     ) {
         let rule = &setting.rule.candidate;
-        let candidate = candidate(exposed, together, rule);
+        let candidate = candidate(exposed, together, dwelt, rule);
         let keeps = |scope: Scope| match scope {
             Scope::All => true,
             Scope::Candidates => candidate.is_some(),
@@ -299,7 +333,7 @@ impl Rows {
             if !exposure.person_is_case {
                 self.direct_ms_max = self.direct_ms_max.max(counted.direct_ms);
             }
-            tally.candidates += u64::from(crate::candidate::passes(counted, rule));
+            tally.candidates += u64::from(reasons(exposure, together, rule) != 0);
         }
         if keeps(setting.encounters) {
             self.encounters.add(person, met);
@@ -308,13 +342,15 @@ impl Rows {
             self.exposures.add(person, exposed);
         }
         self.candidates.add(person, candidate.as_slice());
+        self.dwells.add(person, dwelt);
     }
 
     fn finish(self, person: &DataType, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
         Ok(Resolved {
-            encounters: encounter_batch(person, self.encounters, setting.places)?,
+            encounters: encounter_batch(person, self.encounters, setting)?,
             exposures: exposure_batch(person, self.exposures)?,
             candidates: candidate_batch(person, self.candidates)?,
+            dwells: dwell_batch(person, self.dwells)?,
             held: None,
             scanners: Vec::new(),
             tallies: self.tallies,
@@ -328,7 +364,7 @@ fn int64s<T>(rows: &[T], value: impl Fn(&T) -> i64) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(rows.iter().map(value)))
 }
 
-fn cases<T>(rows: &[T], value: impl Fn(&T) -> u32) -> ArrayRef {
+fn numbers_of<T>(rows: &[T], value: impl Fn(&T) -> u32) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(rows.iter().map(value)))
 }
 
@@ -349,18 +385,19 @@ fn numbers<T>(rows: &[T], value: impl Fn(&T) -> f64) -> ArrayRef {
 fn encounter_batch(
     person: &DataType,
     table: Table<Encounter>,
-    places: &[String],
+    setting: &Setting<'_>,
 ) -> Result<RecordBatch, ArrowError> {
     let place = |e: &Encounter| match e.place {
         PlaceKey::Near => None,
         PlaceKey::Square(square) => Some(square.to_string()),
         PlaceKey::Cell(cell) => Some(format!("{cell:x}")),
-        PlaceKey::Venue(number) => places.get(number as usize).cloned(),
+        PlaceKey::Venue(number) => setting.venues.get(number as usize).cloned(),
+        PlaceKey::Trip(number) => setting.trips.get(number as usize).cloned(),
     };
     let rows = &table.rows;
     let columns = vec![
         table.persons.finish()?,
-        cases(rows, |e| e.case),
+        numbers_of(rows, |e| e.case),
         int64s(rows, |e| e.start),
         booleans(rows, |e| e.kind == crate::encounter::Kind::Indirect),
         bytes(rows, |e| e.source as u8),
@@ -378,7 +415,7 @@ fn exposure_batch(person: &DataType, table: Table<Exposure>) -> Result<RecordBat
     let rows = &table.rows;
     let columns = vec![
         table.persons.finish()?,
-        cases(rows, |e| e.case),
+        numbers_of(rows, |e| e.case),
         booleans(rows, |e| e.person_is_case),
         int64s(rows, |e| e.direct_ms),
         int64s(rows, |e| e.indirect_ms),
@@ -400,8 +437,9 @@ fn candidate_batch(person: &DataType, table: Table<Candidate>) -> Result<RecordB
     let rows = &table.rows;
     let columns = vec![
         table.persons.finish()?,
+        bytes(rows, |c| c.reasons),
         int64s(rows, |c| c.case_count as i64),
-        cases(rows, |c| c.case),
+        Arc::new(rows.iter().map(|c| c.case).collect::<UInt32Array>()),
         int64s(rows, |c| c.direct_ms),
         int64s(rows, |c| c.confirmed_ms),
         numbers(rows, |c| c.expected_ms),
@@ -411,4 +449,16 @@ fn candidate_batch(person: &DataType, table: Table<Candidate>) -> Result<RecordB
         int64s(rows, |c| c.evidence_count as i64),
     ];
     RecordBatch::try_new(candidate_schema(person), columns)
+}
+
+fn dwell_batch(person: &DataType, table: Table<Dwelt>) -> Result<RecordBatch, ArrowError> {
+    let rows = &table.rows;
+    let columns = vec![
+        table.persons.finish()?,
+        numbers_of(rows, |d| d.area),
+        int64s(rows, |d| d.dwell_ms),
+        int64s(rows, |d| d.first_at),
+        int64s(rows, |d| d.last_at),
+    ];
+    RecordBatch::try_new(dwell_schema(person), columns)
 }

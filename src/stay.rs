@@ -34,9 +34,9 @@ pub struct Stay {
     pub sigma_m: f64,
     /// The leg, where it moves.
     pub leg: Option<Leg>,
-    /// Tower or venue.
+    /// Tower, venue or trip.
     pub place: u32,
-    /// Floor of a venue.
+    /// Floor of a venue, seat of a trip.
     pub floor: u32,
     /// Its track.
     pub source: Source,
@@ -105,16 +105,17 @@ impl Stay {
     }
 }
 
-/// What a stay shares with others in one square, cell or venue; `Near` where only metres can tell.
+/// What a stay shares with others in one square, cell, venue or trip; `Near` where only metres can tell.
 pub fn key_of(stay: &Stay, place: &PlaceRule) -> PlaceKey {
     match stay.source {
         Source::Venue => PlaceKey::Venue(stay.place),
+        Source::Trip => PlaceKey::Trip(stay.place),
         _ => PlaceKey::of_position(place, stay.lat, stay.lon),
     }
 }
 
 /// Joins `stay` to the run before it, if they touch and the rule cannot tell them apart: the same square,
-/// cell, or venue and floor (where metres decide: the very same position, as uncertain). What the joined stays meet adds up
+/// cell, venue and floor, or trip and seat (where metres decide: the very same position, as uncertain). What the joined stays meet adds up
 /// to the same encounters, with far fewer pairs to test. Says whether it did.
 ///
 /// Where some feed moves evenly, positions are not joined: the plane in which a moving stay is compared
@@ -127,7 +128,7 @@ pub fn join(run: &mut (Stay, PlaceKey), stay: &Stay, key: PlaceKey, moving: bool
     let joins = touches
         && match key {
             PlaceKey::Near => !moving && same_position(run, stay),
-            PlaceKey::Venue(_) => {
+            PlaceKey::Venue(_) | PlaceKey::Trip(_) => {
                 run.floor == stay.floor && same_position(run, stay) && (!moving || !stay.has_position())
             }
             PlaceKey::Square(_) | PlaceKey::Cell(_) => true,
@@ -151,7 +152,7 @@ pub fn some_move(feeds: &[StayRule]) -> bool {
 }
 
 /// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source, and those
-/// that the job needs beside: sigma_m (metres) where uncertainties count, place and floor for venues, leg where some
+/// that the job needs beside: sigma_m (metres) where uncertainties count, place and floor for venues and trips, leg where some
 /// feed moves.
 pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> SchemaRef {
     let mut fields = vec![
@@ -166,7 +167,7 @@ pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> 
     if place.is_uncertain() {
         fields.push(Field::new("sigma_m", DataType::Float64, false));
     }
-    if feeds.iter().any(|f| f.source == Source::Venue) {
+    if feeds.iter().any(|f| f.source.is_by_id()) {
         fields.push(Field::new("place", DataType::UInt32, false));
         fields.push(Field::new("floor", DataType::UInt32, false));
     }

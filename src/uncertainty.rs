@@ -15,12 +15,14 @@ pub const SIGMAS_PER_RANGE: f64 = 2.0;
 pub struct Uncertainty {
     by_feed: Arc<[OfFeed]>,
     /// By source: the least and the largest sigma.
-    ranges: [(f64, f64); 3],
+    ranges: [(f64, f64); Source::ALL.len()],
 }
 
 #[derive(Debug)]
 enum OfFeed {
     Accuracy,
+    /// Trips have no position.
+    Nowhere,
     /// By the number of the tower or venue; of others this.
     Places(Vec<f64>, f64),
 }
@@ -33,6 +35,7 @@ impl Uncertainty {
         let none = Vec::new();
         let of_feed = |(number, feed): (usize, &StayRule)| match feed.source {
             Source::Gps => OfFeed::Accuracy,
+            Source::Trip => OfFeed::Nowhere,
             Source::Tower | Source::Venue => {
                 let sigma = |range_m: f64| range_m / SIGMAS_PER_RANGE;
                 let ranges = ranges_m.get(number).unwrap_or(&none);
@@ -41,7 +44,7 @@ impl Uncertainty {
             }
         };
         let by_feed: Arc<[OfFeed]> = feeds.iter().enumerate().map(of_feed).collect();
-        let mut ranges: [(f64, f64); 3] = [(f64::INFINITY, 0.0); 3];
+        let mut ranges: [(f64, f64); Source::ALL.len()] = [(f64::INFINITY, 0.0); Source::ALL.len()];
         for (number, (feed, of_feed)) in feeds.iter().zip(by_feed.iter()).enumerate() {
             let (least, most) = &mut ranges[feed.source as usize];
             let mut see = |sigma: f64| (*least, *most) = (least.min(sigma), most.max(sigma));
@@ -50,6 +53,7 @@ impl Uncertainty {
                     let (from, to) = accuracies_m.get(number).copied().unwrap_or((0.0, f64::INFINITY));
                     [from, to].into_iter().for_each(|m| see(m / SIGMAS_PER_ACCURACY));
                 }
+                OfFeed::Nowhere => {}
                 OfFeed::Places(sigmas, other) => sigmas.iter().chain([other]).for_each(|sigma| see(*sigma)),
             }
         }
@@ -78,6 +82,7 @@ impl Uncertainty {
     pub fn of(&self, feed: u16, accuracy_m: f64, place: u32) -> f64 {
         match &self.by_feed[usize::from(feed)] {
             OfFeed::Accuracy => accuracy_m / SIGMAS_PER_ACCURACY,
+            OfFeed::Nowhere => 0.0,
             OfFeed::Places(sigmas, other) => sigmas.get(place as usize).copied().unwrap_or(*other),
         }
     }

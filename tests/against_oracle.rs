@@ -35,6 +35,7 @@ fn agrees(world: &World, layout: &Layout, ways: &Ways) -> Result<(), TestCaseErr
     prop_assert_eq!(found.encounters, expected.encounters);
     prop_assert_eq!(found.exposures, expected.exposures);
     prop_assert_eq!(found.candidates, expected.candidates);
+    prop_assert_eq!(found.dwells, expected.dwells);
     for ((wanted, slack), (given, _)) in wanted.into_iter().zip(given) {
         match (wanted, given) {
             (Some(a), Some(b)) => prop_assert!((a - b).abs() <= slack, "{} and {}", a, b),
@@ -101,7 +102,10 @@ fn holding_still() {
         ("none, read again, among others", 12),
         ("spilled", 60),
         ("ties", 250),
-        ("contradicted", 100),
+        ("contradicted", 60),
+        ("dwells", 250),
+        ("trips", 60),
+        ("residents of an area", 60),
     ];
     over_3_000_worlds(false, agrees, &least);
 }

@@ -189,7 +189,6 @@ fn job_file() {
     fails("unknown_table", 2, &with_job("[cases]", "[casess]"));
     fails("bad_time_zone", 2, &with_job("Asia/Shanghai", "Asia/Shangai"));
     fails("unknown_preset", 2, &with_job("name = \"near\"\nversion = \"1\"", "preset = \"cdc-15mins\""));
-    fails("later_preset", 2, &with_job("name = \"near\"\nversion = \"1\"", "preset = \"area-4h\""));
     fails("rule_without_a_name", 2, &with_job("name = \"near\"", ""));
     fails("negative_hold", 2, &with_job("datum =", "hold_s_max = -5\ndatum ="));
     fails("text_for_a_number", 2, &with_job("datum =", "hold_s_max = \"5 min\"\ndatum ="));
@@ -198,7 +197,9 @@ fn job_file() {
     let job = std::fs::read_to_string(sandbox.path("job.toml")).expect("the job");
     sandbox.write("job.toml", &job.replace("datum =", "motion = \"linear\"\ndatum ="));
     fails("linear_with_grid", 2, &sandbox);
-    fails("trip_feed", 2, &with_job("source = \"gps\"", "source = \"trip\""));
+    fails("trip_feed_with_a_datum", 2, &with_job("source = \"gps\"", "source = \"trip\""));
+    let resident = "version = \"1\"\n[rule.candidate]\nresident_h_min = 3\nresident_scope = \"area\"";
+    fails("resident_of_no_area", 2, &with_job("version = \"1\"", resident));
     fails(
         "key_of_a_later_version",
         2,
@@ -220,6 +221,42 @@ fn cases() {
     fails("unreadable_case_time", 1, &with_cases(&CASES.replace("2022-03-21,2022-03-21", "21.3.2022,")));
     fails("duplicate_case_id", 1, &with_cases(&format!("{CASES}c1,bo,2022-03-21,,r2,district\n")));
     fails("ragged_csv", 1, &with_cases(&format!("{CASES}c2,bo\n")));
+}
+
+const AREAS: &str = "area_id,level,geometry,valid_from,valid_to,dwell_s_min,report_id,authority\n\
+    a1,high,\"POLYGON ((113 34, 114 34, 114 35, 113 34))\",2022-03-20,2022-03-21,3600,r1,district\n";
+
+/// The good job with risk areas, of which something is wrong.
+fn with_areas(good: &str, wrong: &str) -> crate::support::Sandbox {
+    let sandbox = with_job("[cases]", "[risk_areas]\npath = \"areas.csv\"\ndatum = \"wgs84\"\n[cases]");
+    assert!(AREAS.contains(good), "{good}");
+    sandbox.write("areas.csv", &AREAS.replace(good, wrong));
+    sandbox
+}
+
+#[test]
+fn risk_areas() {
+    fails("area_without_report", 1, &with_areas(",r1,", ",,"));
+    fails("area_without_authority", 1, &with_areas(",district", ","));
+    fails("area_without_geometry_column", 1, &with_areas("geometry", "shape"));
+    fails("area_of_points", 1, &with_areas("POLYGON ((113 34, 114 34, 114 35, 113 34))", "POINT (113 34)"));
+    fails("area_that_is_no_wkt", 1, &with_areas("POLYGON ((", "POLYGONE (("));
+    fails("area_of_two_corners", 1, &with_areas(", 114 35", ""));
+    fails("area_upside_down", 1, &with_areas("2022-03-20,2022-03-21", "2022-03-21,2022-03-19"));
+    fails("area_without_dwell", 1, &with_areas(",3600,", ",,"));
+    fails("area_off_the_globe", 1, &with_areas("114 35", "34 114"));
+    let twice = with_areas("a1", "a1");
+    twice.write("areas.csv", &format!("{AREAS}{}", AREAS.lines().nth(1).unwrap_or_default()));
+    fails("area_listed_twice", 1, &twice);
+    let no_datum = with_job("[cases]", "[risk_areas]\npath = \"areas.csv\"\n[cases]");
+    no_datum.write("areas.csv", AREAS);
+    fails("area_without_datum", 2, &no_datum);
+    let json = with_job("[cases]", "[risk_areas]\npath = \"areas.json\"\n[cases]");
+    json.write("areas.json", "{ \"type\": \"FeatureCollection\",\n \"features\": [ }");
+    fails("area_of_broken_json", 1, &json);
+    let home = with_job("[[feeds]]", "area = \"home.csv\"\n[[feeds]]");
+    home.write("home.csv", "geometry\n\"POLYGON ((113 34, 114 34, 114 35, 113 34))\"\n");
+    fails("home_without_datum", 2, &home);
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn one_source_breaks_and_another_does_not() {
                     lon: Some(113.68 + tower as f64 * 0.01),
                     accuracy_m: None,
                     place_id: (source == Source::Tower).then(|| format!("t{tower}")),
+                    aboard: None,
                     until: None,
                     floor: None,
                     facts: Facts::default(),
@@ -152,7 +153,7 @@ fn one_source_breaks_and_another_does_not() {
             weighing: Weighing::default(),
         };
         let feeds = vec![feed(Source::Gps), feed(Source::Tower)];
-        let world = World { feeds, cases: cases.to_vec(), rule };
+        let world = World { feeds, cases: cases.to_vec(), rule, areas: Vec::new(), home: None };
         let expected = oracle::answer(&world);
         let encounters = expected.encounters.len() as u64;
         let expected: Vec<Ms> = expected.exposures.iter().map(|e| e.direct_ms).collect();

@@ -93,6 +93,9 @@ proptest! {
             ping.t += shift;
             ping.until = ping.until.map(|u| u + shift);
         }
+        for area in &mut later.areas {
+            (area.from, area.to) = (area.from + shift, area.to + shift);
+        }
         let (now, mut then) = (answer(&world, &layout)?, answer(&later, &layout)?);
         for e in &mut then.encounters {
             (e.start, e.end) = (e.start - shift, e.end - shift);
@@ -139,6 +142,7 @@ fn a_small_budget_spills_to_the_same_answer() {
             lon: Some(113.68 + who as f64 * 1e-6),
             accuracy_m: None,
             place_id: None,
+            aboard: None,
             until: None,
             floor: None,
             facts: Facts::default(),
@@ -170,7 +174,7 @@ fn a_small_budget_spills_to_the_same_answer() {
         across_cases: false,
         weighing: Weighing::default(),
     };
-    let world = World { feeds: vec![feed], cases: vec![case], rule };
+    let world = World { feeds: vec![feed], cases: vec![case], rule, areas: Vec::new(), home: None };
     let orders = [RowOrder::Shuffled; 2];
     let roomy = Layout { row_group_rows: 500, batch_rows: 500, orders, seed: 7, ..PLAIN };
     let narrow = Layout { memory_bytes: 600_000, ..roomy.clone() };

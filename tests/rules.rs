@@ -3,7 +3,7 @@
 use crate::support::Sandbox;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const HEAD: &str = "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00+08:00\"\n";
 const FEED: &str = "[[feeds]]\nsource = \"gps\"\npath = \"pings.parquet\"\ndatum = \"wgs84\"\n";
@@ -15,14 +15,21 @@ fn schema(sandbox: &Sandbox, kind: &str) -> Value {
     serde_json::from_str(&run.stdout).expect("JSON")
 }
 
+/// The rules' names and files; that of vehicles is a part of each rule.
+fn rules(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(folder).expect("the rules").map(|entry| entry.expect("an entry").path());
+    let named = entries.map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path));
+    let rules: Vec<_> = named.filter(|(name, _)| name != "vehicles").collect();
+    assert!(rules.len() > 5, "the rules are there");
+    rules
+}
+
 #[test]
 fn rules_are_listed_and_printed_as_they_are() {
     let sandbox = Sandbox::new();
     let list = sandbox.copresence(&["rules"]).succeeds().stdout;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/rules");
-    for entry in std::fs::read_dir(folder).expect("the rules") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+    for (name, path) in rules(&folder) {
         let text = std::fs::read_to_string(&path).expect("a rule file");
         assert!(list.contains(&format!("{name}@1, from ")), "{name} in {list}");
         assert_eq!(sandbox.copresence(&["rules", &name]).succeeds().stdout, text);
@@ -30,6 +37,8 @@ fn rules_are_listed_and_printed_as_they_are() {
             assert!(text.contains(key), "{name} has no {key}");
         }
     }
+    let vehicles = std::fs::read_to_string(folder.join("vehicles.toml")).expect("the vehicles");
+    assert_eq!(sandbox.copresence(&["rules", "vehicles"]).succeeds().stdout, vehicles);
     sandbox.copresence(&["rules", "calibrate"]).fails_with(2).stderr_has("did you mean calibrated?");
 }
 
@@ -80,6 +89,8 @@ fn the_schema_has_the_keys_that_the_parser_knows() {
     let tower = known(&sandbox, &format!("{HEAD}{tower}{towers}{unknown}{CASES}{RULE}"));
     let venue = FEED.replace("gps", "venue").replace("datum = \"wgs84\"\n", "");
     let venue = known(&sandbox, &format!("{HEAD}{venue}{unknown}{CASES}{RULE}"));
+    let areas = "[risk_areas]\npath = \"areas.csv\"\n";
+    assert_eq!(known(&sandbox, &format!("{HEAD}{FEED}{areas}{unknown}{CASES}{RULE}")), of(&["risk_areas"]));
     let all: BTreeSet<String> = feed.into_iter().chain(tower).chain(venue).collect();
     assert_eq!(all, of(&["feeds"]));
     assert_eq!(known(&sandbox, &format!("{HEAD}{FEED}{CASES}{unknown}{RULE}")), of(&["cases"]));
@@ -119,9 +130,7 @@ fn the_schema_has_the_keys_that_the_parser_knows() {
 fn every_rule_is_refused_after_its_last_day() {
     let sandbox = Sandbox::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/rules");
-    for entry in std::fs::read_dir(folder).expect("the rules") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+    for (name, _) in rules(&folder) {
         let head = HEAD.replace("2022-03-22", "2028-01-02");
         sandbox.write("job.toml", &format!("{head}{FEED}{CASES}[rule]\npreset = \"{name}\"\n"));
         sandbox.copresence(&["check", "job.toml"]).fails_with(2).stderr_has("expires_on");

@@ -4,19 +4,23 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 32] = [
     "error",
     "time",
     "geo",
+    "lattice",
     "rice",
     "datum",
     "person",
     "place",
+    "trip",
     "case",
     "rule",
     "ping",
     "uncertainty",
     "stay",
+    "region",
+    "risk_area",
     "track",
     "contradiction",
     "resident",

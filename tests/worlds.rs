@@ -1,7 +1,10 @@
 //! Small random worlds, written as Parquet, run through the engine, and compared with the oracle.
 
-use crate::oracle::{self, Case, Facts, Feed, Motion, Ms, Ping, Place, Rule, Source, Weighing, World};
+use crate::oracle::{
+    self, Aboard, Case, Facts, Feed, Motion, Ms, Ping, Place, Rule, Source, Weighing, World,
+};
 use crate::support::Ran;
+use crate::world_areas::{self, areas, shapes_near};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
@@ -180,14 +183,14 @@ pub fn person(number: usize) -> String {
     format!("{}", 10 + number)
 }
 
-fn at(anchor: (f64, f64), east_m: f64, north_m: f64) -> (f64, f64) {
+pub fn at(anchor: (f64, f64), east_m: f64, north_m: f64) -> (f64, f64) {
     let lat = (anchor.0 + north_m / METRES_PER_DEGREE).clamp(-90.0, 90.0);
     let lon = anchor.1 + east_m / (METRES_PER_DEGREE * anchor.0.to_radians().cos());
     (lat, (lon + 180.0).rem_euclid(360.0) - 180.0)
 }
 
 /// Offsets in metres: round numbers that lie on squares' lines, pairs just inside and outside 50 m.
-fn offset() -> impl Strategy<Value = f64> {
+pub fn offset() -> impl Strategy<Value = f64> {
     prop_oneof![
         3 => prop::sample::select(vec![0.0, 10.0, 49.9, 50.1, -30.0, 100.0, 400.0, -400.0, 799.9, 800.1]),
         1 => -1_000.0..1_000.0f64,
@@ -195,9 +198,9 @@ fn offset() -> impl Strategy<Value = f64> {
 }
 
 #[derive(Debug, Clone)]
-struct Shape {
-    anchor: (f64, f64),
-    unit_ms: Ms,
+pub struct Shape {
+    pub anchor: (f64, f64),
+    pub unit_ms: Ms,
     spots: Vec<(f64, f64)>,
 }
 
@@ -241,25 +244,46 @@ fn ping(shape: &Shape, source: Source, row: &Row) -> Ping {
         stay_ms: [None, Some(7 * shape.unit_ms), None, Some(40 * shape.unit_ms)][number % 4],
         closes_at: [None, None, Some(1_395_000), Some(82_860_000), Some(86_400_000)][number % 5],
     };
-    // Every third venue has no coordinates.
-    let placed = source != Source::Venue || number % 3 != 2;
+    // Every third venue has no coordinates, and no trip has.
+    let placed = source != Source::Trip && (source != Source::Venue || number % 3 != 2);
+    let seat = (accuracy != Some(4)).then_some((who as i64 * 2 + when / 3) % 9);
+    let compartment = (accuracy != Some(5)).then(|| floor.unwrap_or(0).to_string());
+    let aboard = Aboard {
+        vehicle: VEHICLES[number],
+        coach: compartment.clone(),
+        bay: seat,
+        row: seat,
+        cabin: compartment,
+    };
     Ping {
         person: person(who),
         t: T0 + when * shape.unit_ms,
         lat: placed.then_some(lat),
         lon: placed.then_some(lon),
         accuracy_m: accuracy.filter(|_| source == Source::Gps).map(|a| ACCURACIES_M[usize::from(a)]),
-        place_id: (source != Source::Gps)
-            .then(|| format!("{}{number}", if source == Source::Tower { 't' } else { 'v' })),
-        until: until.filter(|_| source == Source::Venue).map(|u| T0 + (when + u) * shape.unit_ms),
+        place_id: (source != Source::Gps).then(|| match source {
+            Source::Tower => format!("t{number}"),
+            // Two kinds of vehicles on one trip.
+            Source::Trip => format!("k{}", number / 2),
+            _ => format!("v{number}"),
+        }),
+        aboard: (source == Source::Trip).then_some(aboard),
+        until: match source {
+            Source::Venue => until,
+            Source::Trip => Some(until.unwrap_or(when % 15)),
+            _ => None,
+        }
+        .map(|u| T0 + (when + u) * shape.unit_ms),
         floor: floor.filter(|_| source == Source::Venue).map(|f| format!("f{f}")),
-        facts: if source == Source::Gps { Facts::default() } else { facts },
+        facts: if matches!(source, Source::Gps | Source::Trip) { Facts::default() } else { facts },
     }
 }
 
 /// From a few metres to some kilometres, exact positions among them.
 const ACCURACIES_M: [f64; 6] = [0.0, 20.0, 40.0, 3.0, 400.0, 5_000.0];
 const RANGES_M: [f64; 6] = [300.0, 30.0, 5_000.0, 100.0, 900.0, 0.0];
+const VEHICLES: [&str; 6] =
+    ["bus-ventilated", "air", "train-sealed", "train-ventilated", "bus-sealed", "ship"];
 const RADII_M: [Option<f64>; 4] = [Some(10.0), None, Some(80.0), Some(600.0)];
 
 fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<> {
@@ -267,6 +291,7 @@ fn feeds(shape: &Shape, linear: bool) -> impl Strategy<Value = Vec<Feed>> + use<
     let sources = prop_oneof![
         4 => Just(Source::Gps),
         2 => Just(Source::Tower),
+        1 => Just(Source::Trip),
         2 => Just(Source::Venue),
     ];
     let one = (
@@ -367,7 +392,7 @@ fn rules(unit_ms: Ms, linear: bool) -> impl Strategy<Value = Rule> {
                     if uncertain { (weighing.expected_ms_min, weighing.risk_min) } else { thresholds };
                 // Only squares and cells are places to dwell in.
                 let metres = uncertain || matches!(place, Place::Distance { .. });
-                let scope = |scope| if metres { "any" } else { scope };
+                let scope = |scope| if metres && scope == "place" { "any" } else { scope };
                 let resident = weighing.resident.map(|(ms, of, where_)| (ms, of, scope(where_)));
                 let weighing = Weighing { expected_ms_min, risk_min, resident, ..weighing };
                 // Thresholds and lengths are whole milliseconds in the job file too.
@@ -396,7 +421,7 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
         (
             1..25i64,
             prop::sample::select(vec!["person", "case", "either"]),
-            prop::sample::select(vec!["any", "place", "place"]),
+            prop::sample::select(vec!["any", "area", "place", "place"]),
         ),
     );
     let curve = (-4..2i64, prop::collection::vec(prop::sample::select(vec![0.0, 0.2, 0.7, 1.0]), 1..5));
@@ -444,8 +469,20 @@ fn weighings(unit_ms: Ms) -> impl Strategy<Value = Weighing> {
 
 pub fn worlds(linear: bool) -> impl Strategy<Value = World> {
     shapes().prop_flat_map(move |shape| {
-        (feeds(&shape, linear), cases(shape.unit_ms), rules(shape.unit_ms, linear))
-            .prop_map(|(feeds, cases, rule)| World { feeds, cases, rule })
+        // The oracle knows no area of who moves.
+        let areas = if linear { Just(Vec::new()).boxed() } else { areas(&shape, T0).boxed() };
+        let all = (
+            feeds(&shape, linear),
+            cases(shape.unit_ms),
+            rules(shape.unit_ms, linear),
+            areas,
+            shapes_near(&shape),
+        );
+        all.prop_map(move |(feeds, cases, mut rule, areas, home)| {
+            rule.weighing.resident = rule.weighing.resident.filter(|(.., scope)| !linear || *scope != "area");
+            let asks = rule.weighing.resident.is_some_and(|(.., scope)| scope == "area");
+            World { feeds, cases, rule, areas, home: asks.then_some(home) }
+        })
     })
 }
 
@@ -458,10 +495,17 @@ pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
         "[job]\nname = \"world\"\npurpose = \"test\"\nas_of = \"{}\"\ntime_zone = \"Asia/Shanghai\"\nrejected_share_max = 0\nencounters = \"all\"\n",
         copresence::time::utc_text(rule.as_of)
     );
+    if let Some(home) = &world.home {
+        world_areas::write_home(home, dir);
+        job.push_str("area = \"home.geojson\"\n");
+    }
     for (number, feed) in world.feeds.iter().enumerate() {
         write_feed(number, feed, layout, dir, &mut job);
     }
     write_cases(&world.cases, layout, dir);
+    if !world.areas.is_empty() {
+        job.push_str(&world_areas::write(&world.areas, layout.seed, dir));
+    }
     let seconds = |ms: Ms| ms as f64 / 1_000.0;
     let place = match rule.place {
         Place::Grid { square_m } => format!("place = \"grid\"\nsquare_m = {square_m}"),
@@ -543,6 +587,7 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
     let source = match feed.source {
         Source::Gps => "gps",
         Source::Tower => "tower",
+        Source::Trip => "trip",
         Source::Venue => "venue",
     };
     write!(
@@ -563,6 +608,7 @@ fn write_feed(number: usize, feed: &Feed, layout: &Layout, dir: &Path, job: &mut
             "pingpong_s_max = {}\ntowers = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}\n",
             seconds(feed.pingpong_ms)
         ),
+        Source::Trip => Ok(()),
         Source::Venue => {
             writeln!(job, "venues = {{ path = \"places{number}.parquet\", datum = \"wgs84\" }}")
         }
@@ -734,6 +780,19 @@ fn ping_batch(source: Source, pings: &[&Ping], layout: &Layout, part: usize) -> 
             ));
         }
         Source::Tower => columns.push(("tower_id", ids(), false)),
+        Source::Trip => {
+            let text = |value: &dyn Fn(&Aboard) -> Option<String>| -> ArrayRef {
+                Arc::new(pings.iter().map(|p| p.aboard.as_ref().and_then(value)).collect::<StringArray>())
+            };
+            let rows = pings.iter().map(|p| p.aboard.as_ref().and_then(|a| a.row));
+            columns.push(("trip_id", ids(), false));
+            columns.push(("until", times(pings.iter().map(|p| p.until), layout), true));
+            columns.push(("vehicle", text(&|a| Some(a.vehicle.to_uppercase().replace('-', "_"))), true));
+            columns.push(("coach", text(&|a| a.coach.clone()), true));
+            columns.push(("bay", text(&|a| a.bay.map(|n| n.to_string())), true));
+            columns.push(("seat_row", Arc::new(rows.collect::<Int64Array>()), true));
+            columns.push(("cabin", text(&|a| a.cabin.clone()), true));
+        }
         Source::Venue => {
             columns.push(("venue_id", ids(), false));
             columns.push(("until", times(pings.iter().map(|p| p.until), layout), true));
@@ -798,7 +857,7 @@ impl Ways {
     fn count(&self, world: &World, layout: &Layout, answer: &Answer) {
         let mut ways = self.0.lock().expect("no panic while counting");
         let mut add = |way| *ways.entry(way).or_default() += 1;
-        for path in answer.counts.paths.iter().filter(|p| p.source != "venue") {
+        for path in answer.counts.paths.iter().filter(|p| p.source != "venue" && p.source != "trip") {
             let feeds: Vec<&Feed> =
                 world.feeds.iter().filter(|f| NAMES[f.source as usize] == path.source).collect();
             let rows: usize = feeds.iter().map(|f| f.pings.len()).sum();
@@ -854,6 +913,17 @@ impl Ways {
         if answer.counts.scans_contradicted > 0 {
             add("contradicted");
         }
+        if answer.dwells.whole().is_ok_and(|dwells| dwells.num_rows() > 0) {
+            add("dwells");
+        }
+        let candidates = answer.candidates.whole().expect("candidates");
+        let reasons = candidates.column_by_name("reasons").expect("reasons").as_primitive::<UInt8Type>();
+        if reasons.values().iter().any(|bits| bits & 4 > 0) {
+            add("trips");
+        }
+        if world.home.is_some() && !candidates.columns()[0].is_empty() {
+            add("residents of an area");
+        }
     }
 
     /// Every way was taken so often.
@@ -873,7 +943,7 @@ pub fn engine(world: &World, layout: &Layout, ways: &Ways) -> copresence::error:
     match run(world, layout) {
         Ok(answer) => {
             ways.count(world, layout, &answer);
-            Ok(in_the_oracles_words(&answer, world.rule.notice_ms))
+            Ok(in_the_oracles_words(&answer, world))
         }
         Err(error) if refused(world, &error) => Ok(oracle::answer(world)),
         Err(error) => Err(error),
@@ -915,10 +985,16 @@ impl Reader {
     }
 }
 
-const SOURCES: [Source; 3] = [Source::Gps, Source::Tower, Source::Venue];
-const NAMES: [&str; 3] = ["gps", "tower", "venue"];
+const SOURCES: [Source; 4] = [Source::Gps, Source::Tower, Source::Trip, Source::Venue];
+const NAMES: [&str; 4] = ["gps", "tower", "trip", "venue"];
+const REASONS: [&str; 3] = ["area", "exposure", "trip"];
 
-fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
+fn in_words(bits: u8, words: &[&str]) -> String {
+    let set = words.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+    set.map(|(_, word)| *word).collect::<Vec<_>>().join(",")
+}
+
+fn in_the_oracles_words(answer: &Answer, world: &World) -> oracle::Answer {
     let person_at = |reader: &Reader, row: usize| -> String {
         let column = answer.person.restore(reader.batch.column(0)).expect("persons");
         match column.data_type() {
@@ -946,40 +1022,51 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
         }
     });
     let exposed = Reader { batch: answer.exposures.whole().expect("exposures") };
-    let exposures = (0..exposed.batch.num_rows()).map(|row| {
-        let bits = exposed.code("sources", row);
-        let sources: Vec<&str> = (0..3).filter(|s| bits >> s & 1 == 1).map(|s| NAMES[s]).collect();
-        oracle::Exposure {
-            person: person_at(&exposed, row),
-            case_id: exposed.case(row, answer),
-            person_is_case: exposed.flag("person_is_case", row),
-            direct_ms: exposed.i64("direct_ms", row),
-            indirect_ms: exposed.i64("indirect_ms", row),
-            confirmed_ms: exposed.i64("confirmed_ms", row),
-            longest_ms: exposed.i64("longest_ms", row),
-            peak_24h_ms: exposed.i64("peak_24h_ms", row),
-            expected_ms: exposed.number("expected_ms", row),
-            dose_h: exposed.number("dose_h", row),
-            encounter_count: exposed.i64("encounter_count", row) as u64,
-            distance_m_min: exposed.number("distance_m_min", row),
-            first_at: exposed.i64("first_at", row),
-            last_at: exposed.i64("last_at", row),
-            sources: sources.join(","),
-        }
+    let exposures = (0..exposed.batch.num_rows()).map(|row| oracle::Exposure {
+        person: person_at(&exposed, row),
+        case_id: exposed.case(row, answer),
+        person_is_case: exposed.flag("person_is_case", row),
+        direct_ms: exposed.i64("direct_ms", row),
+        indirect_ms: exposed.i64("indirect_ms", row),
+        confirmed_ms: exposed.i64("confirmed_ms", row),
+        longest_ms: exposed.i64("longest_ms", row),
+        peak_24h_ms: exposed.i64("peak_24h_ms", row),
+        expected_ms: exposed.number("expected_ms", row),
+        dose_h: exposed.number("dose_h", row),
+        encounter_count: exposed.i64("encounter_count", row) as u64,
+        distance_m_min: exposed.number("distance_m_min", row),
+        first_at: exposed.i64("first_at", row),
+        last_at: exposed.i64("last_at", row),
+        sources: in_words(exposed.code("sources", row), &NAMES),
     });
     let chosen = Reader { batch: answer.candidates.whole().expect("candidates") };
     let candidates = (0..chosen.batch.num_rows()).map(|row| oracle::Candidate {
         person: person_at(&chosen, row),
+        reason: in_words(chosen.code("reasons", row), &REASONS),
         case_count: chosen.i64("case_count", row) as u64,
-        case_id: chosen.case(row, answer),
+        case_id: chosen
+            .batch
+            .column_by_name("case")
+            .expect("case")
+            .is_valid(row)
+            .then(|| chosen.case(row, answer)),
         direct_ms: chosen.i64("direct_ms", row),
         confirmed_ms: chosen.i64("confirmed_ms", row),
         expected_ms: chosen.number("expected_ms", row),
         dose_h: chosen.number("dose_h", row),
         first_at: chosen.i64("first_at", row),
         last_at: chosen.i64("last_at", row),
-        expires_at: chosen.i64("last_at", row) + notice_ms,
+        expires_at: chosen.i64("last_at", row) + world.rule.notice_ms,
         evidence_count: chosen.i64("evidence_count", row) as u64,
+    });
+    let dwelt = Reader { batch: answer.dwells.whole().expect("dwells") };
+    let areas = dwelt.batch.column_by_name("area").expect("area").as_primitive::<UInt32Type>();
+    let dwells = (0..dwelt.batch.num_rows()).map(|row| oracle::Dwell {
+        person: person_at(&dwelt, row),
+        area_id: world.areas[areas.value(row) as usize].area_id.clone(),
+        dwell_ms: dwelt.i64("dwell_ms", row),
+        first_at: dwelt.i64("first_at", row),
+        last_at: dwelt.i64("last_at", row),
     });
     let observed = answer.cases.iter().flat_map(|case| {
         SOURCES.iter().map(|source| {
@@ -996,6 +1083,7 @@ fn in_the_oracles_words(answer: &Answer, notice_ms: Ms) -> oracle::Answer {
         encounters: encounters.collect(),
         exposures: exposures.collect(),
         candidates: candidates.collect(),
+        dwells: dwells.collect(),
         observed: observed.collect(),
         contradicted: answer.counts.scans_contradicted,
     }

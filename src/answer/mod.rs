@@ -8,6 +8,7 @@ use crate::case::Case;
 use crate::index::Observed;
 use crate::person::{PersonType, PersonsSeen};
 use crate::resolve::Tally;
+use crate::rule::Source;
 use crate::time::Millis;
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ pub struct CaseRow {
     /// The case.
     pub case: Case,
     /// Its stays by source.
-    pub observed: [Observed; 3],
+    pub observed: [Observed; Source::ALL.len()],
     /// Whether its person has any ping in the lookback.
     pub has_pings: bool,
     /// Persons exposed, and candidates among them.
@@ -70,7 +71,7 @@ pub struct Counts {
 /// How a source's rows were read.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SourcePath {
-    /// gps, tower or venue.
+    /// gps, tower, trip or venue.
     pub source: &'static str,
     /// The order in which they were read: time, person or none.
     pub order: &'static str,
@@ -94,6 +95,8 @@ pub struct Answer {
     pub exposures: Sorted,
     /// Candidates.
     pub candidates: Sorted,
+    /// Dwells of candidates in risk areas.
+    pub dwells: Sorted,
     /// What the first scan found.
     pub survey: Survey,
     /// Counts.
@@ -105,7 +108,7 @@ pub struct Answer {
 impl Answer {
     /// Lets go of the tables, which are written: of their memory, and of what is spilled of them.
     pub fn drop_tables(&mut self) {
-        for table in [&mut self.encounters, &mut self.exposures, &mut self.candidates] {
+        for table in [&mut self.encounters, &mut self.exposures, &mut self.candidates, &mut self.dwells] {
             *table = Sorted::default();
         }
     }
@@ -139,6 +142,8 @@ pub struct FeedSurvey {
     pub before: u64,
     /// Readable rows from as_of on.
     pub after: u64,
+    /// Trips that do not say what the rule of their vehicle asks for.
+    pub seatless: u64,
     /// Earliest and latest readable time.
     pub span: Option<(Millis, Millis)>,
     /// Rows kept, by day of the lookback.
@@ -157,6 +162,7 @@ impl FeedSurvey {
         self.rows_kept += other.rows_kept;
         self.before += other.before;
         self.after += other.after;
+        self.seatless += other.seatless;
         self.span = match (self.span, other.span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),

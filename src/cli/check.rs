@@ -1,15 +1,24 @@
-//! `check JOB`: inputs only; nothing is computed or written.
+//! `check JOB`: inputs only; nothing is written, and nothing computed but how many people risk areas cover.
 
-use super::{JobArgs, thousands};
+use super::progress::Progress;
+use super::{JobArgs, interrupt, thousands};
 use crate::config::{Config, Overrides};
 use crate::datum::Datum;
 use crate::error::Result;
 use crate::io::inputs::{self, Inputs};
 use crate::io::manifest;
+use crate::pipeline::covered;
+use crate::pipeline::watch::Watch;
+use crate::rule::Source;
 use crate::time::{Millis, utc_text};
 use clap::Args;
+use std::sync::Arc;
 
-/// Check a job and its inputs; nothing is computed or written.
+/// Areas that are listed one by one, those that cover most people first.
+const AREAS_LISTED: usize = 50;
+
+/// Check a job and its inputs; nothing is computed or written. Where the job has risk areas, all pings are read to count the
+/// people that each covers.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
@@ -32,6 +41,7 @@ impl Check {
             print_feed(&inputs, feed);
         }
         print_cases(&inputs);
+        self.print_areas(&config, &inputs)?;
         if !inputs.rejections.is_empty() {
             out!("rejected rows of small tables: {}", inputs.rejections.len());
             for r in inputs.rejections.iter().take(10) {
@@ -43,8 +53,63 @@ impl Check {
             let text = format!("{} exists: run will want --force or another --out", config.out.display());
             super::warn(&text, self.job.log_format);
         }
+        self.warn_of_accuracies(&config, &inputs);
         out!("ok");
         Ok(0)
+    }
+
+    /// The people whom each area covers.
+    fn print_areas(&self, config: &Config, inputs: &Inputs) -> Result<()> {
+        let Some(areas) = &inputs.areas else { return Ok(()) };
+        let watch = Arc::new(Watch::default());
+        interrupt::install(&watch);
+        let progress = Progress::start(self.job.progress, &watch);
+        let (counts, any) = covered::persons(config, inputs, areas, &watch)?;
+        drop(progress);
+        out!(
+            "risk areas: {}; {} people have a ping in one while it is listed",
+            areas.list.len(),
+            thousands(any)
+        );
+        let mut order: Vec<usize> = (0..counts.len()).collect();
+        order.sort_by_key(|area| std::cmp::Reverse(counts[*area]));
+        for at in order.iter().take(AREAS_LISTED) {
+            let area = &areas.list[*at];
+            out!(
+                "  {} ({}): {} people; {} to {}, at least {} s; report {}, {}",
+                area.area_id,
+                area.level,
+                thousands(counts[*at]),
+                utc_text(area.valid_from),
+                utc_text(area.valid_to),
+                area.dwell_ms_min as f64 / 1_000.0,
+                area.report_id,
+                area.authority
+            );
+        }
+        if counts.len() > AREAS_LISTED {
+            out!("  and {} areas more, which cover no more people each", counts.len() - AREAS_LISTED);
+        }
+        Ok(())
+    }
+
+    /// A unit mixed up makes every position so uncertain that nobody is near anybody.
+    fn warn_of_accuracies(&self, config: &Config, inputs: &Inputs) {
+        if !config.rule.encounter.place.is_uncertain() {
+            return;
+        }
+        let Some(limit_m) = config.rule.encounter.place.metres() else { return };
+        for feed in inputs.feeds.iter().filter(|f| f.config.stay.source == Source::Gps) {
+            if let Some((least, most)) = feed.accuracies_by_statistics()
+                && least > limit_m
+            {
+                let text = format!(
+                    "{}: every accuracy_m is {least} to {most} m, more than distance_m_max ({limit_m} m): few can be together with any probability; is it in metres?",
+                    feed.config.label
+                );
+                super::warn(&text, self.job.log_format);
+            }
+        }
     }
 }
 
@@ -63,6 +128,9 @@ fn print_feed(inputs: &Inputs, number: usize) {
     match range {
         Some((from, to)) => out!("  times      {} to {} (by statistics)", utc_text(from), utc_text(to)),
         None => out!("  times      unknown: the files have no statistics of time"),
+    }
+    if let Some((least, most)) = feed.accuracies_by_statistics() {
+        out!("  accuracy   {least} to {most} m (by statistics)");
     }
     if let Some(datum) = feed.config.datum {
         out!("  datum      {}", datum_name(datum));

@@ -54,6 +54,11 @@ impl Explain {
             "candidate": self.rows("candidates.parquet", &person)?.into_iter().next(),
             "exposures": self.rows("exposures.parquet", &person)?,
             "encounters": self.rows("encounters.parquet", &person)?,
+            "dwells": if self.out.join("dwells.parquet").exists() {
+                self.rows("dwells.parquet", &person)?
+            } else {
+                Vec::new()
+            },
             "is_case": self.rows("cases.parquet", &person)?,
         });
         let text = match self.format {
@@ -145,20 +150,40 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
     match &evidence["candidate"] {
         Value::Null => text.push_str("\nNo candidate.\n"),
         c => text.push_str(&format!(
-            "\nCandidate: code {}, {}, reason {}\n  strongest with case {}: direct {} s, of it confirmed {} s{}\n  {} case(s), {} encounter(s) from {} to {}\n  expires {}\n",
+            "\nCandidate: code {}, {}, reason {}\n  {}\n  {} case(s), {} piece(s) of evidence from {} to {}\n  expires {}\n",
             word(&c["code"]),
             word(&c["status"]).replace('_', " "),
-            word(&c["reason"]),
-            word(&c["case_id"]),
-            c["direct_s"],
-            c["confirmed_s"],
-            weighed(c),
+            word(&c["reason"]).replace(',', " and "),
+            match c["case_id"].as_str() {
+                None => "by no case".to_string(),
+                Some(case) => format!(
+                    "strongest with case {case}: direct {} s, of it confirmed {} s{}",
+                    c["direct_s"],
+                    c["confirmed_s"],
+                    weighed(c)
+                ),
+            },
             c["case_count"],
             c["evidence_count"],
             at(&c["first_at"]),
             at(&c["last_at"]),
             at(&c["expires_at"])
         )),
+    }
+    for d in evidence["dwells"].as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "\nDwell of {} s in risk area {} ({}), from {} to {}; at least {} s while listed, {} to {}\n  report {}, {}\n",
+            d["dwell_s"],
+            word(&d["area_id"]),
+            word(&d["level"]),
+            at(&d["first_at"]),
+            at(&d["last_at"]),
+            d["dwell_s_min"],
+            at(&d["valid_from"]),
+            at(&d["valid_to"]),
+            word(&d["report_id"]),
+            word(&d["authority"])
+        ));
     }
     for case in evidence["is_case"].as_array().into_iter().flatten() {
         text.push_str(&format!(

@@ -3,6 +3,7 @@
 use crate::config::schema;
 use crate::error::{Error, Problem, Result, nearest};
 use crate::rule::preset::PRESETS;
+use crate::trip::VEHICLES;
 use clap::{Args, ValueEnum};
 use toml::{Table, Value};
 
@@ -51,6 +52,9 @@ impl Rules {
 }
 
 fn text_of(name: &str) -> Result<&'static str> {
+    if name == VEHICLES_NAME {
+        return Ok(VEHICLES);
+    }
     if let Some((_, text)) = PRESETS.iter().find(|(preset, _)| *preset == name) {
         return Ok(text);
     }
@@ -61,6 +65,9 @@ fn text_of(name: &str) -> Result<&'static str> {
     };
     Err(Error::Job(Problem::new("NAME", format!("one of {}", names.join(", ")), format!("\"{name}\""), cure)))
 }
+
+/// The file of the rules for trips, which every rule uses.
+const VEHICLES_NAME: &str = "vehicles";
 
 fn list() {
     for (name, text) in PRESETS {
@@ -76,4 +83,6 @@ fn list() {
             .collect();
         out!("  {}", comment.join(" ").split_whitespace().collect::<Vec<_>>().join(" "));
     }
+    out!("{VEHICLES_NAME}");
+    out!("  Who is near whom on a trip, by kind of vehicle; part of every rule.");
 }

@@ -75,7 +75,7 @@ impl Run {
         let inputs = inputs::open(&config)?;
         let mut answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
         watch.start(Stage::Write, 0);
-        pipeline::write(&config, &staging, &mut answer)?;
+        pipeline::write(&config, &inputs, &staging, &mut answer)?;
         let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);
         let circumstances = Circumstances {
             started_at,

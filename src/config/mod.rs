@@ -65,8 +65,12 @@ pub struct Config {
     pub encounters: Scope,
     /// Where pings come from.
     pub feeds: Vec<FeedConfig>,
-    /// Where cases come from.
-    pub cases: CasesConfig,
+    /// Where cases come from; a job with risk areas can do without.
+    pub cases: Option<CasesConfig>,
+    /// Where risk areas come from.
+    pub risk_areas: Option<TableConfig>,
+    /// The job's own area.
+    pub area: Option<AreaConfig>,
     /// The rule in force.
     pub rule: Rule,
     /// The output folder.
@@ -102,7 +106,7 @@ pub struct FeedConfig {
     pub stay: StayRule,
 }
 
-/// A small table of places.
+/// A small table of places, or of risk areas.
 #[derive(Debug, Clone)]
 pub struct TableConfig {
     /// `feeds[0].towers`, as messages name it.
@@ -113,6 +117,15 @@ pub struct TableConfig {
     pub datum: Option<Datum>,
     /// Names of columns in the files, by their names here.
     pub columns: BTreeMap<String, String>,
+}
+
+/// `job.area`.
+#[derive(Debug, Clone)]
+pub struct AreaConfig {
+    /// File, folder or glob.
+    pub path: String,
+    /// Datum of its coordinates, where the files do not say it themselves.
+    pub datum: Option<Datum>,
 }
 
 /// `[cases]`.
@@ -131,6 +144,9 @@ pub fn columns_of(source: Source) -> &'static [&'static str] {
     match source {
         Source::Gps => &["person_id", "time", "lat", "lon", "accuracy_m?"],
         Source::Tower => &["person_id", "time", "tower_id"],
+        Source::Trip => {
+            &["person_id", "time", "until", "trip_id", "vehicle", "coach?", "bay?", "seat_row?", "cabin?"]
+        }
         Source::Venue => &["person_id", "time", "venue_id", "until?", "floor?"],
     }
 }
@@ -153,6 +169,10 @@ pub const TOWER_COLUMNS: [&str; 4] = ["tower_id", "lat", "lon", "range_m?"];
 /// Columns of a venues table.
 pub const VENUE_COLUMNS: [&str; 8] =
     ["venue_id", "lat?", "lon?", "radius_m?", "kind?", "indoor?", "closes_at?", "stay_s?"];
+
+/// Columns of the risk areas table.
+pub const RISK_AREA_COLUMNS: [&str; 8] =
+    ["area_id", "level", "geometry", "valid_from", "valid_to?", "dwell_s_min?", "report_id", "authority"];
 
 impl Config {
     /// Reads a job from its text. `machine_bytes` is the machine's memory, if known; `cores` its cores.
@@ -178,10 +198,9 @@ impl Config {
             apply_set(&mut table, set)?;
         }
         let root = Section::new(&job, "", Some(&table));
-        for key in ["job", "feeds", "cases", "rule"] {
+        for key in ["job", "feeds", "cases", "risk_areas", "rule"] {
             root.get(key);
         }
-        root.refuse("risk_areas", None)?;
         root.check()?;
         let mut config = Self::from_root(&root, path, overrides)?;
         config.threads = overrides.threads.unwrap_or(cores).max(1);
@@ -219,13 +238,15 @@ impl Config {
             scope(&job, "exposures", &overrides.exposures, &["all", "candidates"])?.unwrap_or(Scope::All);
         let encounters = scope(&job, "encounters", &overrides.encounters, &["all", "candidates", "none"])?
             .unwrap_or(Scope::Candidates);
-        job.refuse("area", None)?;
+        let area = area(&job)?;
         job.refuse("store", None)?;
         job.check()?;
 
         let feeds = feeds(root)?;
-        let cases = cases(root)?;
+        let risk_areas = risk_areas(root)?;
+        let cases = cases(root, risk_areas.is_some())?;
         let rule = rules::rule(root, &overrides.set, as_of, time_zone)?;
+        rules::check_area(root, area.as_ref(), &rule)?;
         rules::check_motion(root, &feeds, &rule)?;
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
         let out = overrides.out.clone().unwrap_or_else(|| base.join("out").join(&name));
@@ -240,6 +261,8 @@ impl Config {
             encounters,
             feeds,
             cases,
+            risk_areas,
+            area,
             rule,
             out,
             force: overrides.force,
@@ -362,14 +385,7 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
         ));
     };
     let section = root.sibling(&label, Some(table));
-    if section.required("source", "one of gps, tower, venue")? == "trip" {
-        return Err(section.problem(
-            "source",
-            "one of gps, tower, venue",
-            "\"trip\"",
-            format!("remove the feed: copresence {} does not know trips yet", env!("CARGO_PKG_VERSION")),
-        ));
-    }
+    section.required("source", "one of gps, tower, trip, venue")?;
     let sources = Source::ALL.map(|source| (source.name(), source));
     let source = section.choice("source", &sources)?.unwrap_or(Source::Gps);
     let path = section.required("path", "a file, a folder or a glob")?.to_string();
@@ -411,7 +427,16 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
             )
         })?),
         Source::Venue => places(&section, "venues", &VENUE_COLUMNS)?,
+        Source::Trip => None,
     };
+    if source == Source::Trip && datum.is_some() {
+        return Err(section.problem(
+            "datum",
+            "no datum on a trip feed",
+            "one",
+            "remove it: trips have no coordinates",
+        ));
+    }
     if source != Source::Gps && datum.is_some() {
         let table = if source == Source::Tower { "towers" } else { "venues" };
         return Err(section.problem(
@@ -467,15 +492,48 @@ fn no_datum(section: &Section<'_>, what: &str) -> Error {
     )
 }
 
-fn cases(root: &Section<'_>) -> Result<CasesConfig> {
+/// A path, or a table of path and datum.
+fn area(job: &Section<'_>) -> Result<Option<AreaConfig>> {
+    if let Some(Value::String(path)) = job.get("area") {
+        return Ok(Some(AreaConfig { path: path.clone(), datum: None }));
+    }
+    let table = job.section("area")?;
+    if !table.is_there() {
+        return Ok(None);
+    }
+    let path = table.required("path", "a file of polygons")?.to_string();
+    let datum = datum(&table)?;
+    table.check()?;
+    Ok(Some(AreaConfig { path, datum }))
+}
+
+fn risk_areas(root: &Section<'_>) -> Result<Option<TableConfig>> {
+    let section = root.section("risk_areas")?;
+    if !section.is_there() {
+        return Ok(None);
+    }
+    let path = section
+        .required("path", "the table of risk areas: GeoJSON, GeoParquet, or CSV or Parquet with WKT or WKB")?
+        .to_string();
+    let datum = datum(&section)?;
+    let columns = columns(&section.section("columns")?, &RISK_AREA_COLUMNS)?;
+    section.check()?;
+    Ok(Some(TableConfig { label: "risk_areas".into(), path, datum, columns }))
+}
+
+/// A job needs cases, unless it has risk areas.
+fn cases(root: &Section<'_>, has_areas: bool) -> Result<Option<CasesConfig>> {
     let section = root.section("cases")?;
+    if has_areas && !section.is_there() {
+        return Ok(None);
+    }
     let path = section.required("path", "the table of cases, Parquet or CSV")?.to_string();
     let columns = columns(&section.section("columns")?, &CASE_COLUMNS)?;
     let reject = section.choice("on_error", &[("stop", false), ("reject", true)])?.unwrap_or(false);
     section.refuse("signatures", None)?;
     section.refuse("require_signatures", Some(Value::Integer(0)))?;
     section.check()?;
-    Ok(CasesConfig { path, columns, reject })
+    Ok(Some(CasesConfig { path, columns, reject }))
 }
 
 /// The names of a table's columns in its files.

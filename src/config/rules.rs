@@ -1,11 +1,11 @@
 //! `[rule]` and its tables, laid over a preset.
 
 use super::section::{Section, same_value};
-use super::{FeedConfig, millis};
+use super::{AreaConfig, FeedConfig, millis};
 use crate::error::{Error, Problem, Result};
 use crate::place::PlaceRule;
 use crate::rule::infectiousness::{Infectiousness, PUBLISHED};
-use crate::rule::preset::{LATER, PRESETS};
+use crate::rule::preset::PRESETS;
 use crate::rule::{
     CandidateRule, EncounterRule, ExposureRule, Motion, RISK_DISTANCE_M, Resident, ResidentOf, ResidentScope,
     Rule, SettingWeights,
@@ -57,11 +57,6 @@ fn preset_text(section: &Section<'_>, preset: &str) -> Result<&'static str> {
     }
     let names = PRESETS.map(|(name, _)| name);
     let expected = format!("one of {}", names.join(", "));
-    if let Some((_, needs)) = LATER.iter().find(|(name, _)| *name == preset) {
-        let cure =
-            format!("write the rule out: copresence {} does not know {needs} yet", env!("CARGO_PKG_VERSION"));
-        return Err(section.problem("preset", expected, format!("\"{preset}\""), cure));
-    }
     let cure = match crate::error::nearest(preset, names) {
         Some(name) => format!("did you mean \"{name}\"?"),
         None => "take one of these, or give the rule a name and a version of its own".to_string(),
@@ -332,8 +327,17 @@ fn candidate_rule(section: &Section<'_>, place: &PlaceRule) -> Result<CandidateR
         expected_ms_min: threshold("expected_s_min")?,
         risk_min: risk_min(section)?,
         resident: resident(section, place)?,
+        dwell_ms_min: threshold("dwell_s_min")?,
         across_cases: section.boolean("across_cases")?.unwrap_or(false),
     };
+    if rule.dwell_ms_min == Some(0) {
+        return Err(section.problem(
+            "dwell_s_min",
+            "seconds above 0",
+            "0",
+            "write how long somebody has to dwell in a risk area whose listing does not say: 14400 is four hours",
+        ));
+    }
     for (key, is_set) in
         [("expected_s_min", rule.expected_ms_min.is_some()), ("risk_min", rule.risk_min.is_some())]
     {
@@ -368,15 +372,8 @@ fn resident(section: &Section<'_>, place: &PlaceRule) -> Result<Option<Resident>
     let hours = section.number("resident_h_min", "hours")?;
     let of = [ResidentOf::Person, ResidentOf::Case, ResidentOf::Either].map(|of| (of.name(), of));
     let of = section.choice("resident_of", &of)?.unwrap_or(ResidentOf::Either);
-    if section.text("resident_scope")? == Some("area") {
-        return Err(section.problem(
-            "resident_scope",
-            "one of any, place",
-            "\"area\"",
-            format!("take place: copresence {} does not know job.area yet", env!("CARGO_PKG_VERSION")),
-        ));
-    }
-    let scopes = [ResidentScope::Any, ResidentScope::Place].map(|scope| (scope.name(), scope));
+    let scopes = [ResidentScope::Any, ResidentScope::Area, ResidentScope::Place];
+    let scopes = scopes.map(|scope| (scope.name(), scope));
     let scope = section.choice("resident_scope", &scopes)?.unwrap_or(ResidentScope::Place);
     let Some(hours) = hours else { return Ok(None) };
     if scope == ResidentScope::Place && place.metres().is_some() {
@@ -388,6 +385,20 @@ fn resident(section: &Section<'_>, place: &PlaceRule) -> Result<Option<Resident>
         ));
     }
     Ok(Some(Resident { ms_min: millis(section, "resident_h_min", hours * 3_600.0)?, of, scope }))
+}
+
+/// A dwell in the job's area needs one.
+pub fn check_area(root: &Section<'_>, area: Option<&AreaConfig>, rule: &Rule) -> Result<()> {
+    let wants = rule.candidate.resident.is_some_and(|resident| resident.scope == ResidentScope::Area);
+    if !wants || area.is_some() {
+        return Ok(());
+    }
+    Err(root.sibling("rule.candidate", None).problem(
+        "resident_scope",
+        "job.area with resident_scope = \"area\": the polygons in which a dwell counts",
+        "no area",
+        "add area = \"city.geojson\" to [job]; or take resident_scope = \"any\"",
+    ))
 }
 
 /// Even motion is defined in metres and without a lag.

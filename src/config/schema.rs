@@ -1,6 +1,6 @@
 //! The JSON Schemas of job and rule files, made from one list of keys, so that editors complete and check them.
 
-use super::{CASE_COLUMNS, TOWER_COLUMNS, VENUE_COLUMNS, columns_of};
+use super::{CASE_COLUMNS, RISK_AREA_COLUMNS, TOWER_COLUMNS, VENUE_COLUMNS, columns_of};
 use crate::rule::Source;
 use crate::rule::preset::PRESETS;
 use serde_json::{Map, Value, json};
@@ -21,6 +21,8 @@ enum Takes {
     Instant,
     /// Numbers under names of one's own.
     Named,
+    /// A path, or a path and a datum.
+    Polygons,
     /// `"flat"`, the published curve, or one's own.
     Curve,
 }
@@ -46,6 +48,13 @@ const KEYS: &[Key] = &[
         "0.01",
         "largest share of a feed's rows that may be unreadable",
     ),
+    (
+        "job",
+        "area",
+        Takes::Polygons,
+        "",
+        "file of the job's own polygons, for resident_scope = \"area\"; as { path, datum } where it does not say its datum",
+    ),
     ("job", "exposures", Takes::Word(&["all", "candidates"]), "\"all\"", "whose exposures are written"),
     (
         "job",
@@ -54,7 +63,7 @@ const KEYS: &[Key] = &[
         "\"candidates\"",
         "whose encounters are written",
     ),
-    ("feeds", "source", Takes::Word(&["gps", "tower", "venue"]), "", "kind of the pings"),
+    ("feeds", "source", Takes::Word(&["gps", "tower", "trip", "venue"]), "", "kind of the pings"),
     ("feeds", "path", Takes::Text, "", "a file, a folder or a glob of Parquet"),
     ("feeds", "datum", DATUM, "", "datum of a gps feed's coordinates; there is no default"),
     (
@@ -91,6 +100,14 @@ const KEYS: &[Key] = &[
     ("feeds.towers", "datum", DATUM, "", "datum of the towers' coordinates"),
     ("feeds.venues", "path", Takes::Text, "", "the table of venues, Parquet or CSV"),
     ("feeds.venues", "datum", DATUM, "", "datum of the venues' coordinates"),
+    ("risk_areas", "path", Takes::Text, "", "the table of risk areas: GeoJSON, GeoParquet, CSV or Parquet"),
+    (
+        "risk_areas",
+        "datum",
+        DATUM,
+        "",
+        "datum of the polygons, where the files do not say it themselves, as GeoJSON and GeoParquet do",
+    ),
     ("cases", "path", Takes::Text, "", "the table of cases, Parquet or CSV"),
     ("cases", "on_error", Takes::Word(&["stop", "reject"]), "\"stop\"", "what a faulty case does"),
     ("rule", "name", Takes::Text, "", "name of the rule; every output says by which it came"),
@@ -198,9 +215,16 @@ const KEYS: &[Key] = &[
     (
         "rule.candidate",
         "resident_scope",
-        Takes::Word(&["any", "place"]),
+        Takes::Word(&["any", "area", "place"]),
         "\"place\"",
-        "which stays count: all, or those in the squares of the exposure",
+        "which stays count: all, those in the job's area, or those in the squares of the exposure",
+    ),
+    (
+        "rule.candidate",
+        "dwell_s_min",
+        Takes::Number,
+        "",
+        "least dwell in a risk area whose listing gives none of its own, s",
     ),
     (
         "rule.candidate",
@@ -227,6 +251,15 @@ impl Takes {
             Takes::Named => {
                 json!({ "type": "object", "additionalProperties": { "type": "number", "minimum": 0 } })
             }
+            Takes::Polygons => json!({ "oneOf": [
+                { "type": "string", "minLength": 1 },
+                {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["path"],
+                    "properties": { "path": Takes::Text.schema(), "datum": DATUM.schema() },
+                },
+            ] }),
             Takes::Curve => json!({ "oneOf": [
                 { "enum": ["flat", crate::rule::infectiousness::PUBLISHED] },
                 {
@@ -310,17 +343,20 @@ pub fn job() -> Value {
         &[("columns", columns(&all)), ("towers", towers), ("venues", venues)],
         &["source", "path"],
     );
+    let areas = table("risk_areas", &[("columns", columns(&RISK_AREA_COLUMNS))], &["path"]);
     let cases = table("cases", &[("columns", columns(&CASE_COLUMNS))], &["path"]);
     json!({
         "$schema": DIALECT,
         "title": "copresence job",
         "type": "object",
         "additionalProperties": false,
-        "required": ["job", "feeds", "cases", "rule"],
+        "required": ["job", "feeds", "rule"],
+        "anyOf": [{ "required": ["cases"] }, { "required": ["risk_areas"] }],
         "properties": {
             "job": table("job", &[], &["purpose"]),
             "feeds": { "type": "array", "minItems": 1, "items": feed },
             "cases": cases,
+            "risk_areas": areas,
             "rule": rule_table(true),
         },
     })

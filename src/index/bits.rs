@@ -3,8 +3,8 @@
 //! are few, and each has its own words. Elsewhere words are found by a hash, and a map of the cases'
 //! surroundings, small enough to stay near the cores, is asked first.
 
-use super::lattice::{BLOCK, Lattice, Map, mixed};
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
+use crate::lattice::{BLOCK, Lattice, Map, mixed};
 use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
@@ -34,8 +34,8 @@ const BLOCK_WORDS_MAX: i64 = 1 << 18;
 const DISTINCT_BITS: usize = 1 << 22;
 
 /// Stays that could meet share a class: positions of one source, positions of any, or venues' ids.
-const CLASS_ANY: u8 = 3;
-const CLASS_VENUE: u8 = 4;
+const CLASS_ANY: u8 = Source::ALL.len() as u8;
+const CLASSES: usize = Source::ALL.len() + 1;
 
 /// The bitmaps and their quanta.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct Bits {
     cross_source: bool,
     /// By the source of a case's stay, the longest hold of who may meet it: how long before it a ping may
     /// start to do so.
-    hold_ms: [Millis; 3],
+    hold_ms: [Millis; Source::ALL.len()],
     lag_ms: Millis,
     as_of: Millis,
     first: Millis,
@@ -57,7 +57,7 @@ pub struct Bits {
     /// The side of the squares that are places, metres; else boxes of the lattice are.
     square_m: Option<f64>,
     /// By class, the words of the squares, where these are few enough.
-    blocks: Option<[Block; CLASS_VENUE as usize]>,
+    blocks: Option<[Block; CLASSES]>,
     lattice: Lattice,
     map: Map,
     words: Vec<u64>,
@@ -198,7 +198,7 @@ impl Bits {
             }
         }
         .max(ROW_M_MIN);
-        let by_position = |s: &Stay| s.has_position() && (s.source != Source::Venue || rule.cross_source);
+        let by_position = |s: &Stay| s.has_position() && (!s.source.is_by_id() || rule.cross_source);
         let areas: Vec<Option<LatLonBox>> = stays
             .iter()
             .zip(reaches_m)
@@ -255,14 +255,10 @@ impl Bits {
     }
 
     /// Blocks, if squares are places and few enough.
-    fn new_blocks(
-        &self,
-        stays: &[Stay],
-        areas: &[Option<LatLonBox>],
-    ) -> Option<[Block; CLASS_VENUE as usize]> {
+    fn new_blocks(&self, stays: &[Stay], areas: &[Option<LatLonBox>]) -> Option<[Block; CLASSES]> {
         let square_m = self.square_m?;
         let epochs = self.somewhere.len() / 64 + 1;
-        let mut blocks: [Block; CLASS_VENUE as usize] = Default::default();
+        let mut blocks: [Block; CLASSES] = Default::default();
         for (class, block) in (0u8..).zip(&mut blocks) {
             let own =
                 stays.iter().zip(areas).filter(|(s, area)| area.is_some() && self.class(s.source) == class);
@@ -290,8 +286,8 @@ impl Bits {
         let mut add = |spot: u64| {
             (from / 64..=to / 64).for_each(|epoch| add(spot_at(spot, epoch), slots_within(epoch, from, to)));
         };
-        if stay.source == Source::Venue && stay.place != NO_PLACE {
-            add(spot_of_venue(stay.place));
+        if stay.source.is_by_id() && stay.place != NO_PLACE {
+            add(spot_of_id(stay.source, stay.place));
         }
         let Some(area) = area else { return };
         let class = self.class(stay.source);
@@ -322,7 +318,7 @@ impl Bits {
     /// Whether pings of a source have to be looked at one by one, with [`Bits::may_meet_from`].
     pub fn one_by_one(&self, source: Source) -> bool {
         let moves = self.feeds.iter().any(|f| f.source == source && f.motion == Motion::Linear);
-        source == Source::Venue || moves || self.any_everywhere
+        source.is_by_id() || moves || self.any_everywhere
     }
 
     /// Adds the numbers of those pings of one source to `rows` that may meet a case, were each to stand for its whole
@@ -389,8 +385,8 @@ impl Bits {
     pub fn may_meet_from(&self, ping: &Ping) -> bool {
         let rule = &self.feeds[ping.feed as usize];
         let (source, moves) = (rule.source, rule.motion == Motion::Linear);
-        let by_id = source == Source::Venue && ping.place != NO_PLACE;
-        let by_position = !ping.lat.is_nan() && (source != Source::Venue || self.cross_source);
+        let by_id = source.is_by_id() && ping.place != NO_PLACE;
+        let by_position = !ping.lat.is_nan() && (!source.is_by_id() || self.cross_source);
         let class = self.class(source);
         let square = self.square_m.map(|square_m| square(ping.lat, ping.lon, square_m));
         let spot = match square {
@@ -412,7 +408,7 @@ impl Bits {
         }
         let slots = self.slot(ping.time)..=self.slot(last);
         slots.into_iter().any(|slot| {
-            if by_id && self.has(spot_of_venue(ping.place), slot) {
+            if by_id && self.has(spot_of_id(source, ping.place), slot) {
                 return true;
             }
             let Some(everywhere) = self.everywhere.get(slot) else { return false };
@@ -531,8 +527,8 @@ fn spot_of(class: u8, spot: u64) -> u64 {
 }
 
 #[inline]
-fn spot_of_venue(place: u32) -> u64 {
-    mixed(u64::from(place) ^ u64::from(CLASS_VENUE) << 60)
+fn spot_of_id(source: Source, place: u32) -> u64 {
+    mixed(u64::from(place) ^ (CLASSES as u64 + u64::from(source as u8)) << 60)
 }
 
 #[inline]

@@ -1,22 +1,24 @@
 //! The cases' stays, found by place and time. Only cases are indexed; everyone's stays probe.
 //!
-//! Squares, H3 cells and venues are looked up by their identity, each with an interval tree over time.
+//! Squares, H3 cells, venues and trips are looked up by their identity, each with an interval tree over time.
 //! Where metres decide, stays that stand still are looked up by the box of a lattice, in the same way;
 //! moving ones, and those whose reach fills too many boxes, go into R-trees over longitude, latitude and
 //! time. Where positions are uncertain there is a lattice for each band of uncertainties, as the reach hangs on them.
 
 mod bits;
 pub mod intervals;
-pub mod lattice;
 pub mod sieve;
 
 use crate::case::Case;
 use crate::contradiction::Contradiction;
 use crate::geo::{LatLonBox, cos_lat};
+use crate::lattice::{self, Lattice, Spot};
 use crate::person::{PersonId, PersonRef};
 use crate::ping::Pings;
 use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
+use crate::region::Regions;
 use crate::resident::Dwell;
+use crate::risk_area::RiskAreas;
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::{Stay, join, key_of, some_move};
 use crate::time::Millis;
@@ -25,10 +27,10 @@ use crate::uncertainty::Uncertainty;
 use arrow::array::RecordBatch;
 use hashbrown::HashMap;
 use intervals::{Interval, Intervals, Query};
-use lattice::{Lattice, Spot};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
 use sieve::{Sieve, is_met};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A case's stay.
@@ -54,7 +56,7 @@ pub struct Observed {
 /// How a neighbour was found, and so what makes it an encounter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// The same venue.
+    /// The same venue or trip.
     Id,
     /// The same square or cell, or near enough for metres to decide.
     Position(PlaceKey),
@@ -64,8 +66,8 @@ pub enum By {
 type Keyed = (u8, u64);
 
 fn keyed(key: PlaceKey, source: Source) -> Keyed {
-    let venue = matches!(key, PlaceKey::Venue(_));
-    (source as u8 | u8::from(venue) << 7, key.short())
+    let by_id = matches!(key, PlaceKey::Venue(_) | PlaceKey::Trip(_));
+    (source as u8 | u8::from(by_id) << 7, key.short())
 }
 
 type Boxed = GeomWithData<Rectangle<[f64; 3]>, u32>;
@@ -103,6 +105,10 @@ pub struct Beside<'a> {
     pub contradiction: Option<Contradiction<'a>>,
     /// Whether it counts how long cases dwell anywhere.
     pub residents: bool,
+    /// The area in which that counts, where the rule asks for one.
+    pub home: Option<&'a Regions>,
+    /// Areas that a dwell in counts too.
+    pub areas: Option<&'a Arc<RiskAreas>>,
 }
 
 /// The index over all cases' stays.
@@ -118,7 +124,7 @@ pub struct CaseIndex {
     /// The rows of squares that cases stay in, where squares are places and the rows are not too many.
     rows: Option<SquareRows>,
     /// By band, and by source; none where metres do not decide.
-    near: Vec<(Band, [Near; 3])>,
+    near: Vec<(Band, [Near; Source::ALL.len()])>,
     /// By person's number.
     dwells: Vec<Dwell>,
     /// What a ping has to pass first.
@@ -128,7 +134,7 @@ pub struct CaseIndex {
     /// By case.
     pub onsets: Vec<Option<Millis>>,
     /// By case and source.
-    pub observed: Vec<[Observed; 3]>,
+    pub observed: Vec<[Observed; Source::ALL.len()]>,
     /// The most memory that the index itself takes, bytes, roughly.
     pub bytes: usize,
 }
@@ -141,7 +147,7 @@ impl CaseIndex {
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        Beside { ties, uncertainty, contradiction, residents }: Beside<'_>,
+        Beside { ties, uncertainty, contradiction, residents, home, areas }: Beside<'_>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -156,7 +162,7 @@ impl CaseIndex {
             persons.push(person);
         }
         let moving = some_move(feeds);
-        let mut observed = vec![[Observed::default(); 3]; cases.len()];
+        let mut observed = vec![[Observed::default(); Source::ALL.len()]; cases.len()];
         let mut case_stays: Vec<CaseStay> = Vec::new();
         let view = Pings::of(pings);
         let mut rules = Source::ALL.map(|source| {
@@ -185,7 +191,7 @@ impl CaseIndex {
                     whole.retain(|stay| !scans.contains(&(stay.start, stay.place)));
                 }
                 if residents {
-                    dwelt.extend(whole.iter().map(|stay| place_and_time(stay, &rule.place)));
+                    dwelt.extend_from_slice(&whole);
                 }
                 for &case in &by_person[person as usize] {
                     let range = &cases[case as usize];
@@ -201,12 +207,12 @@ impl CaseIndex {
                     }));
                 }
             }
-            dwells[person as usize] = Dwell::new(dwelt);
+            dwells[person as usize] = Dwell::new(&dwelt, &rule.place, home);
         }
         // What one ping meets stands together.
         case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));
         let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
-        let sieve = Sieve::new(&plain, rule, feeds, as_of, uncertainty);
+        let sieve = Sieve::new(&plain, rule, feeds, as_of, uncertainty).with_areas(areas);
         let mut index = CaseIndex {
             rule: *rule,
             grow_cases: moving,
@@ -243,7 +249,7 @@ impl CaseIndex {
         }
         let by_key = Intervals::new(|add| {
             for (CaseStay { stay, .. }, item) in stays.iter().zip(0..) {
-                if stay.source == Source::Venue {
+                if stay.source.is_by_id() {
                     add(keyed(key_of(stay, &rule.place), stay.source), interval(item, stay));
                     if !rule.cross_source {
                         continue;
@@ -269,7 +275,7 @@ impl CaseIndex {
     fn near_of(&self, source: Source, band: Band, is_met: bool) -> Near {
         let rule = &self.rule;
         let by_position = |stay: &Stay| {
-            stay.source == source && stay.has_position() && (source != Source::Venue || rule.cross_source)
+            stay.source == source && stay.has_position() && (!source.is_by_id() || rule.cross_source)
         };
         let of_source: Vec<(&Stay, u32, f64)> = self
             .stays
@@ -353,8 +359,8 @@ impl CaseIndex {
             }
         };
         let anywhere = Query::anywhere(stay.start, stay.end);
-        if stay.source == Source::Venue {
-            let key = keyed(PlaceKey::Venue(stay.place), Source::Venue);
+        if stay.source.is_by_id() {
+            let key = keyed(key_of(stay, &self.rule.place), stay.source);
             self.keyed.overlapping(&key, &anywhere, &mut |item| pass(By::Id, item));
         }
         if !stay.has_position() {
@@ -445,12 +451,6 @@ fn place_in_short(stay: &Stay, rule: &EncounterRule) -> u64 {
         }
         _ => key_of(stay, &rule.place).short(),
     }
-}
-
-/// A stay as [`Dwell`] takes it.
-pub fn place_and_time(stay: &Stay, place: &PlaceRule) -> (Option<PlaceKey>, Millis, Millis) {
-    let key = stay.has_position().then(|| PlaceKey::of_position(place, stay.lat, stay.lon));
-    (key, stay.start, stay.end)
 }
 
 fn observe(stays: &[Stay]) -> Observed {

@@ -7,17 +7,22 @@
 use super::bits::Bits;
 use crate::ping::{Ping, Pings};
 use crate::place::Band;
+use crate::risk_area::RiskAreas;
 use crate::rule::{EncounterRule, Source, StayRule};
 use crate::stay::Stay;
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use arrow::array::{BooleanArray, RecordBatch};
+use std::sync::Arc;
 
 /// The bitmaps of each band.
 #[derive(Debug, Clone)]
 pub struct Sieve {
     bands: Vec<(Band, Bits)>,
     uncertainty: Option<Uncertainty>,
+    feeds: Vec<StayRule>,
+    /// Areas that a dwell in counts too.
+    areas: Option<Arc<RiskAreas>>,
 }
 
 /// Whether positions of cases from a source are ever met by persons' stays of a band.
@@ -50,11 +55,26 @@ impl Sieve {
             let reaches_m: Vec<Option<f64>> = stays.iter().map(reach_m).collect();
             (band, Bits::new(stays, &reaches_m, rule, feeds, as_of))
         };
-        Sieve { bands: rule.place.bands().into_iter().map(bits).collect(), uncertainty: uncertainty.cloned() }
+        Sieve {
+            bands: rule.place.bands().into_iter().map(bits).collect(),
+            uncertainty: uncertainty.cloned(),
+            feeds: feeds.to_vec(),
+            areas: None,
+        }
+    }
+
+    /// The same that also lets through what may be in one of these areas.
+    pub fn with_areas(mut self, areas: Option<&Arc<RiskAreas>>) -> Self {
+        self.areas = areas.cloned();
+        self
     }
 
     /// Whether nothing at all can pass.
     pub fn is_empty(&self) -> bool {
+        self.areas.is_none() && self.meets_nobody()
+    }
+
+    fn meets_nobody(&self) -> bool {
         self.bands.iter().all(|(_, bits)| bits.is_empty())
     }
 
@@ -70,10 +90,38 @@ impl Sieve {
 
     /// The same as the numbers of the rows, which are added to `rows`.
     pub fn marked(&self, pings: &Pings<'_>, source: Source, rows: &mut Vec<u32>) {
-        if self.is_empty() {
+        let start = rows.len();
+        self.marked_by_cases(pings, source, rows);
+        if let Some(areas) = &self.areas
+            && !self.one_by_one(source)
+        {
+            let by_cases = rows.len();
+            areas.marked(pings, source, rows);
+            if by_cases < rows.len() && start < by_cases {
+                rows[start..].sort_unstable();
+                let mut last = None;
+                let mut kept = start;
+                for at in start..rows.len() {
+                    let row = rows[at];
+                    rows[kept] = row;
+                    kept += usize::from(last != Some(row));
+                    last = Some(row);
+                }
+                rows.truncate(kept);
+            }
+        }
+    }
+
+    /// Whether pings of a source have to be looked at one by one.
+    fn one_by_one(&self, source: Source) -> bool {
+        self.bands.iter().any(|(_, bits)| bits.one_by_one(source))
+    }
+
+    fn marked_by_cases(&self, pings: &Pings<'_>, source: Source, rows: &mut Vec<u32>) {
+        if self.is_empty() || (self.meets_nobody() && !self.one_by_one(source)) {
             return;
         }
-        if self.bands.iter().any(|(_, bits)| bits.one_by_one(source)) {
+        if self.one_by_one(source) {
             let all = 0..pings.times.len();
             rows.extend(all.filter(|row| self.may_meet_from(&pings.at(*row))).map(|row| row as u32));
             return;
@@ -115,8 +163,12 @@ impl Sieve {
         known.unwrap_or(self.bands.len() - 1)
     }
 
-    /// Whether a ping, standing as long as it can, may meet a case.
+    /// Whether a ping, standing as long as it can, may meet a case, or be in an area.
     pub fn may_meet_from(&self, ping: &Ping) -> bool {
+        let feed = &self.feeds[usize::from(ping.feed)];
+        if self.areas.as_ref().is_some_and(|areas| areas.may_hold_from(ping, feed)) {
+            return true;
+        }
         let sigma_m = self.uncertainty.as_ref().map_or(0.0, |u| u.sigma_m(ping));
         self.bands[self.band_of(sigma_m)].1.may_meet_from(ping)
     }

@@ -36,11 +36,12 @@ struct Fault {
 pub fn read(config: &Config, person: PersonType) -> Result<Cases> {
     let mut all = Cases::default();
     let mut rows: Vec<(Case, String, Input, u64)> = Vec::new();
-    for file in table::read(&config.base, &config.cases.path, "cases", &config.cases.columns)? {
-        read_file(&file, config, person, &mut rows, &mut all.rejections)?;
+    let Some(table) = &config.cases else { return Ok(all) };
+    for file in table::read(&config.base, &table.path, "cases", &table.columns)? {
+        read_file(&file, (config, table.reject), person, &mut rows, &mut all.rejections)?;
         all.inputs.push(file.input);
     }
-    refuse_duplicates(&mut rows, config.cases.reject, &mut all.rejections)?;
+    refuse_duplicates(&mut rows, table.reject, &mut all.rejections)?;
     all.cases = rows.into_iter().map(|(case, ..)| case).collect();
     all.cases.sort_by(|a, b| a.case_id.cmp(&b.case_id));
     all.rejections.sort();
@@ -49,7 +50,7 @@ pub fn read(config: &Config, person: PersonType) -> Result<Cases> {
 
 fn read_file(
     file: &Table,
-    config: &Config,
+    (config, reject): (&Config, bool),
     person: PersonType,
     rows: &mut Vec<(Case, String, Input, u64)>,
     rejections: &mut Vec<Rejection>,
@@ -101,7 +102,7 @@ fn read_file(
         };
         match read() {
             Ok(case) => rows.push((case, file.place(row), file.input.clone(), row as u64)),
-            Err(fault) if config.cases.reject => {
+            Err(fault) if reject => {
                 rejections.push(rejection(&file.input, row as u64, fault.reason, fault.column));
             }
             Err(fault) => {

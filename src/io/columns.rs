@@ -18,6 +18,8 @@ pub enum Role {
     Number,
     /// An id or a name.
     Text,
+    /// A number that counts rows or bays.
+    Ordinal,
 }
 
 impl Role {
@@ -33,6 +35,9 @@ impl Role {
             ),
             Role::Number => (kind.is_numeric(), "a column of numbers (float32 or float64)"),
             Role::Text => (is_text(kind) || kind.is_integer(), "a string or an integer column"),
+            Role::Ordinal => {
+                (is_text(kind) || kind.is_numeric(), "an integer column, or a string column of integers")
+            }
         };
         // A column of nothing but nulls may have no type at all: all its values are missing.
         if good || kind.is_null() { Ok(()) } else { Err(expected) }
@@ -189,6 +194,18 @@ impl Clock {
 /// A column of numbers, null where it holds none.
 pub fn numbers(column: &ArrayRef) -> std::result::Result<Float64Array, ArrowError> {
     Ok(cast(column, &DataType::Float64)?.as_primitive().clone())
+}
+
+/// A column of whole numbers, or of text that reads as such: of each cell nothing where it is empty, and no number
+/// where it holds something else.
+pub fn ordinals(column: &ArrayRef) -> std::result::Result<Vec<Option<Option<i64>>>, ArrowError> {
+    if column.data_type().is_floating() {
+        let whole = |n: f64| (n.fract() == 0.0 && n.abs() < 9e15).then_some(n as i64);
+        return Ok(numbers(column)?.iter().map(|n| n.filter(|n| !n.is_nan()).map(whole)).collect());
+    }
+    let cells = texts(column)?;
+    let cells = cells.iter().map(|text| text.map(str::trim).filter(|text| !text.is_empty()));
+    Ok(cells.map(|text| text.map(|text| text.parse().ok())).collect())
 }
 
 /// A column of ids or names as text.

@@ -1,6 +1,6 @@
 //! From row groups to batches of pings: read in batches, never whole; a bad row is data.
 
-use super::columns::{Clock, NoTime, Times, numbers, texts};
+use super::columns::{Clock, NoTime, Times, numbers, ordinals, texts};
 use super::files::{guarded, unreadable};
 use super::paged_file::PagedFile;
 use super::pings::{Group, OpenFeed, Origin, PingFile};
@@ -11,6 +11,7 @@ use crate::person::{PersonKind, PersonSet, PersonType, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, lasting};
 use crate::rule::Source;
 use crate::time::{Millis, TimeUnit, Tz, next_at};
+use crate::trip::{Part, Seat, vehicle_number, vehicles};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     UInt16Array, UInt32Array,
@@ -50,6 +51,8 @@ pub struct Decoded {
     pub before: u64,
     /// Readable rows from as_of on.
     pub after: u64,
+    /// Trips that do not say what the rule of their vehicle asks for, among the pings.
+    pub seatless: u64,
     /// The earliest and the latest readable time, inside the lookback or not.
     pub span: Option<(Millis, Millis)>,
 }
@@ -71,10 +74,14 @@ pub struct Decoder {
     pub batch_rows: usize,
     /// The clock that venues close by.
     pub zone: Tz,
-    /// Venues that cases visit, and all listed ones under `cross_source`.
+    /// Venues that cases visit, and all listed ones where these matter.
     pub venues: Numbers,
     /// Floors.
     pub floors: Numbers,
+    /// Trips that cases took.
+    pub trips: Numbers,
+    /// Seats of all trips.
+    pub seats: Numbers<Seat>,
 }
 
 impl Decoder {
@@ -83,8 +90,8 @@ impl Decoder {
         group.time_range.is_none_or(|(min, max)| max >= self.from && min < self.to)
     }
 
-    /// Reads these rows of a row group in batches; all rows, if none are named. Venues that these persons
-    /// visit are given numbers, others keep the one they have.
+    /// Reads these rows of a row group in batches; all rows, if none are named. Venues and trips that these persons
+    /// are in are given numbers, others keep the one they have.
     pub fn read(
         &self,
         feed: &OpenFeed,
@@ -234,7 +241,7 @@ impl Decoder {
         let pings = RecordBatch::try_new(self.schema.clone(), columns)?;
         let rows = batch.num_rows() as u64;
         let (scan_rows, faults, span) = (Vec::new(), Vec::new(), Some((min, max)));
-        Ok(Some(Decoded { rows, pings, scan_rows, faults, before: 0, after: 0, span }))
+        Ok(Some(Decoded { rows, pings, scan_rows, faults, before: 0, after: 0, seatless: 0, span }))
     }
 
     fn decode(
@@ -253,7 +260,7 @@ impl Decoder {
         let mut out = Columns::with_capacity(rows);
         let mut keep = Vec::with_capacity(rows);
         let (mut faults, mut before, mut after, mut span) = (Vec::new(), 0, 0, None);
-        let mut scan_rows = Vec::new();
+        let (mut scan_rows, mut seatless) = (Vec::new(), 0);
         for row in 0..rows {
             let mut kept = false;
             // What lies outside the lookback does not exist, so it cannot be wrong either.
@@ -266,6 +273,7 @@ impl Decoder {
                         if raw.source == Source::Venue {
                             scan_rows.push(numbering.at(row));
                         }
+                        seatless += u64::from(ping.is_seatless);
                         kept = true;
                     }
                     Err((reason, column)) => faults.push(Fault { row: numbering.at(row), reason, column }),
@@ -284,7 +292,7 @@ impl Decoder {
             filter(&raw.person_column, &BooleanArray::from(keep))?
         };
         let pings = out.finish(persons, feed.number, &self.schema)?;
-        Ok(Decoded { rows: rows as u64, pings, scan_rows, faults, before, after, span })
+        Ok(Decoded { rows: rows as u64, pings, scan_rows, faults, before, after, seatless, span })
     }
 }
 
@@ -373,6 +381,11 @@ struct Raw {
     ids: Option<StringArray>,
     untils: Option<Times>,
     floors: Option<StringArray>,
+    vehicles: Option<StringArray>,
+    coaches: Option<StringArray>,
+    cabins: Option<StringArray>,
+    bays: Option<Vec<Option<Option<i64>>>>,
+    seat_rows: Option<Vec<Option<Option<i64>>>>,
     datum: Datum,
     source: Source,
 }
@@ -386,6 +399,7 @@ struct Row {
     accuracy_m: f64,
     place: u32,
     floor: u32,
+    is_seatless: bool,
 }
 
 type Why = (&'static str, &'static str);
@@ -408,7 +422,8 @@ impl Raw {
         let person_as_read = needed("person_id")?;
         let person_column = decoder.person.adopt(&person_as_read)?;
         let source = feed.config.stay.source;
-        let id_name = if source == Source::Tower { "tower_id" } else { "venue_id" };
+        let id_name = id_name(source);
+        let ordinals = |name| column(name).as_ref().map(ordinals).transpose();
         Ok(Raw {
             person_column,
             person_as_read,
@@ -420,6 +435,11 @@ impl Raw {
             ids: column(id_name).as_ref().map(texts).transpose()?,
             untils: instants("until")?,
             floors: column("floor").as_ref().map(texts).transpose()?,
+            vehicles: column("vehicle").as_ref().map(texts).transpose()?,
+            coaches: column("coach").as_ref().map(texts).transpose()?,
+            cabins: column("cabin").as_ref().map(texts).transpose()?,
+            bays: ordinals("bay")?,
+            seat_rows: ordinals("seat_row")?,
             datum: feed.config.datum.unwrap_or(Datum::Wgs84),
             source,
         })
@@ -446,7 +466,9 @@ impl Raw {
             accuracy_m: feed.config.stay.accuracy_m,
             place: NO_PLACE,
             floor: NO_FLOOR,
+            is_seatless: false,
         };
+        let visits = || visitors.is_some_and(|v| v.contains(&Persons::of(&self.person_column).at(row)));
         match self.source {
             Source::Gps => {
                 (ping.lat, ping.lon) =
@@ -472,24 +494,61 @@ impl Raw {
                     Err(NoTime::Missing) => lasting(self.lasts(decoder, feed, id, time)),
                     Err(why) => return Err((time_reason(why), "until")),
                 };
-                let visits = visitors.is_some_and(|v| v.contains(&Persons::of(&self.person_column).at(row)));
-                ping.place = if visits {
-                    decoder.venues.number(id)
-                } else {
-                    decoder.venues.find(id).unwrap_or(NO_PLACE)
-                };
+                ping.place = number_of(&decoder.venues, id, visits());
                 if let Some(standing) = feed.places.get(id) {
                     (ping.lat, ping.lon) = (standing.lat, standing.lon);
                 }
                 // Number 0 is kept for "unknown floor".
                 ping.floor = text(&self.floors, row).map_or(NO_FLOOR, |f| decoder.floors.number(f) + 1);
             }
+            Source::Trip => {
+                let id = text(&self.ids, row).ok_or(("trip_id_missing", "trip_id"))?;
+                ping.until = match self.untils.as_ref().map_or(Err(NoTime::Missing), |u| u.at(row)) {
+                    Ok(until) if until < time => return Err(("until_before_time", "until")),
+                    Ok(until) => until,
+                    Err(NoTime::Missing) => return Err(("until_missing", "until")),
+                    Err(why) => return Err((time_reason(why), "until")),
+                };
+                let seat = self.seat(row)?;
+                ping.is_seatless = !seat.is_known();
+                ping.place = number_of(&decoder.trips, id, visits());
+                ping.floor = decoder.seats.number(&seat) + 1;
+            }
         }
         Ok(ping)
     }
 }
 
+/// The number of a venue or trip; a case's is given one if it has none.
+fn number_of(numbers: &Numbers, id: &str, of_a_case: bool) -> u32 {
+    if of_a_case { numbers.number(id) } else { numbers.find(id).unwrap_or(NO_PLACE) }
+}
+
 impl Raw {
+    /// The seat of a trip, as far as the rule of its vehicle asks for it.
+    fn seat(&self, row: usize) -> std::result::Result<Seat, Why> {
+        let name = text(&self.vehicles, row).ok_or(("vehicle_missing", "vehicle"))?;
+        let vehicle = vehicle_number(name).ok_or(("vehicle_unknown", "vehicle"))?;
+        let rule = &vehicles()[usize::from(vehicle)];
+        let same = match rule.same {
+            Some(Part::Coach) => text(&self.coaches, row),
+            Some(Part::Cabin) => text(&self.cabins, row),
+            _ => None,
+        };
+        let near = match rule.near {
+            Some(Part::Bay) => {
+                self.bays.as_ref().and_then(|c| c[row]).map(|n| n.ok_or(("bay_unreadable", "bay")))
+            }
+            Some(Part::SeatRow) => self
+                .seat_rows
+                .as_ref()
+                .and_then(|c| c[row])
+                .map(|n| n.ok_or(("seat_row_unreadable", "seat_row"))),
+            _ => None,
+        };
+        Ok(Seat { vehicle, same: same.map(str::to_string), near: near.transpose()? })
+    }
+
     /// How long a scan without a check-out stands for at most.
     fn lasts(&self, decoder: &Decoder, feed: &OpenFeed, venue_id: &str, time: Millis) -> Millis {
         match feed.places.get(venue_id).and_then(|standing| standing.lasts) {
@@ -499,6 +558,15 @@ impl Raw {
                 stay_ms.min(closing)
             }
         }
+    }
+}
+
+/// The column that names the place of a ping of this source.
+fn id_name(source: Source) -> &'static str {
+    match source {
+        Source::Tower => "tower_id",
+        Source::Trip => "trip_id",
+        Source::Gps | Source::Venue => "venue_id",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything a job reads, opened and checked before any long work.
 
+use super::areas;
 use super::cases::{self, Cases};
 use super::decode::Decoder;
 use super::files::Input;
@@ -10,6 +11,8 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
+use crate::region::Regions;
+use crate::risk_area::RiskAreas;
 use crate::rule::{Source, StayRule};
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
@@ -33,6 +36,12 @@ pub struct Inputs {
     pub uncertainty: Uncertainty,
     /// Whether the rule weighs that.
     pub is_uncertain: bool,
+    /// Risk areas, if the job has any.
+    pub areas: Option<Arc<RiskAreas>>,
+    /// The job's own area, where the rule asks for it.
+    pub home: Option<Regions>,
+    /// Files of risk areas and of the job's own, with their labels.
+    pub area_inputs: Vec<(String, Input)>,
     /// Whether scans are held against their person's own positions.
     pub contradicts: bool,
 }
@@ -57,9 +66,29 @@ pub fn open(config: &Config) -> Result<Inputs> {
     }
     let person = shared_person_type(&feeds)?;
     let cases = cases::read(config, person)?;
+    let mut area_inputs = Vec::new();
+    let areas = match &config.risk_areas {
+        None => None,
+        Some(table) => {
+            let read = areas::read(config, table)?;
+            area_inputs.extend(read.inputs.into_iter().map(|input| ("risk_areas".to_string(), input)));
+            Some(read.listed)
+        }
+    };
+    let home = match &config.area {
+        None => None,
+        Some(area) => {
+            let (home, inputs) = areas::read_home(config, area)?;
+            area_inputs.extend(inputs.into_iter().map(|input| ("job.area".to_string(), input)));
+            Some(Regions::new(vec![home]))
+        }
+    };
     let venues = Numbers::default();
     let contradicts = contradicts(&feeds);
-    if config.rule.encounter.cross_source || contradicts {
+    // Where it matters which venue it is, though no case was there, all listed ones have a number.
+    let rule = &config.rule;
+    let matters = rule.encounter.cross_source || contradicts || areas.is_some();
+    if matters || rule.candidate.resident.is_some() {
         for feed in feeds.iter().filter(|f| f.config.stay.source == Source::Venue) {
             let mut ids: Vec<&String> = feed.places.keys().collect();
             ids.sort();
@@ -86,11 +115,16 @@ pub fn open(config: &Config) -> Result<Inputs> {
         zone: config.zone(),
         venues,
         floors: Numbers::default(),
+        trips: Numbers::default(),
+        seats: Numbers::default(),
     };
     let mut rejections = places.rejections;
     rejections.extend(cases.rejections.iter().cloned());
-    Ok(Inputs {
+    let mut inputs = Inputs {
         feeds,
+        areas: None,
+        home,
+        area_inputs,
         cases,
         decoder,
         place_inputs: places.inputs,
@@ -98,7 +132,9 @@ pub fn open(config: &Config) -> Result<Inputs> {
         uncertainty,
         is_uncertain: uncertain,
         contradicts,
-    })
+    };
+    inputs.areas = areas.map(|listed| Arc::new(RiskAreas::new(listed, &inputs.stay_rules())));
+    Ok(inputs)
 }
 
 /// The one kind that all files share. Integers come back signed if any file has signed ones, so that the

@@ -35,7 +35,8 @@ pub fn write(
     circumstances: &Circumstances,
 ) -> Result<()> {
     let mut outputs = Map::new();
-    for name in super::OUTPUT_FILES {
+    let written = super::OUTPUT_FILES.len() - usize::from(config.risk_areas.is_none());
+    for name in &super::OUTPUT_FILES[..written] {
         let path = staging.path(name);
         let bytes = std::fs::metadata(&path).map_err(|e| staging.failed(name, &e))?.len();
         let input = Input { path, name: name.to_string(), partitions: Vec::new(), bytes };
@@ -56,6 +57,7 @@ pub fn write(
         "rule": rule(&config.rule),
         "feeds": feeds(config, inputs, answer)?,
         "places": files(inputs.place_inputs.iter().map(|(label, input)| (label.as_str(), input)))?,
+        "areas": files(inputs.area_inputs.iter().map(|(label, input)| (label.as_str(), input)))?,
         "cases": files(inputs.cases.inputs.iter().map(|input| ("cases", input)))?,
         "counts": counts(answer),
         "rejections": rejections,
@@ -125,6 +127,7 @@ pub fn rule(rule: &Rule) -> Value {
             "resident_h_min": optional(rule.candidate.resident.map(|r| r.ms_min / 3_600)),
             "resident_of": rule.candidate.resident.map(|r| r.of.name()),
             "resident_scope": rule.candidate.resident.map(|r| r.scope.name()),
+            "dwell_s_min": optional(rule.candidate.dwell_ms_min),
             "across_cases": rule.candidate.across_cases,
         },
     })

@@ -1,5 +1,6 @@
 //! The edge: the only place that touches files, and the only user of Parquet.
 
+pub mod areas;
 pub mod cases;
 mod columns;
 pub mod decode;
@@ -17,12 +18,13 @@ pub mod spill;
 pub mod synth;
 pub mod table;
 
-/// The tables of an output folder; manifest.json stands beside them.
-pub const OUTPUT_FILES: [&str; 6] = [
+/// The tables of an output folder; manifest.json stands beside them. The last is there where the job has risk areas.
+pub const OUTPUT_FILES: [&str; 7] = [
     "candidates.parquet",
     "candidates.csv",
     "exposures.parquet",
     "encounters.parquet",
     "cases.parquet",
     "rejections.parquet",
+    "dwells.parquet",
 ];

@@ -71,6 +71,7 @@ fn role(name: &str) -> Role {
         "person_id" => Role::Person,
         "time" | "until" => Role::Time,
         "lat" | "lon" | "accuracy_m" => Role::Number,
+        "seat_row" | "bay" => Role::Ordinal,
         _ => Role::Text,
     }
 }
@@ -120,7 +121,7 @@ fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFi
             Role::Time => {
                 clocks.push((name, clock(&input.name, theirs, &kind, feed.time_unit, zone, &feed.label)?));
             }
-            Role::Number | Role::Text => {}
+            Role::Number | Role::Text | Role::Ordinal => {}
         }
         columns.push((name, origin));
     }
@@ -139,7 +140,31 @@ impl OpenFeed {
     }
 }
 
+impl OpenFeed {
+    /// The least and the largest accuracy, metres, as statistics have it; `None` where they say nothing.
+    pub fn accuracies_by_statistics(&self) -> Option<(f64, f64)> {
+        let ranges = self.files.iter().flat_map(PingFile::accuracies_by_statistics);
+        ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+}
+
 impl PingFile {
+    fn accuracies_by_statistics(&self) -> Vec<(f64, f64)> {
+        let Some((_, Origin::Column(at))) = self.columns.iter().find(|(name, _)| *name == ACCURACY) else {
+            return Vec::new();
+        };
+        let schema = self.metadata.parquet_schema();
+        let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == *at);
+        let groups = self.metadata.metadata().row_groups().iter();
+        let range = |statistics: &Statistics| match statistics {
+            Statistics::Float(s) => Some((f64::from(*s.min_opt()?), f64::from(*s.max_opt()?))),
+            Statistics::Double(s) => Some((*s.min_opt()?, *s.max_opt()?)),
+            Statistics::Int32(s) => Some((f64::from(*s.min_opt()?), f64::from(*s.max_opt()?))),
+            _ => None,
+        };
+        groups.filter_map(|group| range(group.column(leaf?).statistics()?)).collect()
+    }
+
     /// Rows.
     pub fn rows(&self) -> u64 {
         self.groups.iter().map(|g| g.rows).sum()

@@ -10,7 +10,8 @@ use crate::geo::wrap_degrees;
 use crate::rule::{Rule, Source, StayRule};
 use crate::time::{DAY_MS, Millis, seconds_to_millis};
 use arrow::array::Array;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Where a place stands.
@@ -238,37 +239,43 @@ pub fn position_of(
     Ok((lat + 0.0, wrap_degrees(lon) + 0.0))
 }
 
-/// Numbers for ids that several threads meet: venues that cases visit, and floors. A clone shares them.
-#[derive(Debug, Default, Clone)]
-pub struct Numbers {
-    known: Arc<RwLock<Known>>,
+/// Numbers for what several threads meet: venues and trips that cases were in, floors, seats. A clone shares them.
+#[derive(Debug, Clone)]
+pub struct Numbers<T = String> {
+    known: Arc<RwLock<Known<T>>>,
 }
 
-/// The number of each id, and each number's id.
-type Known = (HashMap<String, u32>, Vec<String>);
+/// The number of each, and what has each number.
+type Known<T> = (HashMap<T, u32>, Vec<T>);
 
-impl Numbers {
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Numbers { known: Arc::default() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Numbers<T> {
     /// The number of an id, if it has one.
-    pub fn find(&self, id: &str) -> Option<u32> {
+    pub fn find<Q: Hash + Equivalent<T> + ?Sized>(&self, id: &Q) -> Option<u32> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).0.get(id).copied()
     }
 
     /// The number of an id, a new one if it has none.
-    pub fn number(&self, id: &str) -> u32 {
+    pub fn number<Q: Hash + Equivalent<T> + ToOwned<Owned = T> + ?Sized>(&self, id: &Q) -> u32 {
         if let Some(number) = self.find(id) {
             return number;
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let next = known.1.len() as u32;
-        let number = *known.0.entry_ref(id).or_insert(next);
+        let number = *known.0.entry(id.to_owned()).or_insert(next);
         if number == next {
-            known.1.push(id.to_string());
+            known.1.push(id.to_owned());
         }
         number
     }
 
-    /// All ids, by their number.
-    pub fn ids(&self) -> Vec<String> {
+    /// All of them, by their number.
+    pub fn all(&self) -> Vec<T> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 }

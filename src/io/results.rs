@@ -2,10 +2,12 @@
 
 use super::output::Staging;
 use crate::answer::{Answer, Rejection, Sorted};
+use crate::candidate::Reason;
 use crate::config::Config;
 use crate::dose::risk;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
+use crate::risk_area::{RiskArea, RiskAreas};
 use crate::rule::Source;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
@@ -26,7 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Version of the tables' columns, in every file's metadata.
-pub const SCHEMA_VERSION: &str = "2";
+pub const SCHEMA_VERSION: &str = "3";
 /// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one
 /// thread; the same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
@@ -45,13 +47,8 @@ const INTEGERS: [&str; 9] = [
     "start",
     "end",
 ];
-/// The sources that columns speak of, in their order; trips are not read by this version.
-const COLUMN_SOURCES: [(&str, Option<Source>); 4] = [
-    ("gps", Some(Source::Gps)),
-    ("tower", Some(Source::Tower)),
-    ("venue", Some(Source::Venue)),
-    ("trip", None),
-];
+/// The sources that columns speak of, in their order.
+const COLUMN_SOURCES: [Source; 4] = [Source::Gps, Source::Tower, Source::Venue, Source::Trip];
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
@@ -70,9 +67,15 @@ pub type Spread<'a> =
     &'a (dyn Fn(Range<usize>, &(dyn Fn(usize) -> Result<Made> + Sync)) -> Vec<Result<Made>> + Sync);
 
 /// Writes all tables of an answer.
-pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread<'_>) -> Result<()> {
-    let tables =
-        Tables { config, answer, case_ids: answer.cases.iter().map(|c| c.case.case_id.clone()).collect() };
+pub fn write(
+    staging: &Staging,
+    config: &Config,
+    areas: Option<&RiskAreas>,
+    answer: &Answer,
+    spread: Spread<'_>,
+) -> Result<()> {
+    let case_ids = answer.cases.iter().map(|c| c.case.case_id.clone()).collect();
+    let tables = Tables { config, answer, case_ids, areas };
     let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<()> {
         let make_rows =
             |range: Range<usize>| tables.make(make, &rows.range(range)?).map_err(|e| internal(name, &e));
@@ -95,11 +98,14 @@ pub fn write(staging: &Staging, config: &Config, answer: &Answer, spread: Spread
             2 => sorted("exposures", &answer.exposures, Maker::Exposures, false),
             3 => sorted("encounters", &answer.encounters, Maker::Encounters, false),
             4 => whole("cases", tables.cases()),
-            _ => whole("rejections", rejections(&answer.survey.rejections)),
+            5 => whole("rejections", rejections(&answer.survey.rejections)),
+            _ => sorted("dwells", &answer.dwells, Maker::Dwells, false),
         }
         .map(|()| Made::File)
     };
-    spread(0..6, &file).into_iter().try_for_each(|made| made.map(drop))
+    spread(0..6 + usize::from(config.risk_areas.is_some()), &file)
+        .into_iter()
+        .try_for_each(|made| made.map(drop))
 }
 
 #[derive(Clone, Copy)]
@@ -107,6 +113,7 @@ enum Maker {
     Candidates,
     Exposures,
     Encounters,
+    Dwells,
 }
 
 pub(super) fn internal(name: &str, error: &ArrowError) -> Error {
@@ -246,6 +253,7 @@ struct Tables<'a> {
     config: &'a Config,
     answer: &'a Answer,
     case_ids: Vec<String>,
+    areas: Option<&'a RiskAreas>,
 }
 
 fn batch(columns: Columns, nullable: &[&str]) -> std::result::Result<RecordBatch, ArrowError> {
@@ -294,10 +302,10 @@ impl Inner<'_> {
 
     fn case_ids(&self, ids: &[String]) -> std::result::Result<ArrayRef, ArrowError> {
         let numbers = self.column("case")?.as_primitive::<UInt32Type>();
-        Ok(Arc::new(StringArray::from_iter_values(numbers.values().iter().map(|n| &ids[*n as usize]))))
+        Ok(Arc::new(numbers.iter().map(|n| n.map(|n| &ids[n as usize])).collect::<StringArray>()))
     }
 
-    fn sources(&self, name: &str, words: impl Fn(u8) -> String) -> std::result::Result<ArrayRef, ArrowError> {
+    fn words(&self, name: &str, words: impl Fn(u8) -> String) -> std::result::Result<ArrayRef, ArrowError> {
         let codes = self.column(name)?.as_primitive::<UInt8Type>();
         // There are few, and each is made once.
         let words: Vec<String> = (0..=codes.values().iter().copied().max().unwrap_or(0)).map(words).collect();
@@ -323,6 +331,11 @@ fn one_source(code: u8) -> String {
     Source::ALL.get(usize::from(code)).map_or(String::new(), |s| s.name().to_string())
 }
 
+fn reasons(bits: u8) -> String {
+    let names: Vec<&str> = Reason::ALL.iter().filter(|r| bits & r.bit() != 0).map(|r| r.name()).collect();
+    names.join(",")
+}
+
 fn source_set(bits: u8) -> String {
     let names: Vec<&str> = Source::ALL.iter().filter(|s| bits & s.bit() != 0).map(|s| s.name()).collect();
     names.join(",")
@@ -335,6 +348,7 @@ impl Tables<'_> {
             Maker::Candidates => self.candidates(&inner),
             Maker::Exposures => self.exposures(&inner),
             Maker::Encounters => self.encounters(&inner),
+            Maker::Dwells => self.dwells(&inner),
         }
     }
 
@@ -347,7 +361,7 @@ impl Tables<'_> {
                 ("person_id", inner.person(self.answer.person)?),
                 ("code", constant("yellow", rows)),
                 ("status", constant("pending_review", rows)),
-                ("reason", constant("exposure", rows)),
+                ("reason", inner.words("reasons", reasons)?),
                 ("rule", constant(&self.config.rule.to_string(), rows)),
                 ("case_count", inner.column("case_count")?.clone()),
                 ("case_id", inner.case_ids(&self.case_ids)?),
@@ -360,7 +374,33 @@ impl Tables<'_> {
                 ("expires_at", stamps(expires)),
                 ("evidence_count", inner.column("evidence_count")?.clone()),
             ],
-            &["expected_s", "risk"],
+            &["case_id", "expected_s", "risk"],
+        )
+    }
+
+    fn dwells(&self, inner: &Inner<'_>) -> std::result::Result<RecordBatch, ArrowError> {
+        let list = self.areas.map_or(&[][..], |areas| areas.list.as_slice());
+        let numbers = inner.column("area")?.as_primitive::<UInt32Type>().values();
+        let text = |value: fn(&RiskArea) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(numbers.iter().map(|n| value(&list[*n as usize]))))
+        };
+        let at = |value: fn(&RiskArea) -> i64| numbers.iter().map(move |n| value(&list[*n as usize]));
+        let least_s = at(|area| area.dwell_ms_min.div_euclid(1_000));
+        batch(
+            vec![
+                ("person_id", inner.person(self.answer.person)?),
+                ("area_id", text(|area| &area.area_id)),
+                ("level", text(|area| &area.level)),
+                ("dwell_s", inner.seconds("dwell_ms")?),
+                ("dwell_s_min", Arc::new(Int64Array::from_iter_values(least_s))),
+                ("first_at", inner.times("first_at")?),
+                ("last_at", inner.times("last_at")?),
+                ("valid_from", stamps(at(|area| area.valid_from))),
+                ("valid_to", stamps(at(|area| area.valid_to))),
+                ("report_id", text(|area| &area.report_id)),
+                ("authority", text(|area| &area.authority)),
+            ],
+            &[],
         )
     }
 
@@ -382,7 +422,7 @@ impl Tables<'_> {
                 ("distance_m_min", inner.column("distance_m_min")?.clone()),
                 ("first_at", inner.times("first_at")?),
                 ("last_at", inner.times("last_at")?),
-                ("sources", inner.sources("sources", source_set)?),
+                ("sources", inner.words("sources", source_set)?),
             ],
             &["expected_s", "dose_h", "risk", "distance_m_min"],
         )
@@ -398,8 +438,8 @@ impl Tables<'_> {
                 ("start", inner.times("start")?),
                 ("end", inner.times("end")?),
                 ("kind", Arc::new(StringArray::from_iter_values(kinds))),
-                ("source", inner.sources("source", one_source)?),
-                ("case_source", inner.sources("case_source", one_source)?),
+                ("source", inner.words("source", one_source)?),
+                ("case_source", inner.words("case_source", one_source)?),
                 ("place", inner.column("place")?.clone()),
                 ("distance_m", inner.column("distance_m")?.clone()),
                 ("probability", inner.column("probability")?.clone()),
@@ -426,11 +466,11 @@ impl Tables<'_> {
             ("trip_stays", "trip_observed_s"),
         ];
         // A source without a feed is unknown (null), which is not the same as nothing observed (0).
-        for ((_, source), (stays, observed)) in COLUMN_SOURCES.iter().zip(NAMES) {
-            let fed = source.filter(|s| self.config.sources() & s.bit() != 0);
+        for (source, (stays, observed)) in COLUMN_SOURCES.iter().zip(NAMES) {
+            let fed = Some(source).filter(|s| self.config.sources() & s.bit() != 0);
             let of = |value: &dyn Fn(&crate::index::Observed) -> i64| -> ArrayRef {
                 Arc::new(
-                    rows.iter().map(|c| fed.map(|s| value(&c.observed[s as usize]))).collect::<Int64Array>(),
+                    rows.iter().map(|c| fed.map(|s| value(&c.observed[*s as usize]))).collect::<Int64Array>(),
                 )
             };
             columns.push((stays, of(&|o| o.stays as i64)));

@@ -1,4 +1,4 @@
-//! Small tables, read whole from Parquet or CSV: cases, towers, venues.
+//! Small tables, read whole from Parquet, CSV or GeoJSON: cases, towers, venues, areas.
 
 use super::columns::{NoTime, Role, Times, ambiguous, missing, numbers, texts, wrong_type};
 use super::files::{Input, guarded, open_parquet, resolve, unreadable};
@@ -9,6 +9,7 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, Time32MillisecondType};
 use chrono::Timelike;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -33,8 +34,11 @@ pub fn read(base: &Path, path: &str, label: &str, columns: &BTreeMap<String, Str
     inputs
         .into_iter()
         .map(|input| {
-            let csv = input.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
-            let (batch, lines) = if csv { read_csv(&input)? } else { (read_parquet(&input)?, Vec::new()) };
+            let (batch, lines) = match () {
+                () if ends_with(&input, &["csv"]) => read_csv(&input)?,
+                () if ends_with(&input, &GEOJSON) => (read_geojson(&input)?, Vec::new()),
+                () => (read_parquet(&input)?, Vec::new()),
+            };
             Ok(Table { input, batch, lines, columns: columns.clone(), label: label.to_string() })
         })
         .collect()
@@ -113,6 +117,54 @@ fn read_csv(input: &Input) -> Result<(RecordBatch, Vec<u64>)> {
     Ok((batch, lines))
 }
 
+/// How names of files with GeoJSON end.
+const GEOJSON: [&str; 2] = ["geojson", "json"];
+
+fn ends_with(input: &Input, endings: &[&str]) -> bool {
+    let ending = input.path.extension();
+    ending.is_some_and(|ending| endings.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+/// The features of a GeoJSON file: their properties as text, and each one's geometry as GeoJSON.
+fn read_geojson(input: &Input) -> Result<RecordBatch> {
+    let problem = |place: String, found: String| {
+        let expected = "GeoJSON (RFC 7946): a FeatureCollection, a Feature, or a geometry";
+        Error::Input(Problem::new(place, expected, found, "mend the file"))
+    };
+    let text = std::fs::read_to_string(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let read: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| problem(format!("{}, line {}", input.name, e.line()), e.to_string()))?;
+    let features = match read["type"].as_str() {
+        Some("FeatureCollection") => read["features"].as_array().cloned(),
+        Some("Feature") => Some(vec![read]),
+        Some("Polygon" | "MultiPolygon") => Some(vec![json!({ "geometry": read })]),
+        _ => None,
+    };
+    let Some(features) = features else {
+        return Err(problem(input.name.clone(), "another kind of JSON".to_string()));
+    };
+    let mut names: Vec<String> = Vec::new();
+    for name in features.iter().filter_map(|f| f["properties"].as_object()).flat_map(|p| p.keys()) {
+        if !names.contains(name) && name != "geometry" {
+            names.push(name.clone());
+        }
+    }
+    let cell = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        other => Some(other.to_string()),
+    };
+    let column = |value: &dyn Fn(&Value) -> Option<String>| -> ArrayRef {
+        Arc::new(features.iter().map(value).collect::<StringArray>())
+    };
+    let mut columns = vec![column(&|f| cell(&f["geometry"]))];
+    columns.extend(names.iter().map(|name| column(&|f| cell(&f["properties"][name]))));
+    let names = std::iter::once("geometry").chain(names.iter().map(String::as_str));
+    let fields: Vec<Field> = names.map(|name| Field::new(name, DataType::Utf8, true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|e| problem(input.name.clone(), e.to_string()))
+}
+
 impl Table {
     /// Rows.
     pub fn rows(&self) -> usize {
@@ -147,7 +199,8 @@ impl Table {
         self.optional(name)?.ok_or_else(|| {
             // What stands in the place of a header may be somebody's id: it is not shown.
             let known = self.batch.schema_ref().fields().iter().any(|f| {
-                ["case_id", "person_id", "tower_id", "venue_id"].contains(&f.name().as_str())
+                ["case_id", "person_id", "tower_id", "venue_id", "area_id", "geometry"]
+                    .contains(&f.name().as_str())
                     || self.columns.values().any(|theirs| theirs == f.name())
             });
             if self.is_text_file() && !known {
@@ -297,6 +350,21 @@ impl Table {
 
     /// Whether all its cells are text, CSV having no types.
     pub fn is_text_file(&self) -> bool {
-        self.input.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"))
+        ends_with(&self.input, &["csv"]) || self.is_geojson()
+    }
+
+    /// Whether it is GeoJSON, whose geometries are in WGS84.
+    pub fn is_geojson(&self) -> bool {
+        ends_with(&self.input, &GEOJSON)
+    }
+
+    /// What the file calls a column.
+    pub fn name_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.columns.get(name).map_or(name, String::as_str)
+    }
+
+    /// What the file says of itself under a key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.batch.schema_ref().metadata().get(key).map(String::as_str)
     }
 }

@@ -159,6 +159,7 @@ impl Intake {
         feed.rows_kept += pings.times.len() as u64;
         feed.before += decoded.before;
         feed.after += decoded.after;
+        feed.seatless += decoded.seatless;
         feed.span = match (feed.span, decoded.span) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),

@@ -150,8 +150,8 @@ impl<'r> Lane<'r> {
             readings: u8::from(job.began_before)
                 + match (self.again, self.source) {
                     (true, _) => 3,
-                    // Scans are read again when the cases' venues are known.
-                    (false, Source::Venue) => 2,
+                    // Scans and trips are read again when the cases' venues and trips are known.
+                    (false, source) if source.is_by_id() => 2,
                     (false, _) => 1,
                 },
         }

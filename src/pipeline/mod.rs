@@ -1,6 +1,7 @@
 //! The run: every row is read once, the rows that can matter become stays, by person, and stays become the
 //! answer. The only place that spreads work over threads.
 
+pub mod covered;
 mod intake;
 mod lane;
 mod order;
@@ -99,9 +100,12 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
 }
 
 /// Writes an answer's tables, on as many threads as the run has; they are gone then.
-pub fn write(config: &Config, staging: &Staging, answer: &mut Answer) -> Result<()> {
+pub fn write(config: &Config, inputs: &Inputs, staging: &Staging, answer: &mut Answer) -> Result<()> {
+    let areas = inputs.areas.as_deref();
     pool(config.threads)?.install(|| {
-        results::write(staging, config, answer, &|tasks, make| tasks.into_par_iter().map(make).collect())
+        results::write(staging, config, areas, answer, &|tasks, make| {
+            tasks.into_par_iter().map(make).collect()
+        })
     })?;
     answer.drop_tables();
     Ok(())
@@ -276,7 +280,8 @@ impl<'a> Job<'a> {
         // Scans that are held against positions are looked at one by one.
         let joins = source != Source::Venue || !self.inputs.contradicts;
         let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, joins)
-            .with_uncertainty(self.uncertainty());
+            .with_uncertainty(self.uncertainty())
+            .with_areas(self.inputs.areas.as_deref());
         if self.decoder.accuracies { rule } else { rule.without_accuracies(&self.tied) }
     }
 
@@ -392,16 +397,19 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         counts.rows_rejected += feed.rejected_rows();
     }
     counts.persons = survey.persons.estimate();
-    let places = job.decoder.venues.ids();
-    let settings = inputs.setting_weights(&places);
+    let (venues, trips, seats) = (job.decoder.venues.all(), job.decoder.trips.all(), job.decoder.seats.all());
+    let settings = inputs.setting_weights(&venues);
     let weighing = Weighing::new(&config.rule, &settings);
     let setting = Setting {
         index: &index,
         rule: &config.rule,
-        places: &places,
+        venues: &venues,
+        trips: &trips,
+        seats: &seats,
         weighing: weighing.as_ref(),
         holds_scanners: inputs.contradicts,
         dwells: None,
+        areas: inputs.areas.as_deref(),
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -448,6 +456,8 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
             uncertainty: job.uncertainty(),
             contradiction: job.contradiction(),
             residents: job.resident().is_some(),
+            home: job.inputs.home.as_ref(),
+            areas: job.inputs.areas.as_ref(),
         },
     );
     job.go_on_unless_tied()?;
@@ -502,7 +512,7 @@ fn resolve_part(
     tables: &Tables,
     survivors: &Survivors<'_>,
 ) -> Result<()> {
-    if batches.is_empty() || setting.index.is_empty() {
+    if batches.is_empty() || (setting.index.is_empty() && setting.areas.is_none()) {
         return Ok(());
     }
     let joined = concat_batches(&job.stay_schema, &batches).map_err(too_large)?;
@@ -536,7 +546,7 @@ fn collect(
     mut counts: Counts,
     mut clock: Clock,
 ) -> Result<Answer> {
-    let (encounters, exposures, candidates, sums) = tables.finish()?;
+    let ([encounters, exposures, candidates, dwells], sums) = tables.finish()?;
     counts.encounters = sums.encounters;
     counts.exposures = sums.exposures;
     counts.candidates = sums.candidates;
@@ -553,6 +563,7 @@ fn collect(
         encounters,
         exposures,
         candidates,
+        dwells,
         survey,
         counts,
         timings_s: Vec::new(),

@@ -61,7 +61,7 @@ pub fn units(job: &Job<'_>, source: Source) -> Vec<Unit> {
 /// The order of a source: the most useful that all its files promise.
 pub fn order_of(job: &Job<'_>, source: Source, units: &[Unit]) -> Result<Order> {
     // Scans may say themselves when they end, and what places matter is known only after the cases' own.
-    if source == Source::Venue || units.is_empty() {
+    if source.is_by_id() || units.is_empty() {
         return Ok(Order::None);
     }
     let (mut by_time, mut by_person) = (true, persons_apart(job, units));

@@ -10,13 +10,12 @@ use super::{Job, resolve_part, too_large};
 use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;
-use crate::index::place_and_time;
 use crate::person::{PersonId, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person};
 use crate::resident::Dwell;
 use crate::resolve::Setting;
 use crate::rule::Source;
-use crate::stay::Stays;
+use crate::stay::{Stay, Stays};
 use crate::track::{TrackRule, whole_track};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
@@ -167,14 +166,14 @@ fn look_at(job: &Job<'_>, batches: Vec<RecordBatch>) -> Result<(Contradicted, Ha
             contradiction.scans(&view, group.clone(), feeds, &mut rules).into_iter().collect()
         });
         if job.resident().is_some() {
-            let mut dwelt = Vec::new();
+            let mut dwelt: Vec<Stay> = Vec::new();
             for rule in &mut rules {
                 let is_scan = rule.source == Source::Venue;
                 let stays = whole_track(&view, group.clone(), feeds, rule);
                 let kept = stays.iter().filter(|s| !is_scan || !scans.contains(&(s.start, s.place)));
-                dwelt.extend(kept.map(|stay| place_and_time(stay, place)));
+                dwelt.extend(kept);
             }
-            dwells.insert(person.to_id(), Dwell::new(dwelt));
+            dwells.insert(person.to_id(), Dwell::new(&dwelt, place, job.inputs.home.as_ref()));
         }
         if !scans.is_empty() {
             contradicted.insert(person.to_id(), scans);

@@ -4,7 +4,7 @@
 use crate::answer::{Ranges, Run, Sorted, Sorting, Spread};
 use crate::error::Result;
 use crate::io::spill::Spill;
-use crate::resolve::{Resolved, Tally, candidate_schema, encounter_schema, exposure_schema};
+use crate::resolve::{Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema};
 use crate::time::Millis;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -19,6 +19,7 @@ const ENCOUNTERS: Sorting =
     Sorting::Person(&["case", "start", "indirect", "source", "case_source", "place", "end"]);
 const EXPOSURES: Sorting = Sorting::Person(&["case"]);
 const CANDIDATES: Sorting = Sorting::SecondsDown("direct_ms");
+const DWELLS: Sorting = Sorting::Person(&["area"]);
 
 /// What the resolved parts come to.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct Tables {
     encounters: Table,
     exposures: Table,
     candidates: Table,
+    dwells: Table,
     sums: Mutex<Sums>,
 }
 
@@ -85,12 +87,13 @@ impl Tables {
             encounters: table(ENCOUNTERS, encounter_schema(person)),
             exposures: table(EXPOSURES, exposure_schema(person)),
             candidates: table(CANDIDATES, candidate_schema(person)),
+            dwells: table(DWELLS, dwell_schema(person)),
             sums: Mutex::new(Sums { tallies: vec![Tally::default(); cases], ..Sums::default() }),
         }
     }
 
-    fn each(&self) -> [&Table; 3] {
-        [&self.encounters, &self.exposures, &self.candidates]
+    fn each(&self) -> [&Table; 4] {
+        [&self.encounters, &self.exposures, &self.candidates, &self.dwells]
     }
 
     /// Adds what some persons came to.
@@ -105,7 +108,7 @@ impl Tables {
         }
         sums.exposures += resolved.tallies.iter().map(|tally| tally.exposures).sum::<u64>();
         drop(sums);
-        let batches = [resolved.encounters, resolved.exposures, resolved.candidates];
+        let batches = [resolved.encounters, resolved.exposures, resolved.candidates, resolved.dwells];
         for (table, batch) in self.each().into_iter().zip(batches) {
             if batch.num_rows() > 0 {
                 let bytes = batch.get_array_memory_size() as u64;
@@ -142,8 +145,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Encounters, exposures and candidates in their order, and the sums.
-    pub fn finish(self) -> Result<(Sorted, Sorted, Sorted, Sums)> {
+    /// Encounters, exposures, candidates and dwells in their order, and the sums.
+    pub fn finish(self) -> Result<([Sorted; 4], Sums)> {
         for table in self.each() {
             if !locked(&table.away).runs.is_empty() {
                 self.send_away(table)?;
@@ -161,10 +164,11 @@ impl Tables {
             let load = move |range| runs.iter().map(|run| spill.read_numbered(run, range)).collect();
             Sorted::away(table.schema, table.sorting, &away.rows, Box::new(load))
         };
-        let (encounters, exposures, candidates) = (self.encounters, self.exposures, self.candidates);
-        let (candidates, (encounters, exposures)) =
-            rayon::join(|| sorted(candidates), || (sorted(encounters), sorted(exposures)));
+        let (candidates, dwells) = (self.candidates, self.dwells);
+        let (encounters, exposures) = (self.encounters, self.exposures);
+        let ((candidates, dwells), (encounters, exposures)) =
+            rayon::join(|| (sorted(candidates), sorted(dwells)), || (sorted(encounters), sorted(exposures)));
         let sums = self.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((encounters, exposures, candidates, sums))
+        Ok(([encounters, exposures, candidates, dwells], sums))
     }
 }

@@ -311,7 +311,8 @@ impl Pass<'_, '_, '_> {
                 stays.extend(clipped);
             }
         }
-        Ok(Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of, job.uncertainty()))
+        let sieve = Sieve::new(&stays, job.rule(), &job.feeds, job.config.as_of, job.uncertainty());
+        Ok(sieve.with_areas(job.inputs.areas.as_ref()))
     }
 
     /// Sieves rows, and sends those that matter to their parts, behind what `chunks` of this round hold. Gives how

@@ -12,8 +12,8 @@ use super::parts::{Dealing, Gathering};
 use super::person_order::follow;
 use crate::datum::Datum;
 use crate::error::Result;
-use crate::index::lattice::mixed;
 use crate::index::sieve::Sieve;
+use crate::lattice::mixed;
 use crate::person::{PersonRef, PersonSet, Persons};
 use crate::ping::{PingColumns, Pings, person_order};
 use crate::rule::Source;
@@ -44,8 +44,8 @@ pub fn gather(
     units: &[Unit],
     gathering: &Gathering<'_, '_>,
 ) -> Result<Intake> {
-    // Which venues matter is known when the cases' own scans have been seen.
-    if source == Source::Venue {
+    // Which venues and trips matter is known when the cases' own have been seen.
+    if source.is_by_id() {
         let intake = scan(job, units, true, Some(job.case_persons.set()), None)?;
         scan(job, units, false, None, Some(gathering))?;
         return Ok(intake);

@@ -20,6 +20,12 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
         } else if survey.rows_kept == 0 {
             warnings.push(format!("{label} has no ping inside the lookback"));
         }
+        if survey.seatless > 0 {
+            warnings.push(format!(
+                "{label}: {} of {} trips do not say the coach, bay, row or cabin that the rule of their vehicle asks for: they are near nobody (copresence rules vehicles)",
+                survey.seatless, survey.rows_kept
+            ));
+        }
     }
     for (label, _) in &inputs.place_inputs {
         let rejected = inputs.rejections.iter().filter(|r| r.feed == *label).count();
@@ -67,6 +73,9 @@ fn named(ids: &[&str]) -> String {
 /// Why nobody was found, as far as the counts tell.
 fn likely_cause(config: &Config, inputs: &Inputs, answer: &Answer) -> String {
     let counts = &answer.counts;
+    if answer.cases.is_empty() && config.cases.is_none() {
+        return "nobody dwelt in a risk area, while it was listed, for as long as it asks; copresence check counts the people in each".into();
+    }
     if answer.cases.is_empty() {
         return "the cases table has no usable row".into();
     }

@@ -17,21 +17,29 @@ pub enum Source {
     Gps = 0,
     /// A cellular base station, at its position.
     Tower = 1,
+    /// A part of a journey in a vehicle, which has no position.
+    Trip = 2,
     /// A scan of a venue's code.
-    Venue = 2,
+    Venue = 3,
 }
 
 impl Source {
     /// All kinds, in their order (that of their names).
-    pub const ALL: [Source; 3] = [Source::Gps, Source::Tower, Source::Venue];
+    pub const ALL: [Source; 4] = [Source::Gps, Source::Tower, Source::Trip, Source::Venue];
 
     /// Its name in job files and outputs.
     pub fn name(self) -> &'static str {
         match self {
             Source::Gps => "gps",
             Source::Tower => "tower",
+            Source::Trip => "trip",
             Source::Venue => "venue",
         }
+    }
+
+    /// Whether its stays meet by an id, wherever they are, and several pings of one instant stand beside each other.
+    pub fn is_by_id(self) -> bool {
+        matches!(self, Source::Trip | Source::Venue)
     }
 
     /// Its bit in a set of sources.
@@ -80,7 +88,8 @@ impl StayRule {
             hold_ms: match source {
                 Source::Gps => 900_000,
                 Source::Tower => 3_600_000,
-                Source::Venue => 1_800_000,
+                // A trip ends when it says.
+                Source::Trip | Source::Venue => 1_800_000,
             },
             motion: Motion::Hold,
             accuracy_m: 20.0,
@@ -94,7 +103,7 @@ impl StayRule {
         match self.source {
             Source::Gps => self.speed_m_per_s_max > 0.0,
             Source::Tower => self.pingpong_ms > 0,
-            Source::Venue => false,
+            Source::Trip | Source::Venue => false,
         }
     }
 }
@@ -183,6 +192,8 @@ pub struct CandidateRule {
     pub risk_min: Option<f64>,
     /// How long somebody has to dwell where it was.
     pub resident: Option<Resident>,
+    /// Least dwell in a risk area whose listing gives none of its own.
+    pub dwell_ms_min: Option<Millis>,
     /// Whether a person's exposures to all cases together have to reach them, not one of them alone.
     pub across_cases: bool,
 }
@@ -216,6 +227,8 @@ pub enum ResidentScope {
     Any,
     /// Those in the squares or cells of the exposure.
     Place,
+    /// Those in the job's area.
+    Area,
 }
 
 impl ResidentOf {
@@ -228,7 +241,7 @@ impl ResidentOf {
 impl ResidentScope {
     /// Its word in rule files.
     pub fn name(self) -> &'static str {
-        ["any", "place"][self as usize]
+        ["any", "place", "area"][self as usize]
     }
 }
 

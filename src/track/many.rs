@@ -254,7 +254,7 @@ impl Line {
                         is_within_m(run.lat, run.lon, row.lat, row.lon, metres),
                         !rule.moving && (run.lat, run.lon, run.key) == (row.lat, row.lon, key),
                     ),
-                    None => (run.key == key, true),
+                    None => (run.key == key, !rule.may_differ((run.lat, run.lon), (row.lat, row.lon))),
                 };
                 if same && joins && row.marked {
                     (run.last, run.hold_end) = (row.time, hold_end);

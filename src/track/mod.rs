@@ -6,6 +6,7 @@ pub mod many;
 use crate::geo::{haversine_m, is_within_m, wrap_degrees};
 use crate::ping::{NO_PLACE, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};
+use crate::risk_area::RiskAreas;
 use crate::rule::{Motion, Source, StayRule};
 use crate::stay::{Leg, Stay, join, some_move};
 use crate::time::Millis;
@@ -29,6 +30,8 @@ pub struct TrackRule<'a> {
     /// Where accuracies are not known: whether they had to decide.
     ties: Option<&'a AtomicBool>,
     uncertainty: Option<&'a Uncertainty>,
+    /// Areas in which stays of one square are told apart.
+    areas: Option<&'a RiskAreas>,
 }
 
 impl<'a> TrackRule<'a> {
@@ -45,6 +48,7 @@ impl<'a> TrackRule<'a> {
             squares: Squares::default(),
             ties: None,
             uncertainty: None,
+            areas: None,
         }
     }
 
@@ -52,6 +56,19 @@ impl<'a> TrackRule<'a> {
     pub fn with_uncertainty(mut self, uncertainty: Option<&'a Uncertainty>) -> Self {
         self.uncertainty = uncertainty;
         self
+    }
+
+    /// The same where it matters whether a position is in one of these areas.
+    pub fn with_areas(mut self, areas: Option<&'a RiskAreas>) -> Self {
+        self.areas = areas;
+        self
+    }
+
+    /// Whether positions of one square or cell may still differ in the areas that they are in.
+    #[inline]
+    fn may_differ(&self, a: (f64, f64), b: (f64, f64)) -> bool {
+        let may_hold = |areas: &RiskAreas| areas.may_hold(a.0, a.1) || areas.may_hold(b.0, b.1);
+        self.areas.is_some_and(|areas| a != b && may_hold(areas))
     }
 
     #[inline]
@@ -79,7 +96,7 @@ impl<'a> TrackRule<'a> {
 
     /// Whether pings just follow one another: no filter drops any, and no two stand at one instant.
     pub fn is_plain(&self) -> bool {
-        !self.filters && self.source != Source::Venue
+        !self.filters && !self.source.is_by_id()
     }
 
     /// Whether a filter can drop pings, so that every ping of a track matters.
@@ -91,6 +108,7 @@ impl<'a> TrackRule<'a> {
     fn key(&mut self, ping: &Ping) -> PlaceKey {
         match (self.source, self.place) {
             (Source::Venue, _) => PlaceKey::Venue(ping.place),
+            (Source::Trip, _) => PlaceKey::Trip(ping.place),
             (_, PlaceRule::Grid { square_m }) => {
                 PlaceKey::Square(self.squares.square(ping.lat, ping.lon, square_m))
             }
@@ -106,7 +124,7 @@ struct Kept {
     marked: bool,
 }
 
-/// The pings of one instant: one, but for scans.
+/// The pings of one instant: one, but for scans and trips.
 #[derive(Debug, Default)]
 struct Instant {
     first: Option<Kept>,
@@ -123,13 +141,13 @@ impl Instant {
     }
 
     /// Adds a ping of the same instant. Of gps or tower pings the one with the smallest accuracy stays,
-    /// then the smallest tower id, latitude, longitude, then the feed first in the job; equal scans are one.
+    /// then the smallest tower id, latitude, longitude, then the feed first in the job; equal scans and trips are one.
     fn add(&mut self, kept: Kept, rule: &TrackRule<'_>) {
         let Some(first) = &mut self.first else {
             self.first = Some(kept);
             return;
         };
-        if rule.source != Source::Venue {
+        if !rule.source.is_by_id() {
             if rule.before(&kept.ping, &first.ping) == Ordering::Less {
                 *first = kept;
             }
@@ -188,7 +206,7 @@ impl Track {
             {
                 self.step(Instant { first: Some(kept), more: Vec::new() }, rule, out);
             }
-        } else if rule.source == Source::Venue {
+        } else if rule.source.is_by_id() {
             let now = std::mem::take(&mut self.now);
             self.step(now, rule, out);
         } else {
@@ -238,7 +256,7 @@ impl Track {
                     && ping.place != before.place
                     && after.time - before.time <= feed.pingpong_ms
             }
-            Source::Venue => false,
+            Source::Trip | Source::Venue => false,
         }
     }
 
@@ -260,7 +278,10 @@ impl Track {
             out(&stay);
             return;
         }
-        let joined = self.run.as_mut().is_some_and(|run| join(run, &stay, kept.key, rule.moving));
+        let joined = self.run.as_mut().is_some_and(|run| {
+            !rule.may_differ((run.0.lat, run.0.lon), (stay.lat, stay.lon))
+                && join(run, &stay, kept.key, rule.moving)
+        });
         if !joined && let Some((done, _)) = self.run.replace((stay, kept.key)) {
             out(&done);
         }
@@ -315,7 +336,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
 /// Whether two pings of one track are at the same place, which brackets the stay between them.
 fn same_place(a: &Kept, b: &Kept, rule: &TrackRule<'_>) -> bool {
     match (rule.source, rule.place) {
-        (Source::Venue, _) => a.ping.place == b.ping.place && a.ping.place != NO_PLACE,
+        (Source::Trip | Source::Venue, _) => a.ping.place == b.ping.place && a.ping.place != NO_PLACE,
         (_, place) => match place.metres() {
             Some(metres) => is_within_m(a.ping.lat, a.ping.lon, b.ping.lat, b.ping.lon, metres),
             None => a.key == b.key,

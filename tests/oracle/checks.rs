@@ -29,6 +29,7 @@ fn gps(person: &str, t: Ms, lat: f64, lon: f64) -> Ping {
         lon,
         accuracy_m: None,
         place_id: None,
+        aboard: None,
         until: None,
         floor: None,
         facts: Facts::default(),
@@ -69,7 +70,7 @@ fn world(feeds: Vec<Feed>) -> World {
         across_cases: false,
         weighing: Weighing::default(),
     };
-    World { feeds, cases: vec![case("C1", "c", 0, 14 * DAY)], rule }
+    World { feeds, cases: vec![case("C1", "c", 0, 14 * DAY)], rule, areas: Vec::new(), home: None }
 }
 
 fn case(case_id: &str, person: &str, from: Ms, to: Ms) -> Case {
@@ -132,8 +133,9 @@ fn direct() {
         answered.candidates,
         [Candidate {
             person: "p".into(),
+            reason: "exposure".into(),
             case_count: 1,
-            case_id: "C1".into(),
+            case_id: Some("C1".into()),
             direct_ms: 600_000,
             confirmed_ms: 0,
             expected_ms: None,
@@ -151,7 +153,12 @@ fn direct() {
         .collect();
     assert_eq!(
         observed,
-        [("C1", Source::Gps, 1, 900_000), ("C1", Source::Tower, 0, 0), ("C1", Source::Venue, 0, 0)]
+        [
+            ("C1", Source::Gps, 1, 900_000),
+            ("C1", Source::Tower, 0, 0),
+            ("C1", Source::Trip, 0, 0),
+            ("C1", Source::Venue, 0, 0)
+        ]
     );
 
     // One millisecond more than there is; then each other threshold alone.
@@ -589,7 +596,7 @@ fn venue_floors() {
     let answered = answer(&world(vec![feed(Source::Venue, 1800 * S, scans)]));
     assert_eq!(spans(&answered, "direct"), [(0, 1000), (200, 400)]);
     assert_eq!(answered.exposures[0].direct_ms, 1_000_000);
-    assert_eq!((answered.observed[2].stays, answered.observed[2].observed_ms), (2, 1_000_000));
+    assert_eq!((answered.observed[3].stays, answered.observed[3].observed_ms), (2, 1_000_000));
 }
 
 #[test]
@@ -642,7 +649,7 @@ fn strongest_of_several_cases() {
         .map(|row| (row.person, row.case_id, row.case_count, row.direct_ms))
         .collect();
     let row = |person: &str, case_id: &str, count, direct_ms| {
-        (person.to_string(), case_id.to_string(), count, direct_ms)
+        (person.to_string(), Some(case_id.to_string()), count, direct_ms)
     };
     assert_eq!(rows, [row("p", "C2", 2, 800_000), row("q", "C1", 1, 700_000), row("r", "C2", 1, 700_500)]);
     let first = &answer(&world).candidates[0];
@@ -668,9 +675,95 @@ fn across_cases_two_short_exposures_are_one() {
     // q is with them for 350 s: 50 s of it with both.
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((row.person.as_str(), row.case_id.as_str(), row.case_count), ("p", "C2", 2));
+    assert_eq!((row.person.as_str(), row.case_id.as_deref(), row.case_count), ("p", Some("C2"), 2));
     assert_eq!((row.direct_ms, row.confirmed_ms, row.evidence_count), (800_000, 800_000, 2));
     assert_eq!((row.first_at, row.last_at), (0, 800_000));
     world.rule.direct_ms_min = 800_001;
+    assert!(answer(&world).candidates.is_empty());
+}
+
+/// On trip T of a vehicle, from one time to another.
+fn on_trip(person: &str, t: Ms, until: Ms, aboard: Aboard) -> Ping {
+    Ping { aboard: Some(aboard), ..scan_until(person, t, until, "T") }
+}
+
+#[test]
+fn who_sits_near_whom() {
+    // c sits in row 10 for [0, 600), p in row 13 from 300 on, q in row 14, r does not say; s sits in row 10 of a bus.
+    let row = |row: Option<i64>| Aboard { vehicle: "air", row, ..Aboard::default() };
+    let bus = Aboard { vehicle: "bus-ventilated", row: Some(10), ..Aboard::default() };
+    let mut world = world(vec![feed(
+        Source::Trip,
+        0,
+        vec![
+            on_trip("c", 0, 600 * S, row(Some(10))),
+            on_trip("p", 300 * S, 900 * S, row(Some(13))),
+            on_trip("q", 0, 900 * S, row(Some(14))),
+            on_trip("r", 0, 900 * S, row(None)),
+            on_trip("s", 0, 900 * S, bus),
+        ],
+    )]);
+    let answered = answer(&world);
+    let met: Vec<_> = answered
+        .encounters
+        .iter()
+        .map(|e| (e.person.as_str(), e.start / S, e.end / S, e.place.as_deref(), e.bracketed))
+        .collect();
+    assert_eq!(met, [("p", 300, 600, Some("T"), true)]);
+    // 300 s are too short for an exposure, and enough for a trip.
+    let row = &answered.candidates[0];
+    assert_eq!((row.person.as_str(), row.reason.as_str(), row.direct_ms), ("p", "trip", 300_000));
+    world.rule.direct_ms_min = 300_000;
+    assert_eq!(answer(&world).candidates[0].reason, "exposure,trip");
+    // After c left, in the lag: an encounter, and no candidate.
+    world.feeds[0].pings[1].t = 600 * S;
+    world.rule.lag_ms = 100 * S;
+    let answered = answer(&world);
+    assert_eq!(spans(&answered, "indirect"), [(600, 700)]);
+    assert!(answered.candidates.is_empty());
+}
+
+#[test]
+fn dwells_in_risk_areas() {
+    // A block of a degree with a hole in its middle, listed for [500, 2000). p stands in it for [0, 900), in the hole for
+    // [900, 1800), on the border for [1800, 2700); c, who is a case, with p.
+    let block = vec![(10.0, 10.0), (11.0, 10.0), (11.0, 11.0), (10.0, 11.0)];
+    let hole = vec![(10.4, 10.4), (10.6, 10.4), (10.6, 10.6), (10.4, 10.6)];
+    let mut pings = Vec::new();
+    for who in ["c", "p"] {
+        pings.push(gps(who, 0, 10.2, 10.2));
+        pings.push(gps(who, 900 * S, 10.5, 10.5));
+        pings.push(gps(who, 1800 * S, 10.0, 10.5));
+    }
+    let mut world = world(vec![feed(Source::Gps, 900 * S, pings)]);
+    world.areas = vec![Area {
+        area_id: "A".into(),
+        shapes: vec![vec![block, hole]],
+        from: 500 * S,
+        to: 2000 * S,
+        dwell_ms_min: 600 * S,
+    }];
+    let answered = answer(&world);
+    let row = Dwell {
+        person: "p".into(),
+        area_id: "A".into(),
+        dwell_ms: 600_000,
+        first_at: 500_000,
+        last_at: 2_000_000,
+    };
+    assert_eq!(answered.dwells, [row]);
+    let row = &answered.candidates[0];
+    assert_eq!(
+        (row.reason.as_str(), row.evidence_count, row.first_at, row.last_at),
+        ("area,exposure", 2, 0, 2_700_000)
+    );
+    world.cases.clear();
+    let answered = answer(&world);
+    // c is nobody's case now, and dwelt there just the same.
+    assert_eq!(answered.candidates.len(), 2);
+    let row = &answered.candidates[1];
+    assert_eq!((row.reason.as_str(), row.case_id.as_deref(), row.case_count), ("area", None, 0));
+    assert_eq!((row.first_at, row.last_at, row.expires_at), (500_000, 2_000_000, 606_800_000));
+    world.areas[0].dwell_ms_min = 600_001;
     assert!(answer(&world).candidates.is_empty());
 }

@@ -2,8 +2,7 @@
 //! docs/definitions.md.
 //!
 //! It shares no line with the engine. A comment in quotation marks is the sentence of the contract
-//! that the code below it implements. Scope: sources gps, tower and venue; all places; dose and risk;
-//! no trips, no residents, no areas.
+//! that the code below it implements.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +11,15 @@ use std::f64::consts::PI;
 /// Milliseconds UTC.
 pub type Ms = i64;
 
-/// The kind of a feed; as text "gps", "tower", "venue".
+/// The kind of a feed; as text "gps", "tower", "trip", "venue".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Source {
     /// Positions of a phone.
     Gps,
     /// Presence at a base station.
     Tower,
+    /// A part of a journey.
+    Trip,
     /// Scans at a named place.
     Venue,
 }
@@ -64,9 +65,11 @@ pub struct Ping {
     pub lon: Option<f64>,
     /// Its own accuracy, if any.
     pub accuracy_m: Option<f64>,
-    /// The tower's or the venue's id.
+    /// The tower's, the venue's or the trip's id.
     pub place_id: Option<String>,
-    /// The check-out of a venue scan.
+    /// Where it is aboard, of a trip.
+    pub aboard: Option<Aboard>,
+    /// The end of a trip, the check-out of a venue scan.
     pub until: Option<Ms>,
     /// The floor of a venue scan.
     pub floor: Option<String>,
@@ -213,6 +216,10 @@ pub struct World {
     pub cases: Vec<Case>,
     /// The rule.
     pub rule: Rule,
+    /// Risk areas, in the order of their ids.
+    pub areas: Vec<Area>,
+    /// The job's own area.
+    pub home: Option<Shapes>,
 }
 
 /// One encounter of a person with a case.
@@ -282,10 +289,12 @@ pub struct Exposure {
 pub struct Candidate {
     /// Who.
     pub person: String,
+    /// Why: sorted, joined by commas.
+    pub reason: String,
     /// Number of cases with a passing exposure.
     pub case_count: u64,
-    /// Case of the strongest passing exposure.
-    pub case_id: String,
+    /// Case of the strongest passing exposure, if any passes.
+    pub case_id: Option<String>,
     /// Direct length of the strongest passing exposure.
     pub direct_ms: Ms,
     /// Confirmed length of the strongest passing exposure.
@@ -325,6 +334,8 @@ pub struct Answer {
     pub exposures: Vec<Exposure>,
     /// All candidates, by whole direct seconds descending, then person.
     pub candidates: Vec<Candidate>,
+    /// The dwells in risk areas that make candidates, by person and area.
+    pub dwells: Vec<Dwell>,
     /// One for each case and source, by case and source, also where nothing was seen.
     pub observed: Vec<Observed>,
     /// Contradicted scans of cases, and of those who met one by a scan before theirs were looked at.
@@ -356,7 +367,11 @@ pub fn answer(world: &World) -> Answer {
     let mut together: BTreeMap<String, Exposure> = BTreeMap::new();
     // By person and case, and by person and "" for all cases, whether somebody is resident.
     let mut residents: BTreeMap<(String, String), bool> = BTreeMap::new();
+    let mut dwells: Vec<Dwell> = Vec::new();
+    // Who sat near whom on a trip.
+    let mut by_trip: BTreeSet<(String, String)> = BTreeSet::new();
     for person in persons {
+        dwells.extend(areas::dwells(world, person, &stays_of_person(world, person)));
         let (mut all_overlaps, mut all_encounters) = (Vec::new(), Vec::new());
         for case in &world.cases {
             // "A person may be several cases; nobody is exposed to their own."
@@ -367,6 +382,10 @@ pub fn answer(world: &World) -> Answer {
                 overlaps_of_pair(&world.rule, &stays_of_person(world, person), &stays_of_case(world, case));
             overlaps.iter_mut().for_each(|overlap| overlap.onset = case.onset);
             let of_pair = encounters_of_pair(person, &case.case_id, &overlaps);
+            // "only the shared part of the journey counts"
+            if of_pair.iter().any(|e| e.source == Source::Trip && e.kind == "direct") {
+                by_trip.insert((person.to_string(), case.case_id.clone()));
+            }
             // "exposures: every pair with an encounter"
             if !of_pair.is_empty() {
                 let resident = is_resident(world, person, &of_pair);
@@ -399,12 +418,12 @@ pub fn answer(world: &World) -> Answer {
     });
     // "sorted by person_id, then case_id"
     exposures.sort_by(|a, b| a.person.cmp(&b.person).then(a.case_id.cmp(&b.case_id)));
-    let candidates = candidates(&world.rule, &exposures, &together, &residents);
+    let candidates = candidates(&world.rule, &exposures, &together, &residents, &by_trip, &dwells);
 
     let mut observed: Vec<Observed> = Vec::new();
     for case in &world.cases {
         let stays = stays_of_case(world, case);
-        for source in [Source::Gps, Source::Tower, Source::Venue] {
+        for source in [Source::Gps, Source::Tower, Source::Trip, Source::Venue] {
             let ranges: Vec<Range> =
                 stays.iter().filter(|stay| stay.source == source).map(|stay| stay.range).collect();
             observed.push(Observed {
@@ -446,7 +465,7 @@ pub fn answer(world: &World) -> Answer {
         }
     }
 
-    Answer { encounters, exposures, candidates, observed, contradicted }
+    Answer { encounters, exposures, candidates, dwells, observed, contradicted }
 }
 
 // ------------------------------------------------------------------------------------------ ranges
@@ -593,7 +612,10 @@ fn raw_track<'w>(world: &'w World, person: &str, source: Source) -> Vec<Seen<'w>
                 (Some(lat), Some(lon)) => Some(Position { lat, lon }),
                 _ => None,
             };
-            assert!(source == Source::Venue || position.is_some(), "a gps or tower ping has a position");
+            assert!(
+                matches!(source, Source::Venue | Source::Trip) || position.is_some(),
+                "a gps or tower ping has a position"
+            );
             track.push(Seen { ping, feed, feed_order, position });
         }
     }
@@ -606,9 +628,11 @@ fn raw_track<'w>(world: &'w World, person: &str, source: Source) -> Vec<Seen<'w>
 fn without_duplicates<'w>(source: Source, track: &[Seen<'w>]) -> Vec<Seen<'w>> {
     let mut kept: Vec<Seen> = Vec::new();
     for seen in track {
-        if source == Source::Venue {
+        if source == Source::Venue || source == Source::Trip {
+            let seat = |seen: &Seen| seen.ping.aboard.as_ref().map(trips::looked_at);
             let equal = |other: &Seen| {
                 other.ping.t == seen.ping.t
+                    && seat(other) == seat(seen)
                     && other.ping.place_id == seen.ping.place_id
                     && other.ping.until == seen.ping.until
                     && other.ping.floor == seen.ping.floor
@@ -704,7 +728,7 @@ fn track<'w>(world: &'w World, person: &str, source: Source) -> Vec<Seen<'w>> {
     match source {
         Source::Gps => without_impossible_travel(&unique),
         Source::Tower => without_pingpong(&unique),
-        Source::Venue => unique,
+        Source::Trip | Source::Venue => unique,
     }
 }
 
@@ -722,6 +746,7 @@ struct Stay {
     leg: Option<Leg>,
     venue_id: Option<String>,
     floor: Option<String>,
+    trip: Option<(String, Aboard)>,
     /// The sigma of its position, and the radius that it comes from.
     sigma_m: f64,
     radius_m: f64,
@@ -748,7 +773,8 @@ fn contradicts(world: &World, stays: &[Stay], scan: &Stay) -> bool {
     let (Source::Venue, Some(venue)) = (scan.source, scan.position) else { return false };
     let t = scan.range.start;
     for stay in stays {
-        if stay.source == Source::Venue || t < stay.range.start || t >= stay.range.end {
+        if !matches!(stay.source, Source::Gps | Source::Tower) || t < stay.range.start || t >= stay.range.end
+        {
             continue;
         }
         let at = position_at(stay, t).unwrap();
@@ -764,7 +790,7 @@ fn contradicts(world: &World, stays: &[Stay], scan: &Stay) -> bool {
 fn raw_stays_of_person(world: &World, person: &str) -> Vec<Stay> {
     let lookback = Range { start: world.rule.as_of - world.rule.lookback_ms, end: world.rule.as_of };
     let mut stays: Vec<Stay> = Vec::new();
-    for source in [Source::Gps, Source::Tower, Source::Venue] {
+    for source in [Source::Gps, Source::Tower, Source::Trip, Source::Venue] {
         let track = track(world, person, source);
         for seen in &track {
             if let Some(mut stay) = stay_of_ping(&world.rule, source, &track, seen) {
@@ -805,17 +831,19 @@ fn stay_of_ping(rule: &Rule, source: Source, track: &[Seen], seen: &Seen) -> Opt
         leg: None,
         venue_id: if source == Source::Venue { seen.ping.place_id.clone() } else { None },
         floor: seen.ping.floor.clone(),
+        trip: seen.ping.place_id.clone().zip(seen.ping.aboard.clone()),
         sigma_m: sigma_m(source, seen),
         radius_m: match source {
             Source::Gps => seen.ping.accuracy_m.unwrap_or(seen.feed.accuracy_m),
             Source::Tower | Source::Venue => seen.ping.facts.range_m.unwrap_or(seen.feed.accuracy_m),
+            Source::Trip => 0.0,
         },
         facts: seen.ping.facts.clone(),
     };
 
     // "A scan with a check-out, or a trip, stands for exactly [t_i, until)"; "a stay with its own
     // `until` is bracketed"
-    if source == Source::Venue
+    if (source == Source::Venue || source == Source::Trip)
         && let Some(until) = seen.ping.until
     {
         stay.range.end = until;
@@ -886,6 +914,7 @@ fn sigma_m(source: Source, seen: &Seen) -> f64 {
     match source {
         Source::Gps => seen.ping.accuracy_m.unwrap_or(seen.feed.accuracy_m) / 1.5096,
         Source::Tower | Source::Venue => seen.ping.facts.range_m.unwrap_or(seen.feed.accuracy_m) / 2.0,
+        Source::Trip => 0.0,
     }
 }
 
@@ -978,6 +1007,15 @@ fn stays_meet(rule: &Rule, a: &Stay, b: &Stay) -> Option<Meeting> {
         // Who is at one venue is together, however large it is.
         let probability = matches!(rule.place, Place::Probability { .. }).then_some((1.0, 1.0));
         return met.then_some(Meeting { place: a.venue_id.clone(), distance_m: None, probability });
+    }
+    // "trip stays only where the vehicle rule holds, whatever `place` says"
+    if a.source == Source::Trip || b.source == Source::Trip {
+        let ((id, mine), (other_id, theirs)) = (a.trip.as_ref()?, b.trip.as_ref()?);
+        if id != other_id || !trips::near(mine, theirs) {
+            return None;
+        }
+        let probability = matches!(rule.place, Place::Probability { .. }).then_some((1.0, 1.0));
+        return Some(Meeting { place: Some(id.clone()), distance_m: None, probability });
     }
     // "With `cross_source = true` stays of different kinds meet by position where both have one
     // (venues with coordinates included); by default only stays of one kind meet."
@@ -1295,6 +1333,7 @@ fn source_name(source: Source) -> &'static str {
     match source {
         Source::Gps => "gps",
         Source::Tower => "tower",
+        Source::Trip => "trip",
         Source::Venue => "venue",
     }
 }
@@ -1342,12 +1381,17 @@ fn is_resident(world: &World, person: &str, encounters: &[Encounter]) -> bool {
     let Some((least, of, scope)) = world.rule.weighing.resident else { return true };
     let mut squares: BTreeSet<String> = BTreeSet::new();
     for encounter in encounters {
-        // Two scans meet by the venue's id, which is no square.
-        if encounter.source != Source::Venue || encounter.case_source != Source::Venue {
+        // Two scans meet by the venue's id, which is no square, and so do trips.
+        let by_id = encounter.source == Source::Venue && encounter.case_source == Source::Venue;
+        if !by_id && encounter.source != Source::Trip {
             squares.extend(encounter.place.clone());
         }
     }
     let dwells = |whose: &str| {
+        if scope == "area" {
+            let home = world.home.as_ref().expect("an area for the scope");
+            return areas::dwell_in(home, &stays_of_person(world, whose)) >= least;
+        }
         let mut ranges: Vec<Range> = Vec::new();
         for stay in stays_of_person(world, whose) {
             let square = stay.position.and_then(|position| match world.rule.place {
@@ -1379,19 +1423,62 @@ fn candidates(
     exposures: &[Exposure],
     together: &BTreeMap<String, Exposure>,
     residents: &BTreeMap<(String, String), bool>,
+    by_trip: &BTreeSet<(String, String)>,
+    dwells: &[Dwell],
 ) -> Vec<Candidate> {
+    let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut passing: BTreeMap<&str, Vec<&Exposure>> = BTreeMap::new();
     for exposure in exposures {
         // "With `across_cases = true` the thresholds hold for the union over cases."
         let judged = if rule.across_cases { &together[&exposure.person] } else { exposure };
         let resident = residents[&(judged.person.clone(), judged.case_id.clone())];
-        if !exposure.person_is_case && resident && passes(rule, judged) {
+        let by_exposure = resident && passes(rule, judged);
+        // "Two more reasons make a candidate: `area` [...] and `trip` (the vehicle rules)"
+        let by_trip = by_trip.contains(&(exposure.person.clone(), exposure.case_id.clone()));
+        if !exposure.person_is_case && (by_exposure || by_trip) {
             passing.entry(&exposure.person).or_default().push(exposure);
+            let why = reasons.entry(&exposure.person).or_default();
+            if by_exposure {
+                why.insert("exposure");
+            }
+            if by_trip {
+                why.insert("trip");
+            }
         }
+    }
+    let mut dwelt: BTreeMap<&str, Vec<&Dwell>> = BTreeMap::new();
+    for dwell in dwells {
+        reasons.entry(&dwell.person).or_default().insert("area");
+        dwelt.entry(&dwell.person).or_default().push(dwell);
     }
 
     let mut candidates: Vec<Candidate> = Vec::new();
-    for (person, of_person) in passing {
+    for (person, why) in reasons {
+        // "several reasons are sorted and joined by commas"
+        let reason = why.into_iter().collect::<Vec<_>>().join(",");
+        let of_person = passing.remove(person).unwrap_or_default();
+        let of_areas = dwelt.remove(person).unwrap_or_default();
+        let first_at = of_person.iter().map(|exposure| exposure.first_at);
+        let first_at = first_at.chain(of_areas.iter().map(|dwell| dwell.first_at)).min().unwrap();
+        let last_at = of_person.iter().map(|exposure| exposure.last_at);
+        let last_at = last_at.chain(of_areas.iter().map(|dwell| dwell.last_at)).max().unwrap();
+        if of_person.is_empty() {
+            candidates.push(Candidate {
+                person: person.to_string(),
+                reason,
+                case_count: 0,
+                case_id: None,
+                direct_ms: 0,
+                confirmed_ms: 0,
+                expected_ms: None,
+                dose_h: None,
+                first_at,
+                last_at,
+                expires_at: last_at + rule.notice_ms,
+                evidence_count: of_areas.len() as u64,
+            });
+            continue;
+        }
         // "The row's figures are those of its strongest passing exposure (largest direct_s, then
         // smallest case_id)"
         let mut strongest = of_person[0];
@@ -1405,21 +1492,23 @@ fn candidates(
         }
         // "case_count, evidence_count, first_at and last_at span all passing exposures"
         // "... or of the union"
-        let figures = if rule.across_cases { &together[person] } else { strongest };
-        let last_at = of_person.iter().map(|exposure| exposure.last_at).max().unwrap();
+        let by_union = rule.across_cases && reason.contains("exposure");
+        let figures = if by_union { &together[person] } else { strongest };
         candidates.push(Candidate {
             person: person.to_string(),
+            reason,
             case_count: of_person.len() as u64,
-            case_id: strongest.case_id.clone(),
+            case_id: Some(strongest.case_id.clone()),
             direct_ms: figures.direct_ms,
             confirmed_ms: figures.confirmed_ms,
             expected_ms: figures.expected_ms,
             dose_h: figures.dose_h,
-            first_at: of_person.iter().map(|exposure| exposure.first_at).min().unwrap(),
+            first_at,
             last_at,
             // "expires_at is last_at plus notice_days"
             expires_at: last_at + rule.notice_ms,
-            evidence_count: of_person.iter().map(|exposure| exposure.encounter_count).sum(),
+            evidence_count: of_person.iter().map(|exposure| exposure.encounter_count).sum::<u64>()
+                + of_areas.len() as u64,
         });
     }
 
@@ -1446,6 +1535,11 @@ fn is_probability(rule: &Rule) -> bool {
 
 // ------------------------------------------------------------------------------------------ checks
 
+mod areas;
 mod checks;
 mod integrals;
 mod rice;
+mod trips;
+
+pub use areas::{Area, Dwell, Shapes};
+pub use trips::Aboard;
