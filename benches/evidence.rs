@@ -1,6 +1,7 @@
 //! What weighing evidence costs: the whole program with a rule and with the same rule that weighs nothing, in turn.
 //!
 //! - `probability` beside `distance`, at the same 50 m, over gps and towers mixed, each source by itself and across sources;
+//! - 10,000 risk areas beside none, under a distance and under the 800 m grid;
 //! - the residents' threshold of `companion-800m` beside the same rule without it, over 14 days.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -37,7 +38,7 @@ struct Options {
     /// Runs of each, in turn.
     #[arg(long, default_value_t = 3)]
     pairs: usize,
-    /// Only what is called so: probability, across or residents.
+    /// Only what is called so: areas, areas-grid, probability, across or residents.
     #[arg(long)]
     only: Option<String>,
     /// Where data is made, or found again.
@@ -63,7 +64,16 @@ struct Pair {
     keys: [&'static [&'static str]; 2],
 }
 
-const PAIRS: [Pair; 3] = [
+/// What adds the risk areas.
+const AREAS: &[&str] = &["risk_areas.path=areas.csv", "risk_areas.datum=wgs84"];
+
+const PAIRS: [Pair; 5] = [
+    Pair { name: "areas", both: &["rule.encounter.place=distance"], keys: [&[], AREAS] },
+    Pair {
+        name: "areas-grid",
+        both: &["rule.encounter.place=grid", "rule.encounter.square_m=800"],
+        keys: [&[], AREAS],
+    },
     Pair {
         name: "probability",
         both: &[],
@@ -97,9 +107,10 @@ fn main() {
     );
     for pair in PAIRS.iter().filter(|pair| options.only.as_ref().is_none_or(|only| only == pair.name)) {
         let days = if pair.name == "residents" { if options.test { 2 } else { DAYS } } else { 1 };
+        let mixed = !pair.name.starts_with("areas") && days == 1;
         let folder =
-            options.data.join(format!("evidence-{}-{rows}-{days}", if days > 1 { "gps" } else { "mixed" }));
-        prepare(&folder, rows, days);
+            options.data.join(format!("evidence-{}-{rows}-{days}", if mixed { "mixed" } else { "gps" }));
+        prepare(&folder, rows, days, mixed);
         let mut seconds = [Vec::new(), Vec::new()];
         let mut candidates = [0, 0];
         for _ in 0..pairs {
@@ -150,18 +161,21 @@ fn run<'a>(folder: &Path, keys: impl Iterator<Item = &'a &'a str>) -> serde_json
 }
 
 /// Makes the city, unless an earlier run did: gps of several days, or of one with half of the rows seen by towers.
-fn prepare(folder: &Path, rows: u64, days: u64) {
+fn prepare(folder: &Path, rows: u64, days: u64, mixed: bool) {
     let job = folder.join("job.toml");
     if fs::read_to_string(&job).is_ok_and(|text| text.starts_with(MARK)) {
         return;
     }
-    let gps_rows = if days > 1 { rows * days } else { rows / 2 };
+    let gps_rows = if mixed { rows / 2 } else { rows * days };
     let mut command = copresence();
     command.arg("synth").arg(folder).args(["--force", "--progress", "none"]);
     command.args(["--rows", &gps_rows.to_string(), "--days", &days.to_string()]);
     assert!(command.status().expect("the program starts").success(), "synth fails");
     let mut feeds = String::new();
-    if days == 1 {
+    if !mixed && days == 1 {
+        areas(folder);
+    }
+    if mixed {
         towers(folder);
         feeds.push_str(
             "[[feeds]]\nsource = \"tower\"\npath = \"seen\"\nhold_s_max = 900\ntowers = { path = \"towers.csv\", datum = \"wgs84\" }\n\n",
@@ -169,6 +183,31 @@ fn prepare(folder: &Path, rows: u64, days: u64) {
     }
     let text = fs::read_to_string(&job).expect("a job").replace("[cases]", &format!("{feeds}[cases]"));
     fs::write(&job, format!("{MARK}\n{text}")).expect("a job file");
+}
+
+/// Writes 10,000 polygons of 24 corners, 300 m across and each with a hole, one for every 550 by 330 m of the city; listed
+/// all along, four hours.
+fn areas(folder: &Path) {
+    let mut text =
+        String::from("area_id,level,geometry,valid_from,valid_to,dwell_s_min,report_id,authority\n");
+    let cos = MIDDLE.0.to_radians().cos();
+    for number in 0..10_000 {
+        let (col, row) = (f64::from(number % 100) - 49.5, f64::from(number / 100) - 49.5);
+        let ring = |radius_m: f64| {
+            let corner = |n: i32| {
+                let turn = f64::from(n % 24) * std::f64::consts::TAU / 24.0;
+                let lat = MIDDLE.0 + (row * 330.0 + radius_m * turn.sin()) / METRES_PER_DEGREE;
+                let lon = MIDDLE.1 + (col * 550.0 + radius_m * turn.cos()) / (METRES_PER_DEGREE * cos);
+                format!("{lon:.7} {lat:.7}")
+            };
+            (0..=24).map(corner).collect::<Vec<_>>().join(", ")
+        };
+        let (outer, hole) = (ring(150.0), ring(20.0));
+        text.push_str(&format!(
+            "a{number:04},high,\"POLYGON (({outer}), ({hole}))\",2020-01-01T00:00:00Z,2030-01-01T00:00:00Z,14400,r,bench\n"
+        ));
+    }
+    fs::write(folder.join("areas.csv"), text).expect("areas");
 }
 
 /// Lets a tower see every ping, and writes what towers there are.

@@ -79,7 +79,8 @@ pub fn passes_by_itself(exposure: &Exposure, rule: &CandidateRule) -> bool {
 pub fn reasons(exposure: &Exposure, together: Option<&Exposure>, rule: &CandidateRule) -> u8 {
     let by_thresholds = passes(together.unwrap_or(exposure), rule);
     let by_trip = exposure.by_trip && !exposure.person_is_case;
-    u8::from(by_thresholds) * Reason::Exposure.bit() | u8::from(by_trip) * Reason::Trip.bit()
+    let bit_if = |holds: bool, reason: Reason| if holds { reason.bit() } else { 0 };
+    bit_if(by_thresholds, Reason::Exposure) | bit_if(by_trip, Reason::Trip)
 }
 
 /// The candidate that a person's exposures and dwells in risk areas make, if any of them is a reason. Exposures come in the

@@ -46,17 +46,6 @@ impl Lattice {
         Some((row as u64) << 32 | ((lon + 180.0) * cols) as i64 as u64)
     }
 
-    /// The box that a spot stands for.
-    pub fn bounds(&self, spot: Spot) -> LatLonBox {
-        let (row, col) = (row_of(spot), (spot & u64::from(u32::MAX)) as f64);
-        let cols = self.cols_per_degree.get(row).copied().unwrap_or(0.0);
-        let lat_min = row as f64 / self.rows_per_degree + self.lat_first;
-        // Where a row has one column, it goes all round.
-        let lon = |col: f64| if cols > 0.0 { (col / cols - 180.0).min(180.0) } else { 180.0 };
-        let lon_min = if cols > 0.0 { lon(col) } else { -180.0 };
-        LatLonBox { lat_min, lat_max: lat_min + 1.0 / self.rows_per_degree, lon_min, lon_max: lon(col + 1.0) }
-    }
-
     /// The latitudes of each row's edges.
     pub fn rows(&self) -> impl Iterator<Item = (f64, f64)> {
         let edge = |row: usize| (row as f64 / self.rows_per_degree + self.lat_first).clamp(-90.0, 90.0);
@@ -155,19 +144,6 @@ impl Map {
                 self.bits[bit >> 6] |= 1 << (bit & 63);
             }
         }
-    }
-
-    /// Whether a position may lie in an area.
-    #[inline]
-    pub fn has(&self, lat: f64, lon: f64) -> bool {
-        if self.full || self.bits.is_empty() {
-            return self.full;
-        }
-        let row = ((lat - self.lat_first) * self.rows_per_degree) as i32;
-        let col = ((lon - self.lon_first) * self.cols_per_degree) as i32;
-        let inside = (row as u32) < self.height && (col as u32) < self.width && !lat.is_nan();
-        let bit = row as usize * self.width as usize + col as usize;
-        inside && self.bits[bit >> 6] >> (bit & 63) & 1 == 1
     }
 
     /// Adds the rows whose positions may lie in an area to `rows`. None of a map without areas.

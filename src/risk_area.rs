@@ -99,26 +99,11 @@ impl RiskAreas {
             rows.extend((0..pings.times.len() as u32).filter(|row| while_listed(*row)));
             return;
         }
-        if pings.times.iter().all(|time| !(from..to).contains(time)) {
-            return;
-        }
-        let (start, mut kept) = (rows.len(), rows.len());
-        self.regions.rows(pings.lats, pings.lons, rows);
-        for at in start..rows.len() {
-            let row = rows[at];
-            rows[kept] = row;
-            kept += usize::from(while_listed(row) && self.is_in_any(pings, row as usize, hold_ms));
-        }
-        rows.truncate(kept);
-    }
-
-    fn is_in_any(&self, pings: &Pings<'_>, row: usize, hold_ms: Millis) -> bool {
-        let (mut found, time) = (false, pings.times[row]);
-        self.regions.each_at(pings.lats[row], pings.lons[row], &mut |number| {
-            let area = &self.list[number as usize];
-            found |= time < area.valid_to && time + hold_ms >= area.valid_from;
-        });
-        found
+        let is_listed = |row: u32, number: u32| {
+            let (time, area) = (pings.times[row as usize], &self.list[number as usize]);
+            time < area.valid_to && time + hold_ms >= area.valid_from
+        };
+        self.regions.rows(pings.lats, pings.lons, &is_listed, rows);
     }
 
     /// Whether one ping, standing as long as it can, may be in an area while it is listed.

@@ -83,6 +83,7 @@ impl Town {
                 expected_ms_min: None,
                 risk_min: None,
                 resident: None,
+                dwell_ms_min: None,
                 across_cases: false,
             },
         };

@@ -1,28 +1,26 @@
-//! Regions found by where somebody is. Most positions are told by a bitmap alone; others by the box of a lattice that they
-//! fall into, which lies wholly inside a polygon or has to be looked at; polygons too large for it, and whoever moves, by an
-//! R-tree.
+//! Regions found by where somebody is. A raster over all of them tells most positions at once: its boxes lie outside, wholly
+//! inside of the same regions, or have an edge in them, and only there the exact test decides. Who moves is found by an R-tree.
 
 use super::{Part, Point, Region, wrapped};
 use crate::geo::LatLonBox;
-use crate::lattice::{Lattice, Map, Spot};
 use crate::stay::Stay;
 use crate::time::Millis;
 use hashbrown::HashMap;
 use robust::{Coord, orient2d};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
+use std::ops::Range;
 
 /// A middling polygon is so many boxes high.
-const ROWS_A_PART: f64 = 8.0;
-/// Boxes are at least and at most so high, metres.
-const ROW_M_MIN: f64 = 10.0;
-const ROW_M_MAX: f64 = 20_000.0;
-/// Polygons of more boxes are found by the R-tree.
-const BOXES_MAX: usize = 4_096;
-/// Metres in a degree, about: boxes only say where to look.
-const DEGREE_M: f64 = 111_195.0;
+const ROWS_A_PART: f64 = 12.0;
+/// Boxes of the raster, and of all polygons together, at most.
+const BOXES_MAX: f64 = (1 << 22) as f64;
+/// Boxes are at least so high, degrees: a metre.
+const ROW_DEGREES_MIN: f64 = 1e-5;
 /// Boxes are taken for so much larger, degrees, that rounding never loses anything.
 const SLACK: f64 = 1e-8;
+/// Rows that are looked at together.
+const BLOCK: usize = 256;
 
 /// A polygon by the numbers of its region and of itself there.
 type Number = (u32, u32);
@@ -32,14 +30,93 @@ type Boxed = GeomWithData<Rectangle<[f64; 2]>, Number>;
 #[derive(Debug)]
 pub struct Regions {
     regions: Vec<Region>,
-    lattice: Lattice,
-    /// The polygons that a box of the lattice touches, and whether all of it is inside.
-    boxes: HashMap<Spot, Vec<(Number, bool)>>,
-    /// Polygons that are in no box.
-    large: RTree<Boxed>,
-    /// All of them.
-    all: RTree<Boxed>,
-    map: Map,
+    raster: Raster,
+    /// What the boxes of the raster hold: each polygon, and whether the box lies wholly inside it.
+    held: Vec<(Number, bool)>,
+    /// By the number of a box's list: where it stands in `held`. The first is empty.
+    lists: Vec<Range<u32>>,
+    /// All polygons.
+    tree: RTree<Boxed>,
+}
+
+/// Boxes of equal degrees, each with the number of its list.
+#[derive(Debug, Default)]
+struct Raster {
+    lat_first: f64,
+    lon_first: f64,
+    rows_per_degree: f64,
+    cols_per_degree: f64,
+    height: u32,
+    width: u32,
+    lists: Vec<u32>,
+}
+
+impl Raster {
+    /// Over these areas, which do not cross the antimeridian.
+    fn new(areas: &[LatLonBox]) -> Self {
+        let Some(all) = areas.iter().copied().reduce(|a, b| LatLonBox {
+            lat_min: a.lat_min.min(b.lat_min),
+            lat_max: a.lat_max.max(b.lat_max),
+            lon_min: a.lon_min.min(b.lon_min),
+            lon_max: a.lon_max.max(b.lon_max),
+        }) else {
+            return Raster::default();
+        };
+        let mut heights: Vec<f64> = areas.iter().map(|a| a.lat_max - a.lat_min).collect();
+        heights.sort_unstable_by(f64::total_cmp);
+        let cos = all.lat_min.abs().max(all.lat_max.abs()).min(89.0).to_radians().cos();
+        let boxes = |row: f64| {
+            let of = |a: &LatLonBox| {
+                ((a.lat_max - a.lat_min) / row + 2.0) * ((a.lon_max - a.lon_min) * cos / row + 2.0)
+            };
+            of(&all).max(areas.iter().map(of).sum())
+        };
+        let mut row = (heights[heights.len() / 2] / ROWS_A_PART).max(ROW_DEGREES_MIN);
+        while boxes(row) > BOXES_MAX && row < 360.0 {
+            row *= 1.5;
+        }
+        let (rows_per_degree, cols_per_degree) = (1.0 / row, cos / row);
+        let height = ((all.lat_max - all.lat_min) * rows_per_degree) as u32 + 1;
+        let width = ((all.lon_max - all.lon_min) * cols_per_degree) as u32 + 1;
+        Raster {
+            lat_first: all.lat_min,
+            lon_first: all.lon_min,
+            rows_per_degree,
+            cols_per_degree,
+            height,
+            width,
+            lists: vec![0; height as usize * width as usize],
+        }
+    }
+
+    /// The box of a position, or the number of boxes for one outside.
+    #[inline]
+    fn at(&self, lat: f64, lon: f64) -> usize {
+        // Casts of floats saturate; what lies below the first row or column has to stay outside, and NaN too.
+        let (row, col) =
+            ((lat - self.lat_first) * self.rows_per_degree, (lon - self.lon_first) * self.cols_per_degree);
+        let inside = row >= 0.0 && row < f64::from(self.height) && col >= 0.0 && col < f64::from(self.width);
+        if inside { row as usize * self.width as usize + col as usize } else { self.lists.len() }
+    }
+
+    /// The number of a position's list; 0, which is empty, outside.
+    #[inline]
+    fn list(&self, lat: f64, lon: f64) -> u32 {
+        self.lists.get(self.at(lat, lon)).copied().unwrap_or(0)
+    }
+
+    /// Rows and columns that an area fills.
+    fn spans(&self, area: &LatLonBox) -> (Range<u32>, Range<u32>) {
+        let row = |lat: f64| (((lat - self.lat_first) * self.rows_per_degree) as u32).min(self.height - 1);
+        let col = |lon: f64| (((lon - self.lon_first) * self.cols_per_degree) as u32).min(self.width - 1);
+        (row(area.lat_min)..row(area.lat_max) + 1, col(area.lon_min)..col(area.lon_max) + 1)
+    }
+
+    fn bounds(&self, row: u32, col: u32) -> LatLonBox {
+        let lat = |row: u32| f64::from(row) / self.rows_per_degree + self.lat_first;
+        let lon = |col: u32| f64::from(col) / self.cols_per_degree + self.lon_first;
+        LatLonBox { lat_min: lat(row), lat_max: lat(row + 1), lon_min: lon(col), lon_max: lon(col + 1) }
+    }
 }
 
 impl Regions {
@@ -51,80 +128,81 @@ impl Regions {
             };
             (0u32..).zip(&regions).flat_map(parts)
         };
-        let areas: Vec<Option<LatLonBox>> =
-            numbered().map(|(_, bounds)| Some(wrapped(bounds).grown(0.0))).collect();
-        let mut heights: Vec<f64> =
-            areas.iter().flatten().map(|a| (a.lat_max - a.lat_min) * DEGREE_M).collect();
-        heights.sort_unstable_by(f64::total_cmp);
-        let middling = heights.get(heights.len() / 2).copied().unwrap_or(ROW_M_MAX);
-        let row_m = (middling / ROWS_A_PART).clamp(ROW_M_MIN, ROW_M_MAX);
-        let ends = |of: fn(&LatLonBox) -> f64| areas.iter().flatten().map(of);
-        let (south, north) = (
-            ends(|a| a.lat_min).fold(f64::INFINITY, f64::min),
-            ends(|a| a.lat_max).fold(f64::NEG_INFINITY, f64::max),
-        );
-        let lattice = Lattice::new(row_m, south, north);
-        let mut boxes: HashMap<Spot, Vec<(Number, bool)>> = HashMap::new();
-        let (mut large, mut all) = (Vec::new(), Vec::new());
-        for ((number, bounds), area) in numbered().zip(areas.iter().flatten()) {
-            for part in area.split() {
-                let corners = ([part.lon_min, part.lat_min], [part.lon_max, part.lat_max]);
-                all.push(GeomWithData::new(Rectangle::from_corners(corners.0, corners.1), number));
-            }
-            match lattice.spots(*area, BOXES_MAX) {
-                Some(mut spots) => {
-                    spots.sort_unstable();
-                    spots.dedup();
-                    let part = &regions[number.0 as usize].parts[number.1 as usize];
-                    for spot in spots {
-                        match covers(part, bounds, lattice.bounds(spot)) {
-                            Cover::None => {}
-                            cover => boxes.entry(spot).or_default().push((number, cover == Cover::Whole)),
-                        }
-                    }
-                }
-                None => {
-                    let parts = area.split();
-                    large.extend(parts.map(|p| {
-                        let corners = ([p.lon_min, p.lat_min], [p.lon_max, p.lat_max]);
-                        GeomWithData::new(Rectangle::from_corners(corners.0, corners.1), number)
-                    }));
-                }
-            }
+        let areas: Vec<(Number, LatLonBox)> = numbered()
+            .flat_map(|(number, bounds)| wrapped(bounds).grown(0.0).split().map(move |area| (number, area)))
+            .collect();
+        let boxed = |(number, area): &(Number, LatLonBox)| {
+            let corners = ([area.lon_min, area.lat_min], [area.lon_max, area.lat_max]);
+            GeomWithData::new(Rectangle::from_corners(corners.0, corners.1), *number)
+        };
+        let tree = RTree::bulk_load(areas.iter().map(boxed).collect());
+        let mut raster = Raster::new(&areas.iter().map(|(_, area)| *area).collect::<Vec<_>>());
+        // What each box holds, box by box.
+        let mut found: Vec<(u32, Number, bool)> = Vec::new();
+        for (number, area) in &areas {
+            let part = &regions[number.0 as usize].parts[number.1 as usize];
+            fill(part, area, &raster, &mut |at, whole| found.push((at, *number, whole)));
         }
-        let map = Map::new(&areas, row_m);
-        Regions { lattice, boxes, large: RTree::bulk_load(large), all: RTree::bulk_load(all), map, regions }
+        found.sort_unstable();
+        // Of a polygon that is cut at the antimeridian both halves may reach a box: an edge in one of them is one.
+        found.dedup_by(|a, b| {
+            let same = (a.0, a.1) == (b.0, b.1);
+            b.2 &= a.2 || !same;
+            same
+        });
+        let (mut held, mut lists, mut known) = (Vec::new(), vec![0..0], HashMap::new());
+        for of_box in found.chunk_by(|a, b| a.0 == b.0) {
+            let list: Vec<(Number, bool)> =
+                of_box.iter().map(|(_, number, whole)| (*number, *whole)).collect();
+            let next = lists.len() as u32;
+            let number = *known.entry(list).or_insert_with_key(|list| {
+                let start = held.len() as u32;
+                held.extend_from_slice(list);
+                lists.push(start..held.len() as u32);
+                next
+            });
+            raster.lists[of_box[0].0 as usize] = number;
+        }
+        Regions { raster, held, lists, tree, regions }
     }
 
     /// Whether a position may be inside of any; a wrong yes only costs the exact test.
     #[inline]
     pub fn may_hold(&self, lat: f64, lon: f64) -> bool {
-        self.map.has(lat, lon)
+        self.raster.list(lat, lon) > 0
     }
 
-    /// Adds the rows whose positions may be inside of any to `rows`.
-    pub fn rows(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
-        self.map.rows(lats, lons, rows);
+    /// Adds the rows whose positions are inside of some region that `counts`, and which may hang on the row.
+    pub fn rows(&self, lats: &[f64], lons: &[f64], counts: &impl Fn(u32, u32) -> bool, rows: &mut Vec<u32>) {
+        let (mut near, mut lists) = ([0; BLOCK], [0; BLOCK]);
+        for (start, (lats, lons)) in (0u32..).step_by(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK))) {
+            let mut count = 0;
+            // Without branches: which rows pass is hard to foretell.
+            for (number, (lat, lon)) in (0..).zip(lats.iter().zip(lons)) {
+                let list = self.raster.list(*lat, *lon);
+                (near[count % BLOCK], lists[count % BLOCK]) = (number, list);
+                count += usize::from(list > 0);
+            }
+            for (number, list) in near[..count].iter().zip(&lists) {
+                let at = *number as usize;
+                let row = start + *number;
+                let mut held = self.held_in(*list).iter();
+                if held.any(|(part, whole)| {
+                    counts(row, part.0) && (*whole || self.part(*part).holds(lats[at], lons[at]))
+                }) {
+                    rows.push(row);
+                }
+            }
+        }
     }
 
     /// Calls `each` with the number of every region that holds a position, once or, where polygons of one overlap, more
     /// often.
+    #[inline]
     pub fn each_at(&self, lat: f64, lon: f64, each: &mut impl FnMut(u32)) {
-        if !self.may_hold(lat, lon) {
-            return;
-        }
-        let found = self.lattice.spot(lat, lon).and_then(|spot| self.boxes.get(&spot));
-        for ((region, part), whole) in found.into_iter().flatten() {
-            if *whole || self.part((*region, *part)).holds(lat, lon) {
-                each(*region);
-            }
-        }
-        if self.large.size() > 0 {
-            let here = AABB::from_point([lon, lat]);
-            for boxed in self.large.locate_in_envelope_intersecting(here) {
-                if self.part(boxed.data).holds(lat, lon) {
-                    each(boxed.data.0);
-                }
+        for (part, whole) in self.held_in(self.raster.list(lat, lon)) {
+            if *whole || self.part(*part).holds(lat, lon) {
+                each(part.0);
             }
         }
     }
@@ -132,9 +210,6 @@ impl Regions {
     /// Calls `each` with the number of every region that a stay is in, and when; where polygons of one overlap, more
     /// often.
     pub fn during(&self, stay: &Stay, each: &mut impl FnMut(u32, Millis, Millis)) {
-        if !stay.has_position() {
-            return;
-        }
         if stay.leg.is_none() {
             self.each_at(stay.lat, stay.lon, &mut |region| each(region, stay.start, stay.end));
             return;
@@ -142,7 +217,7 @@ impl Regions {
         let mut parts: Vec<Number> = Vec::new();
         for way in stay.bounds().grown(0.0).split() {
             let envelope = AABB::from_corners([way.lon_min, way.lat_min], [way.lon_max, way.lat_max]);
-            parts.extend(self.all.locate_in_envelope_intersecting(envelope).map(|boxed| boxed.data));
+            parts.extend(self.tree.locate_in_envelope_intersecting(envelope).map(|boxed| boxed.data));
         }
         parts.sort_unstable();
         parts.dedup();
@@ -151,45 +226,66 @@ impl Regions {
         }
     }
 
+    #[inline]
+    fn held_in(&self, list: u32) -> &[(Number, bool)] {
+        let Range { start, end } = self.lists[list as usize];
+        &self.held[start as usize..end as usize]
+    }
+
     fn part(&self, (region, part): Number) -> &Part {
         &self.regions[region as usize].parts[part as usize]
     }
 }
 
-/// How much of a box a polygon covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cover {
-    None,
-    Some,
-    Whole,
-}
-
-/// Whether a polygon covers a box: where no edge comes near it, its middle tells.
-fn covers(part: &Part, bounds: LatLonBox, at: LatLonBox) -> Cover {
-    // The box may lie a turn away from where the polygon is.
-    let turns = [0.0, 360.0].into_iter().filter(|turn| {
-        at.lon_max + turn + SLACK >= bounds.lon_min && at.lon_min + turn - SLACK <= bounds.lon_max
-    });
-    let mut cover = Cover::None;
-    for turn in turns {
-        let (west, east) = (at.lon_min + turn - SLACK, at.lon_max + turn + SLACK);
-        let (south, north) = (at.lat_min - SLACK, at.lat_max + SLACK);
-        let corners = [(west, south), (east, south), (east, north), (west, north)];
-        let near = part.edges().any(|(a, b)| {
-            let boxes_touch = a.0.min(b.0) <= east
-                && a.0.max(b.0) >= west
-                && a.1.min(b.1) <= north
-                && a.1.max(b.1) >= south;
-            boxes_touch && !on_one_side(a, b, &corners)
-        });
-        if near {
-            return Cover::Some;
-        }
-        if part.holds_here(((west + east) / 2.0, (south + north) / 2.0)) {
-            cover = Cover::Whole;
+/// Calls `add` with every box that a polygon touches within an area, and whether it lies wholly inside: where no edge comes
+/// near, the middle of the first box of a row of such boxes tells for all of them.
+fn fill(part: &Part, area: &LatLonBox, raster: &Raster, add: &mut impl FnMut(u32, bool)) {
+    let (rows, cols) = raster.spans(area);
+    let wide = cols.len();
+    let mut has_edge = vec![false; rows.len() * wide];
+    // The boxes lie in [-180, 180], and the polygon there or a turn away.
+    for turn in [0.0, -360.0] {
+        for (a, b) in part.edges() {
+            let (a, b) = ((a.0 + turn, a.1), (b.0 + turn, b.1));
+            let (west, east) = (a.0.min(b.0) - SLACK, a.0.max(b.0) + SLACK);
+            let (south, north) = (a.1.min(b.1) - SLACK, a.1.max(b.1) + SLACK);
+            let (left, right) = (west.max(area.lon_min), east.min(area.lon_max));
+            let (low, high) = (south.max(area.lat_min), north.min(area.lat_max));
+            if left > right || low > high {
+                continue;
+            }
+            let here = LatLonBox { lat_min: low, lat_max: high, lon_min: left, lon_max: right };
+            let (near_rows, near_cols) = raster.spans(&here);
+            for row in near_rows.start.saturating_sub(1).max(rows.start)..(near_rows.end + 1).min(rows.end) {
+                for col in
+                    near_cols.start.saturating_sub(1).max(cols.start)..(near_cols.end + 1).min(cols.end)
+                {
+                    let at = raster.bounds(row, col);
+                    let (west, east) = (at.lon_min - SLACK, at.lon_max + SLACK);
+                    let (south, north) = (at.lat_min - SLACK, at.lat_max + SLACK);
+                    let corners = [(west, south), (east, south), (east, north), (west, north)];
+                    let place = (row - rows.start) as usize * wide + (col - cols.start) as usize;
+                    has_edge[place] |= !on_one_side(a, b, &corners);
+                }
+            }
         }
     }
-    cover
+    for row in rows.clone() {
+        let mut inside = None;
+        for col in cols.clone() {
+            let number = row * raster.width + col;
+            if has_edge[(row - rows.start) as usize * wide + (col - cols.start) as usize] {
+                add(number, false);
+                inside = None;
+                continue;
+            }
+            let at = raster.bounds(row, col);
+            let middle = ((at.lat_min + at.lat_max) / 2.0, (at.lon_min + at.lon_max) / 2.0);
+            if *inside.get_or_insert_with(|| part.holds(middle.0, middle.1)) {
+                add(number, true);
+            }
+        }
+    }
 }
 
 /// Whether all points lie strictly on one side of the line through two others.
@@ -198,7 +294,6 @@ fn on_one_side(a: Point, b: Point, points: &[Point]) -> bool {
     let sides = || points.iter().map(|p| orient2d(coord(a), coord(b), coord(*p)));
     sides().all(|side| side > 0.0) || sides().all(|side| side < 0.0)
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
