@@ -4,7 +4,7 @@
 //! - 10,000 risk areas beside none, under a distance and under the 800 m grid;
 //! - the residents' threshold of `companion-800m` beside the same rule without it, over 14 days.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::Float64Type;
 use clap::Parser;
 use copresence::geo::METRES_PER_DEGREE;
@@ -17,10 +17,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// What every job file of this bench starts with.
-const MARK: &str = "# The evidence bench, version 1";
+const MARK: &str = "# The evidence bench, version 3";
 const ROWS: u64 = 10_000_000;
 const SMOKE_ROWS: u64 = 40_000;
 const DAYS: u64 = 14;
+const AREA_COUNT: i32 = 10_000;
 /// Towers stand this far apart around the middle of the city, and farther out so far; and how far each reaches.
 const NEAR: (f64, f64) = (500.0, 300.0);
 const FAR: (f64, f64) = (3_000.0, 3_000.0);
@@ -38,7 +39,7 @@ struct Options {
     /// Runs of each, in turn.
     #[arg(long, default_value_t = 3)]
     pairs: usize,
-    /// Only what is called so: areas, areas-grid, probability, across or residents.
+    /// Only what is called so: areas, areas-grid, areas-large, areas-large-grid, probability, across or residents.
     #[arg(long)]
     only: Option<String>,
     /// Where data is made, or found again.
@@ -64,16 +65,16 @@ struct Pair {
     keys: [&'static [&'static str]; 2],
 }
 
-/// What adds the risk areas.
-const AREAS: &[&str] = &["risk_areas.path=areas.csv", "risk_areas.datum=wgs84"];
+/// What adds the risk areas: of 100 m, which hold few pings, and of 300 m, which hold two fifths of them.
+const AREAS: &[&str] = &["risk_areas.path=areas-100m.parquet", "risk_areas.datum=wgs84"];
+const LARGE_AREAS: &[&str] = &["risk_areas.path=areas-300m.parquet", "risk_areas.datum=wgs84"];
+const GRID: &[&str] = &["rule.encounter.place=grid", "rule.encounter.square_m=800"];
 
-const PAIRS: [Pair; 5] = [
+const PAIRS: [Pair; 7] = [
     Pair { name: "areas", both: &["rule.encounter.place=distance"], keys: [&[], AREAS] },
-    Pair {
-        name: "areas-grid",
-        both: &["rule.encounter.place=grid", "rule.encounter.square_m=800"],
-        keys: [&[], AREAS],
-    },
+    Pair { name: "areas-grid", both: GRID, keys: [&[], AREAS] },
+    Pair { name: "areas-large", both: &["rule.encounter.place=distance"], keys: [&[], LARGE_AREAS] },
+    Pair { name: "areas-large-grid", both: GRID, keys: [&[], LARGE_AREAS] },
     Pair {
         name: "probability",
         both: &[],
@@ -173,7 +174,8 @@ fn prepare(folder: &Path, rows: u64, days: u64, mixed: bool) {
     assert!(command.status().expect("the program starts").success(), "synth fails");
     let mut feeds = String::new();
     if !mixed && days == 1 {
-        areas(folder);
+        areas(&folder.join("areas-100m.parquet"), 50.0);
+        areas(&folder.join("areas-300m.parquet"), 150.0);
     }
     if mixed {
         towers(folder);
@@ -185,29 +187,42 @@ fn prepare(folder: &Path, rows: u64, days: u64, mixed: bool) {
     fs::write(&job, format!("{MARK}\n{text}")).expect("a job file");
 }
 
-/// Writes 10,000 polygons of 24 corners, 300 m across and each with a hole, one for every 550 by 330 m of the city; listed
+/// Writes 10,000 polygons of 24 corners, each with a hole, one for every 550 by 330 m of the city; listed
 /// all along, four hours.
-fn areas(folder: &Path) {
-    let mut text =
-        String::from("area_id,level,geometry,valid_from,valid_to,dwell_s_min,report_id,authority\n");
+fn areas(path: &Path, outer_m: f64) {
     let cos = MIDDLE.0.to_radians().cos();
-    for number in 0..10_000 {
+    let wkb = move |number: i32| {
         let (col, row) = (f64::from(number % 100) - 49.5, f64::from(number / 100) - 49.5);
-        let ring = |radius_m: f64| {
-            let corner = |n: i32| {
+        let mut bytes = vec![1, 3, 0, 0, 0, 2, 0, 0, 0];
+        for radius_m in [outer_m, 20.0] {
+            bytes.extend(25u32.to_le_bytes());
+            for n in 0..=24 {
                 let turn = f64::from(n % 24) * std::f64::consts::TAU / 24.0;
                 let lat = MIDDLE.0 + (row * 330.0 + radius_m * turn.sin()) / METRES_PER_DEGREE;
                 let lon = MIDDLE.1 + (col * 550.0 + radius_m * turn.cos()) / (METRES_PER_DEGREE * cos);
-                format!("{lon:.7} {lat:.7}")
-            };
-            (0..=24).map(corner).collect::<Vec<_>>().join(", ")
-        };
-        let (outer, hole) = (ring(150.0), ring(20.0));
-        text.push_str(&format!(
-            "a{number:04},high,\"POLYGON (({outer}), ({hole}))\",2020-01-01T00:00:00Z,2030-01-01T00:00:00Z,14400,r,bench\n"
-        ));
-    }
-    fs::write(folder.join("areas.csv"), text).expect("areas");
+                bytes.extend([lon, lat].map(f64::to_le_bytes).concat());
+            }
+        }
+        bytes
+    };
+    let text = |value: fn(i32) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values((0..AREA_COUNT).map(value)))
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("area_id", text(|n| format!("a{n:05}"))),
+        ("level", text(|_| "high".into())),
+        ("geometry", Arc::new(BinaryArray::from_iter_values((0..AREA_COUNT).map(wkb)))),
+        ("valid_from", text(|_| "2020-01-01T00:00:00Z".into())),
+        ("valid_to", text(|_| "2030-01-01T00:00:00Z".into())),
+        ("dwell_s_min", Arc::new(Float64Array::from(vec![14_400.0; AREA_COUNT as usize]))),
+        ("report_id", text(|_| "r".into())),
+        ("authority", text(|_| "bench".into())),
+    ];
+    let table = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let file = File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, table.schema(), None).expect("a writer");
+    writer.write(&table).expect("rows");
+    writer.close().expect("a footer");
 }
 
 /// Lets a tower see every ping, and writes what towers there are.

@@ -65,6 +65,58 @@ impl Ping {
 
 const _: () = assert!(size_of::<Ping>() == 56, "a ping is copied by the million");
 
+/// The number of a row in its batch, with what it is marked for in the highest bits, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Marked(u32);
+
+/// What a ping may matter for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing, but that it may end the stay of one before.
+    None,
+    /// A dwell in a risk area alone: no case can be met.
+    Area,
+    /// An encounter, and perhaps a dwell.
+    Case,
+}
+
+impl Marked {
+    const AREA: u32 = 1 << 30;
+    const CASE: u32 = 1 << 31;
+
+    /// A row and its mark.
+    #[inline]
+    pub fn new(row: u32, mark: Mark) -> Self {
+        match mark {
+            Mark::None => Marked(row),
+            Mark::Area => Marked(row | Self::AREA),
+            Mark::Case => Marked(row | Self::CASE),
+        }
+    }
+
+    /// The row's number.
+    #[inline]
+    pub fn row(self) -> u32 {
+        self.0 & (Self::AREA - 1)
+    }
+
+    /// What it is marked for.
+    #[inline]
+    pub fn mark(self) -> Mark {
+        match self.0 {
+            bits if bits & Self::CASE != 0 => Mark::Case,
+            bits if bits & Self::AREA != 0 => Mark::Area,
+            _ => Mark::None,
+        }
+    }
+
+    /// The same row with another's mark.
+    #[inline]
+    pub fn with_mark_of(self, other: Marked) -> Self {
+        Marked(self.row() | other.0 & !(Self::AREA - 1))
+    }
+}
+
 /// The order in which rows of pings stand in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {

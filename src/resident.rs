@@ -102,6 +102,7 @@ mod tests {
             place: 0,
             floor: 0,
             source: crate::rule::Source::Gps,
+            alone: false,
         };
         let nowhere = Stay { lat: f64::NAN, lon: f64::NAN, ..stay(0, 30, 35) };
         let stays = [stay(1, 0, 10), stay(2, 5, 20), stay(1, 8, 12), nowhere];

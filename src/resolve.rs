@@ -190,8 +190,8 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
         found.clear();
-        for row in group.clone() {
-            overlaps(&view.at(row), own, setting.index, &meets, &mut found);
+        for stay in group.clone().map(|row| view.at(row)).filter(|stay| !stay.alone) {
+            overlaps(&stay, own, setting.index, &meets, &mut found);
         }
         let stays_of = || group.clone().map(|row| view.at(row));
         // A case is no candidate, wherever it dwells.

@@ -88,6 +88,12 @@ impl RiskAreas {
         });
     }
 
+    /// The set of areas that hold a position, listed or not, as a hash; 0 if none does.
+    #[inline]
+    pub fn set_at(&self, lat: f64, lon: f64) -> u64 {
+        self.regions.set_at(lat, lon)
+    }
+
     /// Adds the rows of a batch of pings of one source to `rows` that may be in an area while it is listed, were each to
     /// stand for its whole hold.
     pub fn marked(&self, pings: &Pings<'_>, source: Source, rows: &mut Vec<u32>) {
@@ -99,11 +105,13 @@ impl RiskAreas {
             rows.extend((0..pings.times.len() as u32).filter(|row| while_listed(*row)));
             return;
         }
-        let is_listed = |row: u32, number: u32| {
-            let (time, area) = (pings.times[row as usize], &self.list[number as usize]);
-            time < area.valid_to && time + hold_ms >= area.valid_from
-        };
-        self.regions.rows(pings.lats, pings.lons, &is_listed, rows);
+        let (start, mut kept) = (rows.len(), rows.len());
+        self.regions.rows(pings.lats, pings.lons, rows);
+        for at in start..rows.len() {
+            rows[kept] = rows[at];
+            kept += usize::from(while_listed(rows[at]));
+        }
+        rows.truncate(kept);
     }
 
     /// Whether one ping, standing as long as it can, may be in an area while it is listed.

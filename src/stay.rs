@@ -40,6 +40,8 @@ pub struct Stay {
     pub floor: u32,
     /// Its track.
     pub source: Source,
+    /// Whether it only tells how long somebody dwelt in the risk areas that hold its position, and can meet no case.
+    pub alone: bool,
 }
 
 /// An even movement between two pings; it outlasts a stay that was clipped.
@@ -151,7 +153,8 @@ pub fn some_move(feeds: &[StayRule]) -> bool {
     feeds.iter().any(|f| f.motion == Motion::Linear)
 }
 
-/// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source, and those
+/// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source (and
+/// [`Stay::alone`] as its highest bit), and those
 /// that the job needs beside: sigma_m (metres) where uncertainties count, place and floor for venues and trips, leg where some
 /// feed moves.
 pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> SchemaRef {
@@ -231,7 +234,7 @@ impl StayColumns {
         self.ends.push(stay.end);
         self.lats.push(stay.lat);
         self.lons.push(stay.lon);
-        self.sources.push(stay.source as u8);
+        self.sources.push(stay.source as u8 | u8::from(stay.alone) << 7);
         if self.schema.fields().len() > 7 {
             self.sigmas_m.push(stay.sigma_m);
             self.places.push(stay.place);
@@ -345,7 +348,8 @@ impl<'a> Stays<'a> {
             }),
             place: self.places.map_or(NO_PLACE, |c| c[row]),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),
-            source: Source::ALL[usize::from(self.sources[row])],
+            source: Source::ALL[usize::from(self.sources[row] & 0x7f)],
+            alone: self.sources[row] >> 7 == 1,
         }
     }
 }

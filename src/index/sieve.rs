@@ -5,7 +5,7 @@
 //! bitmaps of their own.
 
 use super::bits::Bits;
-use crate::ping::{Ping, Pings};
+use crate::ping::{Mark, Marked, Ping, Pings};
 use crate::place::Band;
 use crate::risk_area::RiskAreas;
 use crate::rule::{EncounterRule, Source, StayRule};
@@ -81,35 +81,34 @@ impl Sieve {
     /// The kernel: which rows of a batch of pings of one source may meet a case, were each to stand for its
     /// whole hold.
     pub fn mark(&self, batch: &RecordBatch, source: Source) -> BooleanArray {
-        let mut rows = Vec::new();
-        self.marked(&Pings::of(batch), source, &mut rows);
+        let mut found = Vec::new();
+        self.marks(&Pings::of(batch), source, &mut found);
         let mut marks = vec![false; batch.num_rows()];
-        rows.iter().for_each(|row| marks[*row as usize] = true);
+        found.iter().for_each(|mark| marks[mark.row() as usize] = true);
         BooleanArray::from(marks)
     }
 
-    /// The same as the numbers of the rows, which are added to `rows`.
-    pub fn marked(&self, pings: &Pings<'_>, source: Source, rows: &mut Vec<u32>) {
-        let start = rows.len();
-        self.marked_by_cases(pings, source, rows);
-        if let Some(areas) = &self.areas
-            && !self.one_by_one(source)
-        {
-            let by_cases = rows.len();
-            areas.marked(pings, source, rows);
-            if by_cases < rows.len() && start < by_cases {
-                rows[start..].sort_unstable();
-                let mut last = None;
-                let mut kept = start;
-                for at in start..rows.len() {
-                    let row = rows[at];
-                    rows[kept] = row;
-                    kept += usize::from(last != Some(row));
-                    last = Some(row);
-                }
-                rows.truncate(kept);
+    /// The same as the numbers of the rows and what they are marked for, which are added to `marks`.
+    pub fn marks(&self, pings: &Pings<'_>, source: Source, marks: &mut Vec<Marked>) {
+        let mut by_cases: Vec<u32> = Vec::new();
+        self.marked_by_cases(pings, source, &mut by_cases);
+        let case = |row: &u32| Marked::new(*row, Mark::Case);
+        let areas = self.areas.as_ref().filter(|_| !self.one_by_one(source));
+        let Some(areas) = areas else {
+            marks.extend(by_cases.iter().map(case));
+            return;
+        };
+        let mut in_areas: Vec<u32> = Vec::new();
+        areas.marked(pings, source, &mut in_areas);
+        let mut by_cases = by_cases.iter().peekable();
+        for row in in_areas {
+            while let Some(other) = by_cases.next_if(|other| **other < row) {
+                marks.push(case(other));
             }
+            let mark = if by_cases.next_if_eq(&&row).is_some() { Mark::Case } else { Mark::Area };
+            marks.push(Marked::new(row, mark));
         }
+        marks.extend(by_cases.map(case));
     }
 
     /// Whether pings of a source have to be looked at one by one.

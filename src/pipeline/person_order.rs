@@ -8,7 +8,7 @@ use super::parts::{Dealing, Gathering, Handing, Parts};
 use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef};
-use crate::ping::Pings;
+use crate::ping::{Mark, Marked, Pings};
 use crate::rule::Source;
 use crate::stay::Stay;
 use crate::time::Millis;
@@ -152,7 +152,7 @@ impl Walk<'_, '_, '_> {
             return Ok(true);
         }
         let mut marks = Vec::new();
-        self.sieve.marked(&pings, self.rule.source, &mut marks);
+        self.sieve.marks(&pings, self.rule.source, &mut marks);
         self.marked += marks.len() as u64;
         if let Some((least, most)) = &self.range
             && (pings.persons.at(0) < least.as_ref() || pings.persons.at(rows - 1) > most.as_ref())
@@ -171,7 +171,7 @@ impl Walk<'_, '_, '_> {
             if last == pings.persons.at(0) {
                 start = end_of_run(&pings, 0);
                 self.pending.push(batch.slice(0, start));
-                marks = &marks[marks.partition_point(|row| (*row as usize) < start)..];
+                marks = &marks[marks.partition_point(|mark| (mark.row() as usize) < start)..];
                 if start == rows {
                     return Ok(true);
                 }
@@ -182,7 +182,7 @@ impl Walk<'_, '_, '_> {
             self.first = Some(pings.persons.at(0).to_id());
             start = end_of_run(&pings, 0);
             let rest = batch.slice(0, start);
-            marks = &marks[marks.partition_point(|row| (*row as usize) < start)..];
+            marks = &marks[marks.partition_point(|mark| (mark.row() as usize) < start)..];
             self.pending.push(rest);
             if start == rows {
                 return Ok(true);
@@ -202,7 +202,7 @@ impl Walk<'_, '_, '_> {
             if pings.persons.at(end) < person {
                 return Ok(false);
             }
-            let own = marks.partition_point(|row| (*row as usize) < end);
+            let own = marks.partition_point(|mark| (mark.row() as usize) < end);
             if own > 0 {
                 self.person(&pings, start..end, &marks[..own]);
             }
@@ -214,7 +214,7 @@ impl Walk<'_, '_, '_> {
     }
 
     /// One person's rows, of which these are marked.
-    fn person(&mut self, pings: &Pings<'_>, rows: Range<usize>, marks: &[u32]) {
+    fn person(&mut self, pings: &Pings<'_>, rows: Range<usize>, marks: &[Marked]) {
         let person = pings.persons.at(rows.start);
         let (spread, out) = (person.spread(), &mut self.out);
         self.tracked +=
@@ -232,7 +232,7 @@ impl Walk<'_, '_, '_> {
         let joined = concat_batches(first.schema_ref(), &batches).map_err(super::too_large)?;
         let pings = Pings::of(&joined);
         let mut marks = Vec::new();
-        self.sieve.marked(&pings, self.rule.source, &mut marks);
+        self.sieve.marks(&pings, self.rule.source, &mut marks);
         self.person(&pings, 0..joined.num_rows(), &marks);
         Ok(())
     }
@@ -267,7 +267,7 @@ fn end_of_run(pings: &Pings<'_>, start: usize) -> usize {
 pub fn follow(
     pings: &Pings<'_>,
     rows: Range<usize>,
-    marks: &[u32],
+    marks: &[Marked],
     rule: &mut TrackRule<'_>,
     out: &mut impl FnMut(&Stay),
 ) -> u64 {
@@ -275,8 +275,8 @@ pub fn follow(
     let ordered = times.iter().zip(times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
     if ordered && many::Tracks::suit(rule) {
         let mut line = Line::default();
-        let tracked = each_that_matters(pings, rows, marks, &mut |row, is_marked| {
-            line.push(&Row::new(pings, row, 0, is_marked), rule, out);
+        let tracked = each_that_matters(pings, rows, marks, &mut |row, mark| {
+            line.push(&Row::new(pings, row, 0, mark), rule, out);
         });
         line.finish(rule, out);
         return tracked;
@@ -288,37 +288,42 @@ pub fn follow(
         let mut order: Vec<(Millis, usize)> = rows.map(|row| (pings.times[row], row)).collect();
         order.sort_unstable();
         for (_, row) in order {
-            track.push(pings.at(row), marks.binary_search(&(row as u32)).is_ok(), rule, out);
+            track.push(
+                pings.at(row),
+                marks.binary_search_by_key(&(row as u32), |mark| mark.row()).is_ok(),
+                rule,
+                out,
+            );
         }
     } else if rule.filters() {
         let mut marks = marks.iter().peekable();
         for row in rows {
-            let is_marked = marks.next_if(|m| **m as usize == row).is_some();
+            let is_marked = marks.next_if(|mark| mark.row() as usize == row).is_some();
             track.push(pings.at(row), is_marked, rule, out);
         }
     } else {
-        tracked = each_that_matters(pings, rows, marks, &mut |row, is_marked| {
-            track.push(pings.at(row), is_marked, rule, out);
+        tracked = each_that_matters(pings, rows, marks, &mut |row, mark| {
+            track.push(pings.at(row), mark != Mark::None, rule, out);
         });
     }
     track.finish(rule, out);
     tracked
 }
 
-/// Calls `each` with the rows that matter, and whether they are marked: an instant matters if a ping of it or of
+/// Calls `each` with the rows that matter, and their marks: an instant matters if a ping of it or of
 /// the instant before is marked, as it ends that one's stay. Gives how many.
 #[inline]
 fn each_that_matters(
     pings: &Pings<'_>,
     rows: Range<usize>,
-    marks: &[u32],
-    each: &mut impl FnMut(usize, bool),
+    marks: &[Marked],
+    each: &mut impl FnMut(usize, Mark),
 ) -> u64 {
     let mut count = 0;
-    let mut marks = marks.iter().map(|m| *m as usize).peekable();
+    let mut marks = marks.iter().peekable();
     // Rows before it are done.
     let mut row = rows.start;
-    while let Some(&mark) = marks.peek() {
+    while let Some(mark) = marks.peek().map(|mark| mark.row() as usize) {
         // Others of the mark's instant may stand before it.
         let first = (row..mark).rev().take_while(|before| pings.times[*before] == pings.times[mark]).count();
         row = mark - first;
@@ -327,12 +332,13 @@ fn each_that_matters(
             let now = pings.times[row];
             let more = pings.times[row + 1..rows.end].iter().take_while(|time| **time == now).count();
             let end = row + 1 + more;
-            let has_mark = marks.peek().is_some_and(|mark| *mark < end);
+            let has_mark = marks.peek().is_some_and(|mark| (mark.row() as usize) < end);
             if !has_mark && !after_mark {
                 break;
             }
             for row in row..end {
-                each(row, marks.next_if_eq(&row).is_some());
+                let marked = marks.next_if(|mark| mark.row() as usize == row);
+                each(row, marked.map_or(Mark::None, |marked| marked.mark()));
             }
             count += (end - row) as u64;
             (row, after_mark) = (end, has_mark);

@@ -11,7 +11,7 @@ use crate::case::Case;
 use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef, Persons};
-use crate::ping::{Ping, Pings, group_by_person};
+use crate::ping::{Mark, Marked, Ping, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -46,15 +46,18 @@ struct Decoded {
 
 /// The persons with a marked ping, by the slots of time in which closers of the marked pings come: a slot is
 /// at least as long as the longest hold.
-struct Marked {
+struct MarkedPersons {
     slot_ms: Millis,
     slots: HashMap<Millis, Vec<AtomicU64>>,
 }
 
-impl Marked {
+impl MarkedPersons {
     /// Nobody yet, in the time from `first` to `last`.
     fn new(hold_ms: Millis, first: Millis, last: Millis) -> Self {
-        Marked { slot_ms: hold_ms.max(SLOT_MS_MIN).max((last - first) / SLOTS_MAX), slots: HashMap::new() }
+        MarkedPersons {
+            slot_ms: hold_ms.max(SLOT_MS_MIN).max((last - first) / SLOTS_MAX),
+            slots: HashMap::new(),
+        }
     }
 
     /// Goes on to pings of these pieces, of which about this share is marked; what is before them is done.
@@ -121,7 +124,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         window: Vec::new(),
         frontier: Millis::MIN,
         share: 1.0,
-        marked: Marked::new(job.hold_ms(source), first, last),
+        marked: MarkedPersons::new(job.hold_ms(source), first, last),
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
@@ -223,7 +226,7 @@ struct Pass<'p, 'j, 'r> {
     frontier: Millis,
     /// The share of the rows that the last round marked, and some more.
     share: f64,
-    marked: Marked,
+    marked: MarkedPersons,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
@@ -322,13 +325,13 @@ impl Pass<'_, '_, '_> {
         pieces.sort_by_key(|piece| piece.times.first().copied());
         self.marked.turn_to(&pieces, self.share);
         let marked = &self.marked;
-        let marks: Vec<Vec<u32>> = pieces
+        let marks: Vec<Vec<Marked>> = pieces
             .par_iter()
             .map(|pings| {
                 let mut marks = Vec::new();
-                sieve.marked(pings, source, &mut marks);
+                sieve.marks(pings, source, &mut marks);
                 let (mut now, mut next, mut end): (&[AtomicU64], &[AtomicU64], _) = (&[], &[], Millis::MIN);
-                for &row in &marks {
+                for row in marks.iter().map(|mark| mark.row()) {
                     let time = pings.times[row as usize];
                     if time >= end {
                         let slot = time.div_euclid(marked.slot_ms);
@@ -347,7 +350,7 @@ impl Pass<'_, '_, '_> {
         self.share = (1.25 * count as f64 / rows as f64).min(1.0);
         // Some pieces together, so that what goes to a part is not too little at once.
         let together = pieces.len().div_ceil(rayon::current_num_threads()).max(1);
-        let new: Vec<(&[Pings<'_>], &[Vec<u32>])> =
+        let new: Vec<(&[Pings<'_>], &[Vec<Marked>])> =
             pieces.chunks(together).zip(marks.chunks(together)).collect();
         let (schema, kind) = (&job.decoder.schema, job.decoder.person.kind());
         while self.sent.len() < chunks + new.len() {
@@ -420,6 +423,7 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
         lon: ping.lon,
         sigma_m,
         leg,
+        alone: false,
         place,
         floor,
         source,
@@ -429,7 +433,7 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
 /// Room for sending rows to parts, used again for the next.
 #[derive(Default)]
 struct Sending {
-    is_marked: Vec<bool>,
+    mark_of: Vec<Mark>,
     spreads: Vec<u64>,
     rows: Vec<u32>,
     sorted: Vec<u32>,
@@ -438,17 +442,17 @@ struct Sending {
 /// Sends the rows of persons that matter to their parts.
 fn scatter(
     pings: &Pings<'_>,
-    marks: &[u32],
-    marked: &Marked,
+    marks: &[Marked],
+    persons: &MarkedPersons,
     all: bool,
     room: &mut Sending,
     by_part: &mut [Sent],
 ) {
     let rows = pings.times.len();
-    let Sending { is_marked, spreads, rows: kept, sorted } = room;
-    is_marked.clear();
-    is_marked.resize(rows, false);
-    marks.iter().for_each(|row| is_marked[*row as usize] = true);
+    let Sending { mark_of, spreads, rows: kept, sorted } = room;
+    mark_of.clear();
+    mark_of.resize(rows, Mark::None);
+    marks.iter().for_each(|mark| mark_of[mark.row() as usize] = mark.mark());
     spreads.clear();
     match pings.persons {
         Persons::Integer(ids) => spreads.extend(ids.iter().map(|id| PersonRef::Integer(*id).spread())),
@@ -457,7 +461,7 @@ fn scatter(
     kept.resize(rows, 0);
     let (mut start, mut count) = (0, 0);
     while start < rows {
-        let (set, slot_end) = marked.slot(pings.times[start].div_euclid(marked.slot_ms));
+        let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
         for (row, spread) in (start as u32..).zip(&spreads[start..end]) {
@@ -482,7 +486,7 @@ fn scatter(
     let mut start = 0;
     for (sent, end) in by_part.iter_mut().zip(ends) {
         let own = &sorted[start..end as usize];
-        sent.extend(pings, own, |row| spreads[row as usize], |row| is_marked[row as usize]);
+        sent.extend(pings, own, |row| spreads[row as usize], |row| mark_of[row as usize]);
         start = end as usize;
     }
 }

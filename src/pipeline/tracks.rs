@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::person::{PersonColumn, PersonId, PersonKind, PersonRef};
-use crate::ping::{PingColumns, Pings};
+use crate::ping::{Mark, PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
 use crate::track::many::{self, Row};
@@ -16,30 +16,28 @@ pub enum Sent {
     /// Where pings just follow one another; persons that are no integers stand beside.
     Rows(Vec<Row>, Option<PersonColumn>),
     /// All columns.
-    Columns(Box<PingColumns>, Vec<bool>),
+    Columns(Box<PingColumns>, Vec<Mark>),
 }
 
 impl Sent {
-    /// Adds rows of a batch; `spread` and `is_marked` are by row.
+    /// Adds rows of a batch; `spread` and `mark` are by row.
     pub fn extend(
         &mut self,
         pings: &Pings<'_>,
         rows: &[u32],
         spread: impl Fn(u32) -> u64,
-        is_marked: impl Fn(u32) -> bool,
+        mark: impl Fn(u32) -> Mark,
     ) {
         match self {
             Sent::Rows(sent, names) => {
-                sent.extend(
-                    rows.iter().map(|row| Row::new(pings, *row as usize, spread(*row), is_marked(*row))),
-                );
+                sent.extend(rows.iter().map(|row| Row::new(pings, *row as usize, spread(*row), mark(*row))));
                 if let Some(names) = names {
                     names.extend(&pings.persons, rows);
                 }
             }
             Sent::Columns(columns, marks) => {
                 columns.extend(pings, rows);
-                marks.extend(rows.iter().map(|row| is_marked(*row)));
+                marks.extend(rows.iter().map(|row| mark(*row)));
             }
         }
     }
@@ -171,14 +169,14 @@ fn follow_columns(
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
-    let mut chunks: Vec<(RecordBatch, Vec<bool>)> = Vec::new();
+    let mut chunks: Vec<(RecordBatch, Vec<Mark>)> = Vec::new();
     for sent in sent {
         let Sent::Columns(columns, marks) = sent else { continue };
         let none = columns.like();
         let rows = std::mem::replace(&mut **columns, none);
         chunks.push((rows.finish().map_err(super::too_large)?, std::mem::take(marks)));
     }
-    let views: Vec<(Pings<'_>, &Vec<bool>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
+    let views: Vec<(Pings<'_>, &Vec<Mark>)> = chunks.iter().map(|(b, marks)| (Pings::of(b), marks)).collect();
     // Each person's rows one after the other, so that a track is fetched once; a person's are in the order
     // of time, also where files overlap in it.
     let mut rows: Vec<(u32, Millis, u32, u32)> = Vec::new();
@@ -194,7 +192,7 @@ fn follow_columns(
         let person = view.persons.at(row as usize);
         let track = track_of(tracks, person);
         let mut out = |stay: &Stay| out.push(person, stay);
-        track.push(view.at(row as usize), marks[row as usize], rule, &mut out);
+        track.push(view.at(row as usize), marks[row as usize] != Mark::None, rule, &mut out);
     }
     Ok(())
 }

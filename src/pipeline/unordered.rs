@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::lattice::mixed;
 use crate::person::{PersonRef, PersonSet, Persons};
-use crate::ping::{PingColumns, Pings, person_order};
+use crate::ping::{Mark, Marked, PingColumns, Pings, person_order};
 use crate::rule::Source;
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -86,7 +86,7 @@ pub fn gather_near(
     let Some(first) = units.first() else { return Ok(()) };
     let mut marks = Vec::new();
     job.read(first, None, None, &mut |decoded| {
-        sieve.marked(&Pings::of(&decoded.pings), source, &mut marks);
+        sieve.marks(&Pings::of(&decoded.pings), source, &mut marks);
         Ok(())
     })?;
     let rows: u64 = units.iter().map(|u| u.count).sum();
@@ -97,8 +97,8 @@ pub fn gather_near(
         job.read(unit, None, None, &mut |decoded| {
             let pings = Pings::of(&decoded.pings);
             marks.clear();
-            sieve.marked(&pings, source, &mut marks);
-            marks.iter().for_each(|row| near.set(&pings, *row as usize));
+            sieve.marks(&pings, source, &mut marks);
+            marks.iter().for_each(|mark| near.set(&pings, mark.row() as usize));
             Ok(())
         })
     })?;
@@ -240,13 +240,9 @@ pub fn stays_of(
     out.finish().map(Some).map_err(super::too_large)
 }
 
-/// A row that matters, by its number in its batch; the highest bit says that it is marked.
-type Mattering = u32;
-const MARKED: u32 = 1 << 31;
-
 struct MatteringRows {
     /// By batch.
-    rows: Vec<Vec<Mattering>>,
+    rows: Vec<Vec<Marked>>,
     marked: u64,
 }
 
@@ -264,14 +260,14 @@ fn mattering(
     let slots = Slots::new(job, source);
     let slot_of = |time: Millis| if all { 0 } else { slots.of(time) };
     let bit = |spread: u64, slot: u64| hashed(spread, slot) as usize & (bits - 1);
-    let mut marks_of: Vec<Vec<u32>> = Vec::with_capacity(batches.len());
+    let mut marks_of: Vec<Vec<Marked>> = Vec::with_capacity(batches.len());
     let mut marked = 0;
     for batch in batches {
         let pings = Pings::of(batch);
         let mut marks = Vec::new();
-        sieve.marked(&pings, source, &mut marks);
+        sieve.marks(&pings, source, &mut marks);
         marked += marks.len() as u64;
-        for &row in &marks {
+        for row in marks.iter().map(|mark| mark.row()) {
             let (spread, slot) =
                 (pings.persons.at(row as usize).spread(), slot_of(pings.times[row as usize]));
             for bit in [bit(spread, slot), bit(spread, slot + 1)] {
@@ -280,19 +276,20 @@ fn mattering(
         }
         marks_of.push(marks);
     }
-    let (mut spreads, mut is_marked): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
+    let none = Marked::new(0, Mark::None);
+    let (mut spreads, mut mark_of): (Vec<u64>, Vec<Marked>) = (Vec::new(), Vec::new());
     let rows = batches.iter().zip(marks_of).map(|(batch, marks)| {
         let pings = Pings::of(batch);
         pings.persons.spreads(&mut spreads);
-        is_marked.clear();
-        is_marked.resize(spreads.len(), 0);
-        marks.iter().for_each(|row| is_marked[*row as usize] = MARKED);
-        let mut kept = vec![0; spreads.len()];
+        mark_of.clear();
+        mark_of.resize(spreads.len(), none);
+        marks.iter().for_each(|mark| mark_of[mark.row() as usize] = *mark);
+        let mut kept = vec![none; spreads.len()];
         let mut count = 0;
         // Without branches: whether a row matters is hard to foretell.
         for (row, (spread, time)) in spreads.iter().zip(pings.times).enumerate() {
             let bit = bit(*spread, slot_of(*time));
-            kept[count] = row as u32 | is_marked[row];
+            kept[count] = Marked::new(row as u32, Mark::None).with_mark_of(mark_of[row]);
             count += (set[bit >> 6] >> (bit & 63) & 1) as usize;
         }
         kept.truncate(count);
@@ -305,7 +302,7 @@ fn mattering(
 /// many.
 fn line_by_line(
     batches: &[RecordBatch],
-    mattering: &[Vec<Mattering>],
+    mattering: &[Vec<Marked>],
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> u64 {
@@ -317,13 +314,13 @@ fn line_by_line(
     let views: Vec<Pings<'_>> = batches.iter().map(Pings::of).collect();
     for (batch, (pings, mattering)) in (0u32..).zip(views.iter().zip(mattering)) {
         if let Persons::Bytes(..) = pings.persons {
-            places.extend(mattering.iter().map(|row| (batch, row & !MARKED)));
+            places.extend(mattering.iter().map(|mark| (batch, mark.row())));
         }
-        for &row in mattering {
-            let (number, marked) = ((row & !MARKED) as usize, row & MARKED != 0);
+        for marked in mattering {
+            let number = marked.row() as usize;
             let spread = pings.persons.at(number).spread();
             keys.push((spread, pings.times[number], rows.len() as u32));
-            rows.push(Row::new(pings, number, spread, marked));
+            rows.push(Row::new(pings, number, spread, marked.mark()));
         }
     }
     let person = |row: u32| match places.get(row as usize) {
@@ -390,17 +387,17 @@ fn sort_by_person(keys: Vec<Key>) -> Vec<Key> {
 fn track_by_track(
     job: &Job<'_>,
     batches: Vec<RecordBatch>,
-    mattering: Vec<Vec<Mattering>>,
+    mattering: Vec<Vec<Marked>>,
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<u64> {
     let schema = &job.decoder.schema;
     let mut kept = PingColumns::new(schema);
-    let mut is_marked: Vec<bool> = Vec::new();
+    let mut mark_of: Vec<Mark> = Vec::new();
     let mut chunks = Vec::new();
-    for (batch, mut rows) in batches.into_iter().zip(mattering) {
-        is_marked.extend(rows.iter().map(|row| row & MARKED != 0));
-        rows.iter_mut().for_each(|row| *row &= !MARKED);
+    for (batch, marked) in batches.into_iter().zip(mattering) {
+        mark_of.extend(marked.iter().map(|marked| marked.mark()));
+        let rows: Vec<u32> = marked.iter().map(|marked| marked.row()).collect();
         kept.extend(&Pings::of(&batch), &rows);
         if kept.bytes() > 1 << 30 {
             let full = std::mem::replace(&mut kept, PingColumns::new(schema));
@@ -412,13 +409,13 @@ fn track_by_track(
     drop(chunks);
     let pings = Pings::of(&joined);
     let order = person_order(&pings.persons, |row| pings.times[row]);
-    let marks: Vec<u32> =
-        (0u32..).zip(&order).filter(|(_, row)| is_marked[**row as usize]).map(|(at, _)| at).collect();
+    let marks = (0u32..).zip(&order).map(|(at, row)| Marked::new(at, mark_of[*row as usize]));
+    let marks: Vec<Marked> = marks.filter(|marked| marked.mark() != Mark::None).collect();
     let grouped = take_record_batch(&joined, &UInt32Array::from(order)).map_err(super::too_large)?;
     let pings = Pings::of(&grouped);
     let (mut marks, mut tracked) = (marks.as_slice(), 0);
     for group in pings.groups() {
-        let own = marks.partition_point(|row| (*row as usize) < group.end);
+        let own = marks.partition_point(|mark| (mark.row() as usize) < group.end);
         if own > 0 {
             let person = pings.persons.at(group.start);
             tracked += follow(&pings, group, &marks[..own], rule, &mut |stay| out.push(person, stay));

@@ -3,6 +3,7 @@
 
 use super::{Part, Point, Region, wrapped};
 use crate::geo::LatLonBox;
+use crate::lattice::mixed;
 use crate::stay::Stay;
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -22,24 +23,32 @@ const SLACK: f64 = 1e-8;
 /// Rows that are looked at together.
 const BLOCK: usize = 256;
 
-/// A polygon by the numbers of its region and of itself there.
-type Number = (u32, u32);
-type Boxed = GeomWithData<Rectangle<[f64; 2]>, Number>;
+type Boxed = GeomWithData<Rectangle<[f64; 2]>, u32>;
 
 /// Many regions, by their number.
 #[derive(Debug)]
 pub struct Regions {
-    regions: Vec<Region>,
+    /// All polygons, each with the number of its region.
+    parts: Vec<(Part, u32)>,
     raster: Raster,
     /// What the boxes of the raster hold: each polygon, and whether the box lies wholly inside it.
-    held: Vec<(Number, bool)>,
-    /// By the number of a box's list: where it stands in `held`. The first is empty.
-    lists: Vec<Range<u32>>,
+    held: Vec<(u32, bool)>,
+    /// By the number of a box's list. The first is empty.
+    lists: Vec<List>,
     /// All polygons.
     tree: RTree<Boxed>,
 }
 
-/// Boxes of equal degrees, each with the number of its list.
+/// What some boxes of the raster hold.
+#[derive(Debug, Clone, Default)]
+struct List {
+    /// Where it stands in `held`.
+    range: Range<u32>,
+    /// The set of its regions, as a hash, where every box lies wholly inside all of them; else 0.
+    set: u64,
+}
+
+/// Boxes of equal degrees, each with the number of its list, and one more.
 #[derive(Debug, Default)]
 struct Raster {
     lat_first: f64,
@@ -85,24 +94,21 @@ impl Raster {
             cols_per_degree,
             height,
             width,
-            lists: vec![0; height as usize * width as usize],
+            lists: vec![0; height as usize * width as usize + 1],
         }
-    }
-
-    /// The box of a position, or the number of boxes for one outside.
-    #[inline]
-    fn at(&self, lat: f64, lon: f64) -> usize {
-        // Casts of floats saturate; what lies below the first row or column has to stay outside, and NaN too.
-        let (row, col) =
-            ((lat - self.lat_first) * self.rows_per_degree, (lon - self.lon_first) * self.cols_per_degree);
-        let inside = row >= 0.0 && row < f64::from(self.height) && col >= 0.0 && col < f64::from(self.width);
-        if inside { row as usize * self.width as usize + col as usize } else { self.lists.len() }
     }
 
     /// The number of a position's list; 0, which is empty, outside.
     #[inline]
     fn list(&self, lat: f64, lon: f64) -> u32 {
-        self.lists.get(self.at(lat, lon)).copied().unwrap_or(0)
+        let row = (lat - self.lat_first) * self.rows_per_degree;
+        let col = (lon - self.lon_first) * self.cols_per_degree;
+        let (height, width) = (f64::from(self.height), f64::from(self.width));
+        let inside = (row >= 0.0) & (row < height) & (col >= 0.0) & (col < width);
+        let at = row as usize * self.width as usize + col as usize;
+        // One box more, which nothing is in, for all positions outside.
+        let outside = self.lists.len().wrapping_sub(1);
+        self.lists.get(if inside { at } else { outside }).copied().unwrap_or(0)
     }
 
     /// Rows and columns that an area fills.
@@ -122,26 +128,27 @@ impl Raster {
 impl Regions {
     /// Finds these regions.
     pub fn new(regions: Vec<Region>) -> Self {
-        let numbered = || {
-            let parts = |(number, region): (u32, &'_ Region)| -> Vec<(Number, LatLonBox)> {
-                (0u32..).zip(&region.parts).map(|(at, part)| ((number, at), part.bounds)).collect()
-            };
-            (0u32..).zip(&regions).flat_map(parts)
-        };
-        let areas: Vec<(Number, LatLonBox)> = numbered()
-            .flat_map(|(number, bounds)| wrapped(bounds).grown(0.0).split().map(move |area| (number, area)))
+        let parts =
+            |(number, region): (u32, Region)| region.parts.into_iter().map(move |part| (part, number));
+        let parts: Vec<(Part, u32)> = (0u32..).zip(regions).flat_map(parts).collect();
+        let areas: Vec<(u32, LatLonBox)> = (0u32..)
+            .zip(&parts)
+            .flat_map(|(number, (part, _))| {
+                wrapped(part.bounds).grown(0.0).split().map(move |area| (number, area))
+            })
             .collect();
-        let boxed = |(number, area): &(Number, LatLonBox)| {
+        let boxed = |(number, area): &(u32, LatLonBox)| {
             let corners = ([area.lon_min, area.lat_min], [area.lon_max, area.lat_max]);
             GeomWithData::new(Rectangle::from_corners(corners.0, corners.1), *number)
         };
         let tree = RTree::bulk_load(areas.iter().map(boxed).collect());
         let mut raster = Raster::new(&areas.iter().map(|(_, area)| *area).collect::<Vec<_>>());
         // What each box holds, box by box.
-        let mut found: Vec<(u32, Number, bool)> = Vec::new();
+        let mut found: Vec<(u32, u32, bool)> = Vec::new();
         for (number, area) in &areas {
-            let part = &regions[number.0 as usize].parts[number.1 as usize];
-            fill(part, area, &raster, &mut |at, whole| found.push((at, *number, whole)));
+            fill(&parts[*number as usize].0, area, &raster, &mut |at, whole| {
+                found.push((at, *number, whole))
+            });
         }
         found.sort_unstable();
         // Of a polygon that is cut at the antimeridian both halves may reach a box: an edge in one of them is one.
@@ -150,20 +157,22 @@ impl Regions {
             b.2 &= a.2 || !same;
             same
         });
-        let (mut held, mut lists, mut known) = (Vec::new(), vec![0..0], HashMap::new());
+        let (mut held, mut lists, mut known) = (Vec::new(), vec![List::default()], HashMap::new());
         for of_box in found.chunk_by(|a, b| a.0 == b.0) {
-            let list: Vec<(Number, bool)> =
-                of_box.iter().map(|(_, number, whole)| (*number, *whole)).collect();
+            let list: Vec<(u32, bool)> = of_box.iter().map(|(_, number, whole)| (*number, *whole)).collect();
             let next = lists.len() as u32;
             let number = *known.entry(list).or_insert_with_key(|list| {
                 let start = held.len() as u32;
                 held.extend_from_slice(list);
-                lists.push(start..held.len() as u32);
+                let whole = list.iter().all(|(_, whole)| *whole);
+                let regions = list.iter().map(|(part, _)| parts[*part as usize].1);
+                let set = if whole { regions.fold(0, with_region) } else { 0 };
+                lists.push(List { range: start..held.len() as u32, set });
                 next
             });
             raster.lists[of_box[0].0 as usize] = number;
         }
-        Regions { raster, held, lists, tree, regions }
+        Regions { raster, held, lists, tree, parts }
     }
 
     /// Whether a position may be inside of any; a wrong yes only costs the exact test.
@@ -172,27 +181,17 @@ impl Regions {
         self.raster.list(lat, lon) > 0
     }
 
-    /// Adds the rows whose positions are inside of some region that `counts`, and which may hang on the row.
-    pub fn rows(&self, lats: &[f64], lons: &[f64], counts: &impl Fn(u32, u32) -> bool, rows: &mut Vec<u32>) {
-        let (mut near, mut lists) = ([0; BLOCK], [0; BLOCK]);
+    /// Adds the rows whose positions may be inside of any to `rows`.
+    pub fn rows(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
+        let mut near = [0; BLOCK];
         for (start, (lats, lons)) in (0u32..).step_by(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK))) {
             let mut count = 0;
             // Without branches: which rows pass is hard to foretell.
-            for (number, (lat, lon)) in (0..).zip(lats.iter().zip(lons)) {
-                let list = self.raster.list(*lat, *lon);
-                (near[count % BLOCK], lists[count % BLOCK]) = (number, list);
-                count += usize::from(list > 0);
+            for (number, (lat, lon)) in (start..).zip(lats.iter().zip(lons)) {
+                near[count % BLOCK] = number;
+                count += usize::from(self.raster.list(*lat, *lon) > 0);
             }
-            for (number, list) in near[..count].iter().zip(&lists) {
-                let at = *number as usize;
-                let row = start + *number;
-                let mut held = self.held_in(*list).iter();
-                if held.any(|(part, whole)| {
-                    counts(row, part.0) && (*whole || self.part(*part).holds(lats[at], lons[at]))
-                }) {
-                    rows.push(row);
-                }
-            }
+            rows.extend_from_slice(&near[..count]);
         }
     }
 
@@ -200,10 +199,24 @@ impl Regions {
     /// often.
     #[inline]
     pub fn each_at(&self, lat: f64, lon: f64, each: &mut impl FnMut(u32)) {
-        for (part, whole) in self.held_in(self.raster.list(lat, lon)) {
-            if *whole || self.part(*part).holds(lat, lon) {
-                each(part.0);
+        for (number, whole) in self.held_in(self.raster.list(lat, lon)) {
+            let (part, region) = &self.parts[*number as usize];
+            if *whole || part.holds(lat, lon) {
+                each(*region);
             }
+        }
+    }
+
+    /// The set of regions that hold a position, as a hash; 0 if none does.
+    #[inline]
+    pub fn set_at(&self, lat: f64, lon: f64) -> u64 {
+        match self.lists[self.raster.list(lat, lon) as usize].set {
+            0 => {
+                let mut set = 0;
+                self.each_at(lat, lon, &mut |region| set = with_region(set, region));
+                set
+            }
+            set => set,
         }
     }
 
@@ -214,7 +227,7 @@ impl Regions {
             self.each_at(stay.lat, stay.lon, &mut |region| each(region, stay.start, stay.end));
             return;
         }
-        let mut parts: Vec<Number> = Vec::new();
+        let mut parts: Vec<u32> = Vec::new();
         for way in stay.bounds().grown(0.0).split() {
             let envelope = AABB::from_corners([way.lon_min, way.lat_min], [way.lon_max, way.lat_max]);
             parts.extend(self.tree.locate_in_envelope_intersecting(envelope).map(|boxed| boxed.data));
@@ -222,19 +235,21 @@ impl Regions {
         parts.sort_unstable();
         parts.dedup();
         for number in parts {
-            self.part(number).during(stay, &mut |start, end| each(number.0, start, end));
+            let (part, region) = &self.parts[number as usize];
+            part.during(stay, &mut |start, end| each(*region, start, end));
         }
     }
 
     #[inline]
-    fn held_in(&self, list: u32) -> &[(Number, bool)] {
-        let Range { start, end } = self.lists[list as usize];
+    fn held_in(&self, list: u32) -> &[(u32, bool)] {
+        let Range { start, end } = self.lists[list as usize].range;
         &self.held[start as usize..end as usize]
     }
+}
 
-    fn part(&self, (region, part): Number) -> &Part {
-        &self.regions[region as usize].parts[part as usize]
-    }
+/// A set with one region more.
+fn with_region(set: u64, region: u32) -> u64 {
+    mixed(set ^ (u64::from(region) + 1))
 }
 
 /// Calls `add` with every box that a polygon touches within an area, and whether it lies wholly inside: where no edge comes
@@ -256,10 +271,8 @@ fn fill(part: &Part, area: &LatLonBox, raster: &Raster, add: &mut impl FnMut(u32
             }
             let here = LatLonBox { lat_min: low, lat_max: high, lon_min: left, lon_max: right };
             let (near_rows, near_cols) = raster.spans(&here);
-            for row in near_rows.start.saturating_sub(1).max(rows.start)..(near_rows.end + 1).min(rows.end) {
-                for col in
-                    near_cols.start.saturating_sub(1).max(cols.start)..(near_cols.end + 1).min(cols.end)
-                {
+            for row in near_rows.start.max(rows.start)..near_rows.end.min(rows.end) {
+                for col in near_cols.start.max(cols.start)..near_cols.end.min(cols.end) {
                     let at = raster.bounds(row, col);
                     let (west, east) = (at.lon_min - SLACK, at.lon_max + SLACK);
                     let (south, north) = (at.lat_min - SLACK, at.lat_max + SLACK);
@@ -289,10 +302,10 @@ fn fill(part: &Part, area: &LatLonBox, raster: &Raster, add: &mut impl FnMut(u32
 }
 
 /// Whether all points lie strictly on one side of the line through two others.
-fn on_one_side(a: Point, b: Point, points: &[Point]) -> bool {
+fn on_one_side(a: Point, b: Point, points: &[Point; 4]) -> bool {
     let coord = |(x, y): Point| Coord { x, y };
-    let sides = || points.iter().map(|p| orient2d(coord(a), coord(b), coord(*p)));
-    sides().all(|side| side > 0.0) || sides().all(|side| side < 0.0)
+    let sides = points.map(|p| orient2d(coord(a), coord(b), coord(p)));
+    sides.iter().all(|side| *side > 0.0) || sides.iter().all(|side| *side < 0.0)
 }
 #[cfg(test)]
 mod tests {
@@ -322,7 +335,7 @@ mod tests {
             }
             let index = Regions::new(regions.clone());
             let corners: Vec<Point> =
-                regions.iter().flat_map(|r| &r.parts).flat_map(|p| p.rings[0].clone()).collect();
+                regions.iter().flat_map(|r| &r.parts).flat_map(|p| p.points.clone()).collect();
             let given = points.into_iter().map(|(x, y)| at(f64::from(x) / 2.0, f64::from(y) / 2.0));
             for (lon, lat) in given.chain(corners) {
                 let lon = crate::geo::wrap_degrees(lon);

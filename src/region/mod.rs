@@ -22,8 +22,10 @@ pub struct Region {
 /// One polygon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
-    /// The outer ring, then holes; each ends where it starts.
-    rings: Vec<Vec<Point>>,
+    /// The corners of the outer ring, then those of holes; each ends where it starts.
+    points: Vec<Point>,
+    /// Where each ring ends.
+    ends: Vec<usize>,
     /// The box of the outer ring; longitudes from [-180, 180) on, as far as it goes.
     bounds: LatLonBox,
 }
@@ -68,18 +70,24 @@ impl Region {
             unwrapped.push(unwrap(ring, start)?);
         }
         let Some(outer) = unwrapped.first() else { return Err(NoPolygon::TooFewCorners) };
-        let ends = |of: fn(&Point) -> f64| {
+        let span = |of: fn(&Point) -> f64| {
             let values = || outer.iter().map(of);
             (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
         };
-        let ((lon_min, lon_max), (lat_min, lat_max)) = (ends(|p| p.0), ends(|p| p.1));
+        let ((lon_min, lon_max), (lat_min, lat_max)) = (span(|p| p.0), span(|p| p.1));
         // A box starts in [-180, 180), wherever the ring begins.
         let shift = ((lon_min + 180.0) / 360.0).floor() * -360.0;
         if shift != 0.0 {
             unwrapped.iter_mut().flatten().for_each(|point| point.0 += shift);
         }
         let bounds = LatLonBox { lat_min, lat_max, lon_min: lon_min + shift, lon_max: lon_max + shift };
-        self.parts.push(Part { rings: unwrapped, bounds });
+        let mut end = 0;
+        let ends = unwrapped.iter().map(|ring| {
+            end += ring.len();
+            end
+        });
+        let ends = ends.collect();
+        self.parts.push(Part { points: unwrapped.concat(), ends, bounds });
         Ok(())
     }
 
@@ -139,12 +147,18 @@ impl Part {
 
     /// The same of a point whose longitude goes on beyond 180 as the rings' do.
     fn holds_here(&self, point: Point) -> bool {
-        let Some((outer, holes)) = self.rings.split_first() else { return false };
-        side(outer, point) != Side::Out && holes.iter().all(|hole| side(hole, point) != Side::In)
+        let mut rings = self.rings();
+        let outside = rings.next().is_none_or(|outer| side(outer, point) == Side::Out);
+        !outside && rings.all(|hole| side(hole, point) != Side::In)
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &[Point]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| &self.points[std::mem::replace(&mut start, *end)..*end])
     }
 
     fn edges(&self) -> impl Iterator<Item = (Point, Point)> {
-        self.rings.iter().flat_map(|ring| ring.iter().copied().zip(ring[1..].iter().copied()))
+        self.rings().flat_map(|ring| ring.iter().copied().zip(ring[1..].iter().copied()))
     }
 
     /// The shares of the way from one point to another, from 0 to 1, on which it is inside, in their order.
@@ -335,6 +349,7 @@ mod tests {
             place: 0,
             floor: 0,
             source: crate::rule::Source::Gps,
+            alone: false,
         };
         let during = |stay: &Stay| {
             let mut ranges = Vec::new();

@@ -5,7 +5,7 @@
 use super::TrackRule;
 use crate::geo::is_within_m;
 use crate::person::{PersonColumn, PersonRef};
-use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
+use crate::ping::{Mark, NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::rule::Motion;
 use crate::stay::Stay;
 use crate::time::Millis;
@@ -28,20 +28,20 @@ pub struct Row {
     accuracy_m: f64,
     place: u32,
     feed: u16,
-    marked: bool,
+    mark: Mark,
 }
 
 impl Row {
     /// A row of a batch; `spread` is its person's.
     #[inline]
-    pub fn new(pings: &Pings<'_>, row: usize, spread: u64, marked: bool) -> Self {
+    pub fn new(pings: &Pings<'_>, row: usize, spread: u64, mark: Mark) -> Self {
         let id = match pings.persons.at(row) {
             PersonRef::Integer(id) => id,
             PersonRef::Bytes(_) => spread,
         };
         let (lat, lon, accuracy_m) = (pings.lat(row), pings.lon(row), pings.accuracy_m(row));
         let (time, place, feed) = (pings.times[row], pings.place(row), pings.feed(row));
-        Row { id, time, lat, lon, accuracy_m, place, feed, marked }
+        Row { id, time, lat, lon, accuracy_m, place, feed, mark }
     }
 
     /// When.
@@ -67,8 +67,11 @@ struct Run {
     start: Millis,
     lat: f64,
     lon: f64,
-    /// What its pings share, in short; where metres decide, how uncertain they are.
+    /// What its pings share, in short; where metres decide, how uncertain they are; of pings that no case can be near
+    /// the set of risk areas that hold them.
     key: u64,
+    /// Whether no case can be near.
+    alone: bool,
     /// Its last ping, up to which it is bracketed, and when that one's hold is over.
     last: Millis,
     hold_end: Millis,
@@ -169,7 +172,11 @@ impl Tracks {
             }
             at = (at + 1) & mask;
         }
-        self.put(at, person, Line { now: Some(Row { marked: false, time: Millis::MIN, ..*row }), run: None });
+        self.put(
+            at,
+            person,
+            Line { now: Some(Row { mark: Mark::None, time: Millis::MIN, ..*row }), run: None },
+        );
         at
     }
 
@@ -193,9 +200,9 @@ impl Tracks {
         let waits = |line: &Line, rule: &TrackRule<'_>| {
             let hold_ms = |row: &Row| rule.feeds[usize::from(row.feed)].hold_ms;
             line.run.is_some_and(|run| run.hold_end >= now)
-                || line
-                    .now
-                    .is_some_and(|row| row.time >= now || row.marked && row.time + hold_ms(&row) >= now)
+                || line.now.is_some_and(|row| {
+                    row.time >= now || row.mark != Mark::None && row.time + hold_ms(&row) >= now
+                })
         };
         let waiting = old.lines.iter().filter(|line| waits(line, rule)).count();
         let lines = ((waiting + FETCHED) * 2).next_power_of_two().max(LINES_MIN);
@@ -237,26 +244,38 @@ impl Line {
     #[inline]
     fn settle(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         let Some(row) = self.now else { return };
-        if self.run.is_none() && !row.marked {
+        if self.run.is_none() && row.mark == Mark::None {
             return;
         }
-        let key = match rule.place.metres() {
+        let place = match rule.place.metres() {
             Some(_) => rule.sigma_m(&row.ping()).to_bits(),
             None => rule.key(&row.ping()).short(),
         };
+        let alone = row.mark == Mark::Area;
+        let areas = rule.areas.filter(|_| alone).map_or(0, |areas| areas.set_at(row.lat, row.lon));
+        let key = if alone { areas } else { place };
+        // In no area after all, it only ends what was before.
+        let counts = row.mark == Mark::Case || areas != 0;
         let hold_end = row.time + rule.feeds[usize::from(row.feed)].hold_ms;
         if let Some(run) = &mut self.run {
             if row.time > run.hold_end {
                 run.end(run.last, run.hold_end, rule, out);
+            } else if run.alone {
+                // Wherever in the areas.
+                if alone && run.key == key {
+                    (run.last, run.hold_end) = (row.time, hold_end);
+                    return;
+                }
+                run.end(run.last, row.time, rule, out);
             } else {
                 let (same, joins) = match rule.place.metres() {
                     Some(metres) => (
                         is_within_m(run.lat, run.lon, row.lat, row.lon, metres),
-                        !rule.moving && (run.lat, run.lon, run.key) == (row.lat, row.lon, key),
+                        !rule.moving && (run.lat, run.lon, run.key) == (row.lat, row.lon, place),
                     ),
-                    None => (run.key == key, !rule.may_differ((run.lat, run.lon), (row.lat, row.lon))),
+                    None => (run.key == place, !rule.may_differ((run.lat, run.lon), (row.lat, row.lon))),
                 };
-                if same && joins && row.marked {
+                if same && joins && row.mark == Mark::Case {
                     (run.last, run.hold_end) = (row.time, hold_end);
                     return;
                 }
@@ -264,7 +283,7 @@ impl Line {
             }
         }
         let Row { time: start, lat, lon, .. } = row;
-        self.run = row.marked.then_some(Run { start, lat, lon, key, last: start, hold_end });
+        self.run = counts.then_some(Run { start, lat, lon, key, alone, last: start, hold_end });
     }
 
     /// No ping comes after the last.
@@ -279,11 +298,11 @@ impl Line {
 impl Run {
     #[inline]
     fn end(&self, sure: Millis, end: Millis, rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
-        let Run { start, lat, lon, key, .. } = *self;
+        let Run { start, lat, lon, key, alone, .. } = *self;
         let source = rule.source;
-        let sigma_m = if rule.place.is_uncertain() { f64::from_bits(key) } else { 0.0 };
+        let sigma_m = if rule.place.is_uncertain() && !alone { f64::from_bits(key) } else { 0.0 };
         let (leg, place, floor) = (None, NO_PLACE, NO_FLOOR);
-        let stay = Stay { start, sure, end, lat, lon, sigma_m, leg, place, floor, source };
+        let stay = Stay { start, sure, end, lat, lon, sigma_m, leg, place, floor, source, alone };
         if let Some(stay) = stay.clipped(Millis::MIN, rule.as_of) {
             out(&stay);
         }

@@ -300,6 +300,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         lon: ping.lon,
         sigma_m: rule.sigma_m(ping),
         leg: None,
+        alone: false,
         place: ping.place,
         floor: ping.floor,
         source: rule.source,
