@@ -239,7 +239,9 @@ fn settle_residence(
     setting: &Setting<'_>,
     room: &mut Vec<(Millis, Millis)>,
 ) -> bool {
-    let person = setting.dwells.and_then(|dwells| dwells.get(&whose));
+    // Of whom nothing is found dwells nowhere that counts.
+    let nowhere = Dwell::default();
+    let person = setting.dwells.map(|dwells| dwells.get(&whose).unwrap_or(&nowhere));
     let dwells = |met: &[Encounter]| {
         let mut cases: Vec<u32> = met.iter().map(|e| e.case).collect();
         cases.dedup();

@@ -14,7 +14,7 @@ use crate::contradiction::Contradiction;
 use crate::geo::{LatLonBox, cos_lat};
 use crate::lattice::{self, Lattice, Spot};
 use crate::person::{PersonId, PersonRef};
-use crate::ping::Pings;
+use crate::ping::{NO_PLACE, Pings};
 use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
 use crate::region::Regions;
 use crate::resident::Dwell;
@@ -337,6 +337,21 @@ impl CaseIndex {
     /// Cases.
     pub fn cases(&self) -> usize {
         self.persons.len()
+    }
+
+    /// A sieve of the squares or cells that cases stayed in, whoever is there and whenever within a time.
+    pub fn places_sieve(&self, (from, to): (Millis, Millis), feeds: &[StayRule]) -> Sieve {
+        let placed = self.stays.iter().map(|c| &c.stay).filter(|stay| stay.has_position());
+        let key = |stay: &Stay| PlaceKey::of_position(&self.rule.place, stay.lat, stay.lon).short();
+        let by_place: HashMap<u64, &Stay> = placed.map(|stay| (key(stay), stay)).collect();
+        let all_along = |stay: &&Stay| {
+            let (place, source) = (NO_PLACE, Source::Gps);
+            Stay { start: from, sure: to, end: to, source, place, ..**stay }
+        };
+        let stays: Vec<Stay> = by_place.values().map(all_along).collect();
+        // Of any source, and scans by where they are.
+        let rule = EncounterRule { lag_ms: 0, cross_source: true, ..self.rule };
+        Sieve::new(&stays, &rule, feeds, to, None)
     }
 
     /// Stays of all cases.

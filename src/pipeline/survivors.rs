@@ -6,15 +6,16 @@ use super::lane::Lane;
 use super::parts::{Dealing, Gathering, Parts, Room};
 use super::tables::Tables;
 use super::watch::Stage;
-use super::{Job, resolve_part, too_large};
+use super::{Job, resolve_part, too_large, unordered};
 use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;
+use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonSet, Persons};
-use crate::ping::{Pings, group_by_person};
+use crate::ping::{Pings, group_by_person, person_order};
 use crate::resident::Dwell;
 use crate::resolve::Setting;
-use crate::rule::Source;
+use crate::rule::{ResidentScope, Source};
 use crate::stay::{Stay, Stays};
 use crate::track::{TrackRule, whole_track};
 use arrow::array::{BooleanArray, RecordBatch};
@@ -84,24 +85,38 @@ pub fn check(
         let wanted = move |lane: &&Lane<'_>| !scans || lane.source == Source::Venue;
         lanes.iter().filter(wanted).flat_map(|lane| &lane.units).cloned().collect::<Vec<_>>()
     };
-    let all = units(false);
-    job.watch.start(Stage::Resolve, all.iter().map(|unit| unit.count).sum());
-    let pings = Parts::new(room, job.parts);
-    let gathering = Gathering::new(&pings, &job.decoder.schema);
-    all.par_iter().try_for_each(|unit| {
-        let (mut spreads, mut rows, mut room) = (Vec::new(), Vec::new(), Dealing::default());
-        job.read(unit, None, None, &mut |decoded| {
-            let view = Pings::of(&decoded.pings);
-            view.persons.spreads(&mut spreads);
-            rows_of(&view.persons, &persons, &mut rows);
-            gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
-        })
-    })?;
-    gathering.finish()?;
+    job.watch.start(Stage::Resolve, units(false).iter().map(|unit| unit.count).sum());
+    // Where nothing but squares matters, who was elsewhere need not be followed.
+    let scope = job.resident().map(|resident| resident.scope);
+    let places = (scope == Some(ResidentScope::Place) && job.contradiction().is_none())
+        .then(|| setting.index.places_sieve((job.decoder.from, job.config.as_of), &job.feeds));
+    let mut pings: Vec<(Source, Parts<'_>)> = Vec::new();
+    for lane in lanes {
+        let own = Parts::new(room, job.parts);
+        let gathering = Gathering::new(&own, &job.decoder.schema);
+        lane.units.par_iter().try_for_each(|unit| {
+            let (mut spreads, mut rows, mut room) = (Vec::new(), Vec::new(), Dealing::default());
+            job.read(unit, None, None, &mut |decoded| {
+                let view = Pings::of(&decoded.pings);
+                view.persons.spreads(&mut spreads);
+                rows_of(&view.persons, &persons, &mut rows);
+                gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
+            })
+        })?;
+        gathering.finish()?;
+        pings.push((lane.source, own));
+    }
     let by_part: Vec<Contradicted> = (0..job.parts)
         .into_par_iter()
         .map(|part| {
-            let (contradicted, dwells) = look_at(job, pings.take(part)?)?;
+            let mut own = Vec::new();
+            for (source, pings) in &pings {
+                own.push((*source, pings.take(part)?));
+            }
+            let (contradicted, dwells) = match &places {
+                Some(places) => (Contradicted::new(), dwells_in(job, places, own)?),
+                None => look_at(job, own.into_iter().flat_map(|(_, batches)| batches).collect())?,
+            };
             let kept =
                 stays.take(part)?.iter().map(|batch| without(batch, &contradicted)).collect::<Result<_>>()?;
             let setting = Setting { holds_scanners: false, dwells: Some(&dwells), ..*setting };
@@ -145,6 +160,29 @@ fn rejection(job: &Job<'_>, feed: usize, file: usize, row: u64) -> Rejection {
 fn rows_of(column: &Persons<'_>, persons: &PersonSet, rows: &mut Vec<u32>) {
     rows.clear();
     rows.extend((0..column.len() as u32).filter(|row| persons.contains(&column.at(*row as usize))));
+}
+
+/// How long a part's persons dwell in some places.
+fn dwells_in(
+    job: &Job<'_>,
+    places: &Sieve,
+    batches: Vec<(Source, Vec<RecordBatch>)>,
+) -> Result<HashMap<PersonId, Dwell>> {
+    let mut stays = Vec::new();
+    for (source, batches) in batches {
+        stays.extend(unordered::stays_of(job, source, places, batches, &mut (0, 0))?);
+    }
+    let joined = concat_batches(&job.stay_schema, &stays).map_err(too_large)?;
+    drop(stays);
+    let view = Stays::of(&joined);
+    let order = person_order(&view.persons, |row| view.starts[row]);
+    let person = |row: &u32| view.persons.at(*row as usize);
+    let mut dwells = HashMap::new();
+    for rows in order.chunk_by(|a, b| person(a) == person(b)) {
+        let own: Vec<Stay> = rows.iter().map(|row| view.at(*row as usize)).collect();
+        dwells.insert(person(&rows[0]).to_id(), Dwell::new(&own, &job.rule().place, None));
+    }
+    Ok(dwells)
 }
 
 /// The contradicted scans of a part's persons, and how long they dwell anywhere, if that counts.
