@@ -1,7 +1,8 @@
 //! The engine agrees with the oracle to the millisecond, whatever the layout.
 
 use crate::oracle::{self, Answer, World};
-use crate::worlds::{Layout, Ways, engine, layouts, worlds};
+use crate::world_runs::{Ways, engine};
+use crate::worlds::{Layout, layouts, worlds};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;

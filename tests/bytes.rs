@@ -1,7 +1,7 @@
 //! The same pings, cases and rule give the same bytes.
 
 use crate::support::Sandbox;
-use crate::worlds::{mixed, save};
+use crate::world_files::{mixed, save};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use parquet::arrow::ArrowWriter;

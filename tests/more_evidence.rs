@@ -28,12 +28,15 @@ fn write_pings(sandbox: &Sandbox, pings: &[(&str, i64, f64, f64)]) {
     );
 }
 
+/// Who, from and until which minute of the day, on which trip, in which vehicle, coach and row.
+type Leg = (&'static str, i64, i64, &'static str, &'static str, Option<&'static str>, Option<i64>);
+
 #[test]
 fn a_train_and_a_plane() {
     let sandbox = Sandbox::new();
     sandbox.write("cases.csv", CASES);
     // On the train c sits in coach 7; on the plane in row 30, from 10:00 to 12:00, and q boards at 11:55.
-    let rows: [(&str, i64, i64, &str, &str, Option<&str>, Option<i64>); 8] = [
+    let rows: [Leg; 8] = [
         ("c", 60, 120, "G1", "sealed train", Some("7"), None),
         ("p", 90, 180, "G1", "sealed train", Some("7"), None),
         ("r", 60, 180, "G1", "sealed train", Some("8"), None),

@@ -4,7 +4,7 @@ use crate::support::{Sandbox, i64s, read, text, text_array, time_array};
 use crate::town::{
     Case, DAY, Exposed, GRID, HOUR, MINUTE, Ms, NEAR, NOBODY, ORDERS, Order, Row, SECOND, T0, Town, case, row,
 };
-use crate::worlds::save;
+use crate::world_files::save;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use copresence::answer::Answer;
 use std::collections::BTreeMap;
@@ -102,7 +102,8 @@ fn the_last_of_many_files_is_broken() {
 #[test]
 fn one_source_breaks_and_another_does_not() {
     use crate::oracle::{self, Facts, Feed, Motion, Ping, Place, Rule, Source, Weighing, World};
-    use crate::worlds::{Layout, PLAIN, RowOrder, person, run};
+    use crate::world_runs::run;
+    use crate::worlds::{Layout, PLAIN, RowOrder, person};
     let feed = |source: Source| Feed {
         source,
         hold_ms: 10 * MINUTE,

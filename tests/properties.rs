@@ -1,7 +1,8 @@
 //! What must hold of any answer, whatever the world.
 
 use crate::oracle::{Answer, Case, Place, Weighing, World};
-use crate::worlds::{Layout, PLAIN, RowOrder, Ways, engine, layouts, run, worlds};
+use crate::world_runs::{Ways, engine, run};
+use crate::worlds::{Layout, PLAIN, RowOrder, layouts, worlds};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

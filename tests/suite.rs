@@ -19,4 +19,6 @@ mod synth;
 mod tidy;
 mod town;
 mod world_areas;
+mod world_files;
+mod world_runs;
 mod worlds;

@@ -2,7 +2,7 @@
 //! several. They are written in any order, run through the engine, and its exposures told.
 
 use crate::support::Ran;
-use crate::worlds::{mixed, save, save_as};
+use crate::world_files::{mixed, save, save_as};
 use arrow::array::{
     ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray,

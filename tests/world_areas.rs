@@ -1,7 +1,8 @@
 //! Risk areas of small worlds: drawn by lot, and written in each of the formats that the engine reads.
 
 use crate::oracle::{Area, Ms, Shapes};
-use crate::worlds::{Shape, at, offset, save_as};
+use crate::world_files::save_as;
+use crate::worlds::{Shape, at, offset};
 use arrow::array::{
     ArrayRef, BinaryArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };

@@ -1,7 +1,8 @@
 //! `[rule]` and its tables, laid over a preset.
 
+use super::inputs::millis;
 use super::section::{Section, same_value};
-use super::{AreaConfig, FeedConfig, millis};
+use super::{AreaConfig, FeedConfig};
 use crate::error::{Error, Problem, Result};
 use crate::place::PlaceRule;
 use crate::rule::infectiousness::{Infectiousness, PUBLISHED};

@@ -12,6 +12,7 @@ pub mod output;
 mod paged_file;
 pub mod pings;
 pub mod places;
+mod raw;
 pub mod read_back;
 pub mod results;
 pub mod spill;

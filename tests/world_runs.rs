@@ -1,0 +1,272 @@
+//! Small worlds run through the engine, and its answer in the oracle's words.
+
+use crate::oracle::{self, Feed, Motion, Source, World};
+use crate::support::Ran;
+use crate::world_files::write;
+use crate::worlds::{Layout, PersonAs};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
+use copresence::answer::Answer;
+use copresence::config::{Config, Overrides};
+use copresence::error::Error;
+use copresence::io::inputs;
+use copresence::pipeline::{self, watch::Watch};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use tempfile::TempDir;
+
+/// Writes a world and runs it, up to the answer in memory.
+pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
+    let dir = TempDir::new().expect("a temporary folder");
+    let job = write(world, layout, dir.path());
+    let overrides = Overrides {
+        threads: Some(layout.threads),
+        batch_rows: Some(layout.batch_rows),
+        ..Overrides::default()
+    };
+    let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
+    config.memory_bytes = layout.memory_bytes;
+    let inputs = inputs::open(&config)?;
+    let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+    Ok(Ran::new(answer, dir))
+}
+
+/// The ways that runs took through the engine, counted.
+#[derive(Debug, Default)]
+pub struct Ways(Mutex<BTreeMap<&'static str, usize>>);
+
+impl Ways {
+    fn count(&self, world: &World, layout: &Layout, answer: &Answer) {
+        let mut ways = self.0.lock().expect("no panic while counting");
+        let mut add = |way| *ways.entry(way).or_default() += 1;
+        for path in answer.counts.paths.iter().filter(|p| p.source != "venue" && p.source != "trip") {
+            let feeds: Vec<&Feed> =
+                world.feeds.iter().filter(|f| NAMES[f.source as usize] == path.source).collect();
+            let rows: usize = feeds.iter().map(|f| f.pings.len()).sum();
+            let filters = feeds.iter().any(|f| f.pingpong_ms > 0 || f.speed_m_per_s_max > 0.0);
+            // An even number of readings begins with one that found accuracies wanting.
+            let began_again = path.source != "venue" && path.readings % 2 == 0;
+            if began_again {
+                add("ties");
+            }
+            match (path.broken_promise, path.order) {
+                (Some("time"), _) => add("time, broken"),
+                (Some(_), _) => add("person, broken"),
+                (None, "time") => {
+                    add("time");
+                    if filters {
+                        add("time, filtered");
+                    }
+                    if world.rule.lag_ms > 0 {
+                        add("time, lag");
+                    }
+                    if feeds.iter().any(|f| f.motion == Motion::Linear) {
+                        add("time, moving");
+                    }
+                    // At most a twelfth of the memory is a round, of rows of 40 bytes or more.
+                    if rows as u64 * 480 > layout.memory_bytes {
+                        add("time, in rounds");
+                        if filters {
+                            add("time, filtered in rounds");
+                        }
+                    }
+                }
+                (None, "person") => {
+                    add("person");
+                    if layout.person == PersonAs::LongTail {
+                        add("person, long");
+                    }
+                    if filters {
+                        add("person, filtered");
+                    }
+                }
+                (None, _) if path.source != "venue" && path.readings >= 3 => {
+                    add("none, read again");
+                    if world.feeds.len() > feeds.len() {
+                        add("none, read again, among others");
+                    }
+                }
+                (None, _) => add("none"),
+            }
+        }
+        if answer.counts.spilled_files > 0 {
+            add("spilled");
+        }
+        if answer.counts.scans_contradicted > 0 {
+            add("contradicted");
+        }
+        if answer.dwells.whole().is_ok_and(|dwells| dwells.num_rows() > 0) {
+            add("dwells");
+        }
+        let candidates = answer.candidates.whole().expect("candidates");
+        let reasons = candidates.column_by_name("reasons").expect("reasons").as_primitive::<UInt8Type>();
+        if reasons.values().iter().any(|bits| bits & 4 > 0) {
+            add("trips");
+        }
+        if world.home.is_some() && !candidates.columns()[0].is_empty() {
+            add("residents of an area");
+        }
+    }
+
+    /// Every way was taken so often.
+    #[track_caller]
+    pub fn at_least(&self, least: &[(&'static str, usize)]) {
+        let ways = self.0.lock().expect("no panic while counting");
+        println!("{ways:?}");
+        for (way, times) in least {
+            assert!(ways.get(way).is_some_and(|n| n >= times), "{way}, less than {times} times: {ways:?}");
+        }
+    }
+}
+
+/// The engine's answer in the oracle's words. It refuses a job all of whose pings lie outside the
+/// lookback; the oracle finds nothing in one.
+pub fn engine(world: &World, layout: &Layout, ways: &Ways) -> copresence::error::Result<oracle::Answer> {
+    match run(world, layout) {
+        Ok(answer) => {
+            ways.count(world, layout, &answer);
+            Ok(in_the_oracles_words(&answer, world))
+        }
+        Err(error) if refused(world, &error) => Ok(oracle::answer(world)),
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(world: &World, error: &Error) -> bool {
+    let from = world.rule.as_of - world.rule.lookback_ms;
+    let mut pings = world.feeds.iter().flat_map(|f| &f.pings);
+    matches!(error, Error::Input(p) if p.place.starts_with("all feeds"))
+        && pings.all(|p| p.t < from || p.t >= world.rule.as_of)
+}
+
+struct Reader {
+    batch: RecordBatch,
+}
+
+impl Reader {
+    fn i64(&self, name: &str, row: usize) -> i64 {
+        self.batch.column_by_name(name).expect(name).as_primitive::<Int64Type>().value(row)
+    }
+
+    fn flag(&self, name: &str, row: usize) -> bool {
+        self.batch.column_by_name(name).expect(name).as_boolean().value(row)
+    }
+
+    fn number(&self, name: &str, row: usize) -> Option<f64> {
+        let column = self.batch.column_by_name(name).expect(name).as_primitive::<Float64Type>();
+        (!column.is_null(row)).then(|| column.value(row))
+    }
+
+    fn code(&self, name: &str, row: usize) -> u8 {
+        self.batch.column_by_name(name).expect(name).as_primitive::<UInt8Type>().value(row)
+    }
+
+    fn case(&self, row: usize, answer: &Answer) -> String {
+        let number = self.batch.column_by_name("case").expect("case").as_primitive::<UInt32Type>().value(row);
+        answer.cases[number as usize].case.case_id.clone()
+    }
+}
+
+const SOURCES: [Source; 4] = [Source::Gps, Source::Tower, Source::Trip, Source::Venue];
+const NAMES: [&str; 4] = ["gps", "tower", "trip", "venue"];
+const REASONS: [&str; 3] = ["area", "exposure", "trip"];
+
+fn in_words(bits: u8, words: &[&str]) -> String {
+    let set = words.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+    set.map(|(_, word)| *word).collect::<Vec<_>>().join(",")
+}
+
+fn in_the_oracles_words(answer: &Answer, world: &World) -> oracle::Answer {
+    let person_at = |reader: &Reader, row: usize| -> String {
+        let column = answer.person.restore(reader.batch.column(0)).expect("persons");
+        match column.data_type() {
+            DataType::Utf8 => column.as_string::<i32>().value(row).trim_matches('p').to_string(),
+            DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+            DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).to_string(),
+            _ => String::from_utf8(column.as_binary::<i32>().value(row).to_vec()).expect("our own ids"),
+        }
+    };
+    let met = Reader { batch: answer.encounters.whole().expect("encounters") };
+    let encounters = (0..met.batch.num_rows()).map(|row| {
+        let place = met.batch.column_by_name("place").expect("place").as_string::<i32>();
+        oracle::Encounter {
+            person: person_at(&met, row),
+            case_id: met.case(row, answer),
+            start: met.i64("start", row),
+            end: met.i64("end", row),
+            kind: if met.flag("indirect", row) { "indirect" } else { "direct" },
+            source: SOURCES[usize::from(met.code("source", row))],
+            case_source: SOURCES[usize::from(met.code("case_source", row))],
+            place: (!place.is_null(row)).then(|| place.value(row).to_string()),
+            distance_m: met.number("distance_m", row),
+            bracketed: met.flag("bracketed", row),
+            probability: met.number("probability", row),
+        }
+    });
+    let exposed = Reader { batch: answer.exposures.whole().expect("exposures") };
+    let exposures = (0..exposed.batch.num_rows()).map(|row| oracle::Exposure {
+        person: person_at(&exposed, row),
+        case_id: exposed.case(row, answer),
+        person_is_case: exposed.flag("person_is_case", row),
+        direct_ms: exposed.i64("direct_ms", row),
+        indirect_ms: exposed.i64("indirect_ms", row),
+        confirmed_ms: exposed.i64("confirmed_ms", row),
+        longest_ms: exposed.i64("longest_ms", row),
+        peak_24h_ms: exposed.i64("peak_24h_ms", row),
+        expected_ms: exposed.number("expected_ms", row),
+        dose_h: exposed.number("dose_h", row),
+        encounter_count: exposed.i64("encounter_count", row) as u64,
+        distance_m_min: exposed.number("distance_m_min", row),
+        first_at: exposed.i64("first_at", row),
+        last_at: exposed.i64("last_at", row),
+        sources: in_words(exposed.code("sources", row), &NAMES),
+    });
+    let chosen = Reader { batch: answer.candidates.whole().expect("candidates") };
+    let candidates = (0..chosen.batch.num_rows()).map(|row| oracle::Candidate {
+        person: person_at(&chosen, row),
+        reason: in_words(chosen.code("reasons", row), &REASONS),
+        case_count: chosen.i64("case_count", row) as u64,
+        case_id: chosen
+            .batch
+            .column_by_name("case")
+            .expect("case")
+            .is_valid(row)
+            .then(|| chosen.case(row, answer)),
+        direct_ms: chosen.i64("direct_ms", row),
+        confirmed_ms: chosen.i64("confirmed_ms", row),
+        expected_ms: chosen.number("expected_ms", row),
+        dose_h: chosen.number("dose_h", row),
+        first_at: chosen.i64("first_at", row),
+        last_at: chosen.i64("last_at", row),
+        expires_at: chosen.i64("last_at", row) + world.rule.notice_ms,
+        evidence_count: chosen.i64("evidence_count", row) as u64,
+    });
+    let dwelt = Reader { batch: answer.dwells.whole().expect("dwells") };
+    let areas = dwelt.batch.column_by_name("area").expect("area").as_primitive::<UInt32Type>();
+    let dwells = (0..dwelt.batch.num_rows()).map(|row| oracle::Dwell {
+        person: person_at(&dwelt, row),
+        area_id: world.areas[areas.value(row) as usize].area_id.clone(),
+        dwell_ms: dwelt.i64("dwell_ms", row),
+        first_at: dwelt.i64("first_at", row),
+        last_at: dwelt.i64("last_at", row),
+    });
+    let observed = answer.cases.iter().flat_map(|case| {
+        SOURCES.iter().map(|source| {
+            let seen = case.observed[*source as usize];
+            oracle::Observed {
+                case_id: case.case.case_id.clone(),
+                source: *source,
+                stays: seen.stays,
+                observed_ms: seen.observed_ms,
+            }
+        })
+    });
+    oracle::Answer {
+        encounters: encounters.collect(),
+        exposures: exposures.collect(),
+        candidates: candidates.collect(),
+        dwells: dwells.collect(),
+        observed: observed.collect(),
+        contradicted: answer.counts.scans_contradicted,
+    }
+}
