@@ -16,14 +16,22 @@ pub struct RiskArea {
     pub level: String,
     /// First instant of the listing.
     pub valid_from: Millis,
-    /// First instant after it.
-    pub valid_to: Millis,
+    /// First instant after it, unless it is listed still.
+    pub valid_to: Option<Millis>,
     /// The least dwell that counts.
     pub dwell_ms_min: Millis,
     /// The report that lists it.
     pub report_id: String,
     /// The authority that answers for it.
     pub authority: String,
+}
+
+impl RiskArea {
+    /// The first instant after the listing.
+    #[inline]
+    pub fn end(&self) -> Millis {
+        self.valid_to.unwrap_or(Millis::MAX)
+    }
 }
 
 /// All listings of a job, in the order of their ids, then of their start.
@@ -61,7 +69,7 @@ impl RiskAreas {
         let of_source = |source| feeds.iter().filter(move |feed| feed.source == source);
         RiskAreas {
             first: list.iter().map(|area| area.valid_from).min().unwrap_or(Millis::MAX),
-            last: list.iter().map(|area| area.valid_to).max().unwrap_or(Millis::MIN),
+            last: list.iter().map(RiskArea::end).max().unwrap_or(Millis::MIN),
             regions: Regions::new(regions),
             hold_ms: Source::ALL.map(|source| of_source(source).map(|feed| feed.hold_ms).max().unwrap_or(0)),
             moving: feeds
@@ -82,7 +90,7 @@ impl RiskAreas {
     pub fn each_at(&self, lat: f64, lon: f64, at: Millis, each: &mut impl FnMut(u32)) {
         self.regions.each_at(lat, lon, &mut |number| {
             let area = &self.list[number as usize];
-            if area.valid_from <= at && at < area.valid_to {
+            if area.valid_from <= at && at < area.end() {
                 each(number);
             }
         });
@@ -127,7 +135,7 @@ impl RiskAreas {
         for stay in stays {
             self.regions.during(&stay, &mut |number, start, end| {
                 let area = &self.list[number as usize];
-                let (start, end) = (start.max(area.valid_from), end.min(area.valid_to));
+                let (start, end) = (start.max(area.valid_from), end.min(area.end()));
                 if start < end {
                     found.push((number, start, end));
                 }

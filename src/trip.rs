@@ -62,15 +62,22 @@ pub fn vehicles() -> &'static [Vehicle] {
     &ALL
 }
 
-/// The number of a kind of vehicle in [`vehicles`]; capitals, blanks and underscores make no difference.
+/// The number of a kind of vehicle in [`vehicles`]; capitals, blanks, underscores and hyphens make no difference.
 pub fn vehicle_number(name: &str) -> Option<u8> {
-    let same = |known: &String| {
-        let plain =
-            name.trim().bytes().map(|b| if b == b'_' || b == b' ' { b'-' } else { b.to_ascii_lowercase() });
-        plain.eq(known.bytes())
-    };
-    let at = vehicles().iter().position(|v| same(&v.name) || v.also.iter().any(same))?;
-    u8::try_from(at).ok()
+    static KNOWN: LazyLock<Vec<(Vec<u8>, u8)>> = LazyLock::new(|| {
+        let names = |(number, vehicle): (u8, &'static Vehicle)| {
+            let all = std::iter::once(&vehicle.name).chain(&vehicle.also);
+            all.map(move |name| (letters(name).collect(), number)).collect::<Vec<_>>()
+        };
+        (0u8..).zip(vehicles()).flat_map(names).collect()
+    });
+    let known = KNOWN.iter().find(|(known, _)| letters(name).eq(known.iter().copied()));
+    known.map(|(_, number)| *number)
+}
+
+/// What counts of a name.
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|b| !b" _-".contains(b)).map(|b| b.to_ascii_lowercase())
 }
 
 /// Where somebody sits in a vehicle, as far as its rule asks.
@@ -128,6 +135,8 @@ mod tests {
         let bay = |coach, bay| seat("train_ventilated", Some(coach), Some(bay));
         assert!(near(&bay("7", 3), &bay("7", 3)) && near(&bay("7", 3), &bay("7", 4)));
         assert!(!near(&bay("7", 3), &bay("7", 5)) && !near(&bay("7", 3), &bay("8", 3)));
+        assert_eq!(vehicle_number(" Bus  Sealed "), vehicle_number("sealedbus"));
+        assert_eq!(vehicle_number("rocket"), None);
         assert!(near(&seat("bus-sealed", None, None), &seat("sealed bus", None, None)));
         let row = |row| seat("bus-ventilated", None, Some(row));
         assert!(near(&row(1), &row(4)) && !near(&row(1), &row(5)));

@@ -64,6 +64,8 @@ pub struct Counts {
     pub exposures: u64,
     /// Candidates.
     pub candidates: u64,
+    /// Dwells in risk areas that are a reason for one.
+    pub dwells: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: i64,
 }

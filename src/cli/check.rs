@@ -17,8 +17,9 @@ use std::sync::Arc;
 /// Areas that are listed one by one, those that cover most people first.
 const AREAS_LISTED: usize = 50;
 
-/// Check a job and its inputs; nothing is computed or written. Where the job has risk areas, all pings are read to count the
-/// people that each covers.
+/// Check a job and its inputs; nothing is written. Where the job has risk areas, all pings are read to count the people that
+/// each covers: those with a ping in it while it is listed, cases among them, exact up to a thousand. The 50 that cover most are
+/// listed.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
@@ -81,7 +82,7 @@ impl Check {
                 area.level,
                 thousands(counts[*at]),
                 utc_text(area.valid_from),
-                utc_text(area.valid_to),
+                area.valid_to.map_or("now".to_string(), utc_text),
                 area.dwell_ms_min as f64 / 1_000.0,
                 area.report_id,
                 area.authority

@@ -180,7 +180,7 @@ fn as_text(evidence: &Value, manifest: &Value) -> String {
             at(&d["last_at"]),
             d["dwell_s_min"],
             at(&d["valid_from"]),
-            at(&d["valid_to"]),
+            if d["valid_to"].is_null() { "now".to_string() } else { at(&d["valid_to"]) },
             word(&d["report_id"]),
             word(&d["authority"])
         ));

@@ -63,7 +63,12 @@ fn text_of(name: &str) -> Result<&'static str> {
         Some(near) => format!("did you mean {near}?"),
         None => "copresence rules lists them".to_string(),
     };
-    Err(Error::Job(Problem::new("NAME", format!("one of {}", names.join(", ")), format!("\"{name}\""), cure)))
+    Err(Error::Job(Problem::new(
+        "NAME",
+        format!("one of {}, {VEHICLES_NAME}", names.join(", ")),
+        format!("\"{name}\""),
+        cure,
+    )))
 }
 
 /// The file of the rules for trips, which every rule uses.

@@ -20,7 +20,7 @@ const EXAMPLE: &str = r#"A job file, the least of one:
   as_of = "2022-03-22T00:00:00+08:00"    # look back from here
   time_zone = "Asia/Shanghai"
   [[feeds]]
-  source = "gps"                         # gps, tower or venue
+  source = "gps"                         # gps, tower, venue or trip
   path = "pings/**/*.parquet"            # person_id, time, lat, lon, accuracy_m?
   datum = "wgs84"                        # wgs84, gcj02 or bd09
   [cases]

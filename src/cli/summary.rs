@@ -39,6 +39,12 @@ pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &
     );
     line("encounters", thousands(counts.encounters));
     line("exposures", thousands(counts.exposures));
+    if let Some(areas) = &inputs.areas {
+        line(
+            "dwells",
+            format!("{} in {} risk areas", thousands(counts.dwells), thousands(areas.list.len() as u64)),
+        );
+    }
     line("candidates", thousands(counts.candidates));
     let memory = match circumstances.memory_peak_bytes {
         Some(bytes) => format!("{} MiB at its peak", thousands(bytes >> 20)),

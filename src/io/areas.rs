@@ -3,6 +3,7 @@
 use super::columns::{NoTime, wrong_type};
 use super::files::{Input, guarded};
 use super::table::{self, Table};
+use super::wkb::{self, Polygons};
 use crate::config::{AreaConfig, Config, TableConfig};
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
@@ -13,9 +14,11 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use geo_types::{Geometry, LineString, Polygon};
 use geozero::ToGeo;
-use geozero::wkb::{Ewkb, Wkb};
 use geozero::wkt::Wkt;
 use std::collections::BTreeMap;
+
+/// 9999-12-31T00:00:00Z: later ends stand for none.
+const LAST: Millis = 253_402_214_400_000;
 
 /// What `[risk_areas]` gives.
 #[derive(Debug, Default)]
@@ -41,6 +44,10 @@ pub fn read(config: &Config, table: &TableConfig) -> Result<Areas> {
     // By id: where each listing stands, and when it holds.
     let mut seen: BTreeMap<String, Vec<(Millis, Millis, String)>> = BTreeMap::new();
     for file in table::read(&config.base, &table.path, &table.label, &table.columns)? {
+        if file.rows() == 0 {
+            all.inputs.push(file.input);
+            continue;
+        }
         let geometries = Geometries::new(&file, table.datum, &table.label)?;
         let text = |name| file.texts(name, file.required(name)?);
         let (ids, levels, reports, authorities) =
@@ -56,9 +63,9 @@ pub fn read(config: &Config, table: &TableConfig) -> Result<Areas> {
                 let report_id = filled(&reports, row).ok_or_else(|| absent("report_id"))?;
                 let authority = filled(&authorities, row).ok_or_else(|| absent("authority"))?;
                 let valid_from = instant(from[row], "valid_from")?.ok_or_else(|| absent("valid_from"))?;
-                // Without an end it is listed still.
-                let valid_to = instant(to[row], "valid_to")?.unwrap_or(config.as_of.max(valid_from + 1));
-                if valid_to <= valid_from {
+                // Without an end it is listed still; beyond what calendars write, an end means that there is none.
+                let valid_to = instant(to[row], "valid_to")?.filter(|at| *at < LAST);
+                if let Some(valid_to) = valid_to.filter(|at| *at <= valid_from) {
                     return Err(Fault {
                         column: "valid_to",
                         expected: "an end of the listing after its start",
@@ -86,7 +93,7 @@ pub fn read(config: &Config, table: &TableConfig) -> Result<Areas> {
             let (area, region) = read().map_err(fail)?;
             let others = seen.entry(area.area_id.clone()).or_default();
             if let Some((.., first)) =
-                others.iter().find(|(from, to, _)| area.valid_from < *to && *from < area.valid_to)
+                others.iter().find(|(from, to, _)| area.valid_from < *to && *from < area.end())
             {
                 return Err(fail(Fault {
                     column: "area_id",
@@ -95,7 +102,7 @@ pub fn read(config: &Config, table: &TableConfig) -> Result<Areas> {
                     cure: "give the other area an id of its own, or end one listing before the next",
                 }));
             }
-            others.push((area.valid_from, area.valid_to, file.place(row)));
+            others.push((area.valid_from, area.end(), file.place(row)));
             all.listed.push((area, region));
         }
         all.inputs.push(file.input);
@@ -175,7 +182,11 @@ fn least_dwell(own_s: Option<f64>, of_rule: Option<Millis>) -> std::result::Resu
     dwell_ms.ok_or_else(|| Fault {
         column: "dwell_s_min",
         expected: "how long somebody has to dwell in the area, in seconds above 0",
-        found: own_s.map_or("nothing, and no rule.candidate.dwell_s_min".into(), |s| s.to_string()),
+        found: match own_s {
+            None => "nothing, and no rule.candidate.dwell_s_min".into(),
+            Some(seconds) if seconds.is_nan() => "something that is no number".into(),
+            Some(seconds) => seconds.to_string(),
+        },
         cure: "fill it in, or take a rule that says it, such as area-4h",
     })
 }
@@ -231,65 +242,84 @@ impl Geometries {
         }
         let fault = |found: String| Fault {
             column: "geometry",
-            expected: "a polygon or multipolygon as WKT, WKB or GeoJSON, longitude before latitude",
+            expected: "a polygon or multipolygon, as WKT or GeoJSON in a string column or WKB in a binary one, longitude before latitude",
             found,
-            cure: "mend the geometry",
+            cure: "write one polygon or multipolygon a cell, such as POLYGON ((113.6 34.7, 113.7 34.7, 113.7 34.8, 113.6 34.7))",
         };
-        let parsed = guarded(|| self.geometry(row));
-        let geometry = parsed.unwrap_or_else(|_| Err("bytes that are no geometry".into())).map_err(fault)?;
-        let polygons = match geometry {
-            Geometry::Polygon(polygon) => vec![polygon],
-            Geometry::MultiPolygon(polygons) => polygons.0,
-            other => return Err(fault(kind_of(&other).to_string())),
-        };
+        let parsed = guarded(|| self.polygons(row));
+        let polygons = parsed.unwrap_or_else(|_| Err("bytes that are no geometry".into())).map_err(fault)?;
         let mut region = Region::default();
-        for polygon in polygons {
-            region.add(self.rings(polygon)).map_err(|why| fault(why.found().to_string()))?;
+        for rings in polygons {
+            region.add(self.in_wgs84(rings)).map_err(|why| fault(why.found().to_string()))?;
         }
         if region.is_empty() { Err(fault("an empty one".into())) } else { Ok(region) }
     }
 
-    fn geometry(&self, row: usize) -> std::result::Result<Geometry<f64>, String> {
-        let text = |text: &str| {
-            let text = text.trim();
-            if text.starts_with('{') {
-                return geozero::geojson::GeoJson(text).to_geo().map_err(|e| e.to_string());
-            }
-            // PostGIS writes the number of the reference system before it.
-            let plain = match text.split_once(';') {
-                Some((srid, rest)) if srid.eq_ignore_ascii_case("SRID=4326") => rest,
-                Some((srid, _)) => return Err(format!("{srid}, which is not WGS84 (4326)")),
-                None => text,
-            };
-            Wkt(plain).to_geo().map_err(|e| e.to_string())
-        };
-        let bytes = |bytes: &[u8]| {
-            // PostGIS marks what it adds to WKB in the highest bits of the type.
-            let code = bytes.get(1..5).and_then(|b| <[u8; 4]>::try_from(b).ok()).unwrap_or_default();
-            let code =
-                if bytes.first() == Some(&0) { u32::from_be_bytes(code) } else { u32::from_le_bytes(code) };
-            let read = if code >> 29 > 0 { Ewkb(bytes).to_geo() } else { Wkb(bytes).to_geo() };
-            read.map_err(|e| e.to_string())
-        };
+    fn polygons(&self, row: usize) -> std::result::Result<Polygons, String> {
         match self.column.data_type() {
-            DataType::Utf8 => text(self.column.as_string::<i32>().value(row)),
-            DataType::LargeUtf8 => text(self.column.as_string::<i64>().value(row)),
-            DataType::Utf8View => text(self.column.as_string_view().value(row)),
-            DataType::Binary => bytes(self.column.as_binary::<i32>().value(row)),
-            DataType::LargeBinary => bytes(self.column.as_binary::<i64>().value(row)),
-            _ => bytes(self.column.as_binary_view().value(row)),
+            DataType::Utf8 => from_text(self.column.as_string::<i32>().value(row)),
+            DataType::LargeUtf8 => from_text(self.column.as_string::<i64>().value(row)),
+            DataType::Utf8View => from_text(self.column.as_string_view().value(row)),
+            DataType::Binary => wkb::polygons(self.column.as_binary::<i32>().value(row)),
+            DataType::LargeBinary => wkb::polygons(self.column.as_binary::<i64>().value(row)),
+            _ => wkb::polygons(self.column.as_binary_view().value(row)),
         }
     }
 
-    fn rings(&self, polygon: Polygon<f64>) -> Vec<Vec<(f64, f64)>> {
-        let (outer, holes) = polygon.into_inner();
-        let corner = |lon: f64, lat: f64| {
-            let (lat, lon) = self.datum.to_wgs84(lat, lon);
-            (lon + 0.0, lat + 0.0)
-        };
-        let ring = |line: LineString<f64>| line.0.into_iter().map(|c| corner(c.x, c.y)).collect();
-        std::iter::once(outer).chain(holes).map(ring).collect()
+    fn in_wgs84(&self, mut rings: Vec<Vec<(f64, f64)>>) -> Vec<Vec<(f64, f64)>> {
+        for (lon, lat) in rings.iter_mut().flatten() {
+            let (north, east) = self.datum.to_wgs84(*lat, *lon);
+            // Adding zero turns -0 into 0, as of pings.
+            (*lon, *lat) = (east + 0.0, north + 0.0);
+        }
+        rings
     }
+}
+
+/// From WKT, or the geometry of a GeoJSON feature.
+fn from_text(text: &str) -> std::result::Result<Polygons, String> {
+    let text = text.trim();
+    let geometry = if text.starts_with('{') {
+        geozero::geojson::GeoJson(text).to_geo().map_err(|e| e.to_string())?
+    } else {
+        // PostGIS writes the number of the reference system before it.
+        let plain = match text.split_once(';') {
+            Some((srid, rest)) if srid.trim().eq_ignore_ascii_case("SRID=4326") => rest,
+            Some((srid, _)) if srid.trim_start().to_ascii_uppercase().starts_with("SRID=") => {
+                return Err(format!("{srid}, which is not WGS84 (4326)"));
+            }
+            _ => text,
+        };
+        refuse_more_than_one(plain)?;
+        Wkt(plain).to_geo().map_err(|e| format!("WKT that cannot be read ({e})"))?
+    };
+    let rings = |polygon: Polygon<f64>| {
+        let (outer, holes) = polygon.into_inner();
+        let ring = |line: LineString<f64>| line.0.into_iter().map(|c| (c.x, c.y)).collect();
+        std::iter::once(outer).chain(holes).map(ring).collect()
+    };
+    match geometry {
+        Geometry::Polygon(polygon) => Ok(vec![rings(polygon)]),
+        Geometry::MultiPolygon(polygons) => Ok(polygons.0.into_iter().map(rings).collect()),
+        other => Err(kind_of(&other).to_string()),
+    }
+}
+
+/// A cell holds one geometry: a second one would get lost.
+fn refuse_more_than_one(wkt: &str) -> std::result::Result<(), String> {
+    let mut depth = 0;
+    for (at, letter) in wkt.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' if depth == 0 => return Err("WKT with a parenthesis too much".into()),
+            ')' => depth -= 1,
+            _ => continue,
+        }
+        if depth == 0 && !wkt[at + 1..].trim().is_empty() {
+            return Err("WKT with something after its end".into());
+        }
+    }
+    Ok(())
 }
 
 fn kind_of(geometry: &Geometry<f64>) -> &'static str {
@@ -306,6 +336,14 @@ fn geoparquet_datum(file: &Table) -> Result<Option<Datum>> {
     let Some(text) = file.metadata("geo") else { return Ok(None) };
     let read: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
     let Some(column) = read["columns"].get(file.name_of("geometry")) else { return Ok(None) };
+    if column["edges"] == "spherical" {
+        return Err(Error::Input(Problem::new(
+            format!("{}, column {}", file.input.name, file.name_of("geometry")),
+            "edges that are straight in longitude and latitude (planar)",
+            "spherical edges",
+            "write the file with planar edges, with corners close enough along long ones",
+        )));
+    }
     let Some(crs) = column.get("crs") else { return Ok(Some(Datum::Wgs84)) };
     if crs.is_null() {
         return Ok(None);
@@ -318,7 +356,9 @@ fn geoparquet_datum(file: &Table) -> Result<Option<Datum>> {
         (text("authority"), text("code"))
     };
     let (authority, code) = id(&crs["id"]);
-    let is_wgs84 = [("OGC", "CRS84"), ("EPSG", "4326")].contains(&(authority.as_str(), code.as_str()));
+    // China's CGCS2000 (4490) and WGS84 are the same to centimetres.
+    let is_wgs84 =
+        [("OGC", "CRS84"), ("EPSG", "4326"), ("EPSG", "4490")].contains(&(authority.as_str(), code.as_str()));
     if is_wgs84 {
         return Ok(Some(Datum::Wgs84));
     }

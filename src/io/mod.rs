@@ -18,6 +18,7 @@ pub mod results;
 pub mod spill;
 pub mod synth;
 pub mod table;
+mod wkb;
 
 /// The tables of an output folder; manifest.json stands beside them. The last is there where the job has risk areas.
 pub const OUTPUT_FILES: [&str; 7] = [

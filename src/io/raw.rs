@@ -179,6 +179,7 @@ impl Raw {
             Some(Part::Cabin) => text(&self.cabins, row),
             _ => None,
         };
+        let same = same.map(str::trim).filter(|text| !text.is_empty());
         let near = match rule.near {
             Some(Part::Bay) => {
                 self.bays.as_ref().and_then(|c| c[row]).map(|n| n.ok_or(("bay_unreadable", "bay")))

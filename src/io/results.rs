@@ -385,6 +385,8 @@ impl Tables<'_> {
             Arc::new(StringArray::from_iter_values(numbers.iter().map(|n| value(&list[*n as usize]))))
         };
         let at = |value: fn(&RiskArea) -> i64| numbers.iter().map(move |n| value(&list[*n as usize]));
+        let ends = numbers.iter().map(|n| list[*n as usize].valid_to);
+        let valid_to: TimestampMillisecondArray = ends.collect();
         let least_s = at(|area| area.dwell_ms_min.div_euclid(1_000));
         batch(
             vec![
@@ -396,11 +398,11 @@ impl Tables<'_> {
                 ("first_at", inner.times("first_at")?),
                 ("last_at", inner.times("last_at")?),
                 ("valid_from", stamps(at(|area| area.valid_from))),
-                ("valid_to", stamps(at(|area| area.valid_to))),
+                ("valid_to", Arc::new(valid_to.with_timezone("UTC"))),
                 ("report_id", text(|area| &area.report_id)),
                 ("authority", text(|area| &area.authority)),
             ],
-            &[],
+            &["valid_to"],
         )
     }
 

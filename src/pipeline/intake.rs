@@ -285,7 +285,7 @@ pub fn no_rejections(feeds: usize) -> Vec<AtomicU64> {
 fn refuse_all_outside(job: &Job<'_>, feeds: &[FeedSurvey]) -> Result<()> {
     let inputs = job.inputs;
     let rows: u64 = inputs.feeds.iter().flat_map(|f| &f.files).map(|f| f.rows()).sum();
-    if rows == 0 || feeds.iter().any(|f| f.rows_kept > 0) {
+    if rows == 0 || feeds.iter().any(|f| f.rows_kept > 0 || f.rejected_rows() > 0) {
         return Ok(());
     }
     let skipped =

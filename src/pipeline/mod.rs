@@ -550,6 +550,7 @@ fn collect(
     counts.encounters = sums.encounters;
     counts.exposures = sums.exposures;
     counts.candidates = sums.candidates;
+    counts.dwells = sums.dwells;
     counts.direct_ms_max = sums.direct_ms_max;
     let cases = (0u32..).zip(&inputs.cases.cases).map(|(number, case)| CaseRow {
         observed: index.observed[number as usize],

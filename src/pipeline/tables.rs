@@ -45,6 +45,8 @@ pub struct Sums {
     pub exposures: u64,
     /// Candidates.
     pub candidates: u64,
+    /// Dwells in risk areas.
+    pub dwells: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: Millis,
 }
@@ -102,6 +104,7 @@ impl Tables {
         sums.encounters += resolved.encounter_count;
         sums.direct_ms_max = sums.direct_ms_max.max(resolved.direct_ms_max);
         sums.candidates += resolved.candidates.num_rows() as u64;
+        sums.dwells += resolved.dwells.num_rows() as u64;
         for (sum, tally) in sums.tallies.iter_mut().zip(&resolved.tallies) {
             sum.exposures += tally.exposures;
             sum.candidates += tally.candidates;

@@ -18,7 +18,11 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
         if rows == 0 {
             warnings.push(format!("{label} has no rows"));
         } else if survey.rows_kept == 0 {
-            warnings.push(format!("{label} has no ping inside the lookback"));
+            let rejected = match survey.rejected_rows() {
+                0 => String::new(),
+                rows => format!(" that can be read; {rows} rows were rejected: see rejections.parquet"),
+            };
+            warnings.push(format!("{label} has no ping inside the lookback{rejected}"));
         }
         if survey.seatless > 0 {
             warnings.push(format!(
@@ -51,6 +55,16 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
             cases(outside.len()),
             named(&outside)
         ));
+    }
+    if config.rule.candidate.dwell_ms_min.is_some() && config.risk_areas.is_none() {
+        warnings.push(
+            "the rule asks for a dwell in risk areas (dwell_s_min), and the job has none: add [risk_areas]"
+                .into(),
+        );
+    }
+    let is_placed = |source: Source| source != Source::Trip;
+    if config.risk_areas.is_some() && !config.feeds.iter().any(|f| is_placed(f.stay.source)) {
+        warnings.push("no feed has positions, so that nobody can dwell in a risk area".into());
     }
     if answer.counts.candidates == 0 {
         warnings.push(format!("no candidates: {}", likely_cause(config, inputs, answer)));

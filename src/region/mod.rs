@@ -26,8 +26,77 @@ pub struct Part {
     points: Vec<Point>,
     /// Where each ring ends.
     ends: Vec<usize>,
+    /// Which edges a latitude meets.
+    slabs: Slabs,
     /// The box of the outer ring; longitudes from [-180, 180) on, as far as it goes.
     bounds: LatLonBox,
+}
+
+/// The edges of a polygon by slabs of latitude, so that of many corners only few are looked at.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Slabs {
+    lat_first: f64,
+    per_degree: f64,
+    /// Where the edges of each slab start, and the last one's end.
+    starts: Vec<u32>,
+    /// Edges by the number of the corner that they start at; in a slab in their order.
+    edges: Vec<u32>,
+}
+
+/// Degrees around a way in which edges are looked at, so that rounding loses none.
+const NEAR: f64 = 1e-8;
+/// Edges of a slab, about.
+const EDGES_A_SLAB: usize = 4;
+
+impl Slabs {
+    fn new(points: &[Point], ends: &[usize], bounds: &LatLonBox) -> Self {
+        let count = (points.len() / EDGES_A_SLAB).max(1);
+        let height = bounds.lat_max - bounds.lat_min;
+        let per_degree = if height > 0.0 { count as f64 / height } else { 0.0 };
+        let mut slabs = Slabs { lat_first: bounds.lat_min, per_degree, ..Slabs::default() };
+        let last = |at: usize| ends.contains(&(at + 1)) || at + 1 == points.len();
+        let lasts: Vec<bool> = (0..points.len()).map(last).collect();
+        let spans = |at: u32| {
+            let (a, b) = (points[at as usize].1, points[at as usize + 1].1);
+            (slabs.slab(a.min(b), count), slabs.slab(a.max(b), count))
+        };
+        let edges: Vec<(u32, (usize, usize))> =
+            (0..points.len() as u32).filter(|at| !lasts[*at as usize]).map(|at| (at, spans(at))).collect();
+        let mut starts = vec![0u32; count + 2];
+        edges.iter().flat_map(|(_, (from, to))| *from..=*to).for_each(|slab| starts[slab + 2] += 1);
+        for slab in 1..starts.len() {
+            starts[slab] += starts[slab - 1];
+        }
+        let mut dealt = vec![0; starts[count + 1] as usize];
+        for (at, (from, to)) in edges {
+            for slab in from..=to {
+                dealt[starts[slab + 1] as usize] = at;
+                starts[slab + 1] += 1;
+            }
+        }
+        starts.pop();
+        (slabs.starts, slabs.edges) = (starts, dealt);
+        slabs
+    }
+
+    /// The slab of a latitude, of so many; what lies beyond belongs to the outermost.
+    fn slab(&self, lat: f64, count: usize) -> usize {
+        // Casts of floats saturate.
+        (((lat - self.lat_first) * self.per_degree) as usize).min(count - 1)
+    }
+
+    /// The edges that a latitude may meet.
+    fn at(&self, lat: f64) -> &[u32] {
+        let slab = self.slab(lat, self.starts.len() - 1);
+        &self.edges[self.starts[slab] as usize..self.starts[slab + 1] as usize]
+    }
+
+    /// The edges that latitudes from one to another may meet, each once or more often.
+    fn between(&self, south: f64, north: f64) -> &[u32] {
+        let count = self.starts.len() - 1;
+        let (from, to) = (self.slab(south, count), self.slab(north, count));
+        &self.edges[self.starts[from] as usize..self.starts[to + 1] as usize]
+    }
 }
 
 /// Why rings are no polygon.
@@ -50,14 +119,6 @@ impl NoPolygon {
             NoPolygon::RoundAPole => "a ring that goes round a pole",
         }
     }
-}
-
-/// Where a point is to a ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    In,
-    On,
-    Out,
 }
 
 impl Region {
@@ -86,8 +147,9 @@ impl Region {
             end += ring.len();
             end
         });
-        let ends = ends.collect();
-        self.parts.push(Part { points: unwrapped.concat(), ends, bounds });
+        let (points, ends) = (unwrapped.concat(), ends.collect::<Vec<_>>());
+        let slabs = Slabs::new(&points, &ends, &bounds);
+        self.parts.push(Part { points, ends, slabs, bounds });
         Ok(())
     }
 
@@ -145,11 +207,25 @@ impl Part {
                 .any(|lon| (lon_min..=lon_max).contains(lon) && self.holds_here((*lon, lat)))
     }
 
-    /// The same of a point whose longitude goes on beyond 180 as the rings' do.
+    /// The same of a point whose longitude goes on beyond 180 as the rings' do: by the crossings of a ray eastwards
+    /// (even-odd), in the outer ring and in no hole; exact, with the adaptive predicates of Shewchuk (1997).
     fn holds_here(&self, point: Point) -> bool {
-        let mut rings = self.rings();
-        let outside = rings.next().is_none_or(|outer| side(outer, point) == Side::Out);
-        !outside && rings.all(|hole| side(hole, point) != Side::In)
+        let mut edges = self.slabs.at(point.1).iter().map(|at| *at as usize).peekable();
+        for (ring, end) in self.ends.iter().enumerate() {
+            let (mut inside, mut on_edge) = (false, false);
+            while let Some(at) = edges.next_if(|at| at < end) {
+                match crossing(self.points[at], self.points[at + 1], point) {
+                    Crossing::None => {}
+                    Crossing::East => inside = !inside,
+                    Crossing::Here => on_edge = true,
+                }
+            }
+            let holds = if ring == 0 { inside || on_edge } else { !inside || on_edge };
+            if !holds {
+                return false;
+            }
+        }
+        true
     }
 
     fn rings(&self) -> impl Iterator<Item = &[Point]> {
@@ -166,7 +242,10 @@ impl Part {
         let way = (to.0 - from.0, to.1 - from.1);
         let at = |share: f64| (from.0 + way.0 * share, from.1 + way.1 * share);
         let mut cuts = vec![0.0, 1.0];
-        for (a, b) in self.edges() {
+        let (west, east) = (from.0.min(to.0) - NEAR, from.0.max(to.0) + NEAR);
+        let near = self.slabs.between(from.1.min(to.1) - NEAR, from.1.max(to.1) + NEAR);
+        let edges = near.iter().map(|at| (self.points[*at as usize], self.points[*at as usize + 1]));
+        for (a, b) in edges.filter(|(a, b)| a.0.min(b.0) <= east && a.0.max(b.0) >= west) {
             let edge = (b.0 - a.0, b.1 - a.1);
             let gap = (a.0 - from.0, a.1 - from.1);
             let across = way.0 * edge.1 - way.1 * edge.0;
@@ -217,30 +296,31 @@ impl Part {
     }
 }
 
-/// By the crossings of a ray eastwards (even-odd); exact, with the adaptive predicates of Shewchuk (1997).
-fn side(ring: &[Point], point: Point) -> Side {
-    let (lon, lat) = point;
-    let mut inside = false;
-    for (&a, &b) in ring.iter().zip(&ring[1..]) {
-        let (low, high) = if a.1 <= b.1 { (a, b) } else { (b, a) };
-        if lat < low.1 || lat > high.1 {
-            continue;
-        }
-        if low.1 == high.1 {
-            if (a.0.min(b.0)..=a.0.max(b.0)).contains(&lon) {
-                return Side::On;
-            }
-            continue;
-        }
-        let coord = |(x, y): Point| Coord { x, y };
-        let left = orient2d(coord(low), coord(high), coord((lon, lat)));
-        if left == 0.0 {
-            return Side::On;
-        }
-        // An edge counts with its lower end and without its upper one.
-        inside ^= lat < high.1 && left > 0.0;
+/// How an edge crosses the ray eastwards from a point.
+enum Crossing {
+    None,
+    East,
+    /// The point lies on it.
+    Here,
+}
+
+fn crossing(a: Point, b: Point, (lon, lat): Point) -> Crossing {
+    let (low, high) = if a.1 <= b.1 { (a, b) } else { (b, a) };
+    if lat < low.1 || lat > high.1 {
+        return Crossing::None;
     }
-    if inside { Side::In } else { Side::Out }
+    if low.1 == high.1 {
+        let along = (a.0.min(b.0)..=a.0.max(b.0)).contains(&lon);
+        return if along { Crossing::Here } else { Crossing::None };
+    }
+    let coord = |(x, y): Point| Coord { x, y };
+    let left = orient2d(coord(low), coord(high), coord((lon, lat)));
+    match left {
+        0.0 => Crossing::Here,
+        // An edge counts with its lower end and without its upper one.
+        left if left > 0.0 && lat < high.1 => Crossing::East,
+        _ => Crossing::None,
+    }
 }
 
 /// Everywhere in [-180, 180) that a box is, from where its longitudes start.
