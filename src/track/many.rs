@@ -249,7 +249,7 @@ impl Line {
         }
         let place = match rule.place.metres() {
             Some(_) => rule.sigma_m(&row.ping()).to_bits(),
-            None => rule.key(&row.ping()).short(),
+            None => rule.key_of_position(row.lat, row.lon).short(),
         };
         let alone = row.mark == Mark::Area;
         let areas = rule.areas.filter(|_| alone).map_or(0, |areas| areas.set_at(row.lat, row.lon));

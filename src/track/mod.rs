@@ -106,13 +106,18 @@ impl<'a> TrackRule<'a> {
 
     #[inline]
     fn key(&mut self, ping: &Ping) -> PlaceKey {
-        match (self.source, self.place) {
-            (Source::Venue, _) => PlaceKey::Venue(ping.place),
-            (Source::Trip, _) => PlaceKey::Trip(ping.place),
-            (_, PlaceRule::Grid { square_m }) => {
-                PlaceKey::Square(self.squares.square(ping.lat, ping.lon, square_m))
-            }
-            (_, place) => PlaceKey::of_position(&place, ping.lat, ping.lon),
+        match self.source {
+            Source::Venue => PlaceKey::Venue(ping.place),
+            Source::Trip => PlaceKey::Trip(ping.place),
+            Source::Gps | Source::Tower => self.key_of_position(ping.lat, ping.lon),
+        }
+    }
+
+    #[inline]
+    fn key_of_position(&mut self, lat: f64, lon: f64) -> PlaceKey {
+        match self.place {
+            PlaceRule::Grid { square_m } => PlaceKey::Square(self.squares.square(lat, lon, square_m)),
+            place => PlaceKey::of_position(&place, lat, lon),
         }
     }
 }
