@@ -92,12 +92,18 @@ impl Sieve {
     pub fn marks(&self, pings: &Pings<'_>, source: Source, marks: &mut Vec<Marked>) {
         let mut by_cases: Vec<u32> = Vec::new();
         self.marked_by_cases(pings, source, &mut by_cases);
-        let case = |row: &u32| Marked::new(*row, Mark::Case);
         let areas = self.areas.as_ref().filter(|_| !self.one_by_one(source));
         let Some(areas) = areas else {
-            marks.extend(by_cases.iter().map(case));
+            let by_cases = by_cases.into_iter().map(|row| Marked::new(row, Mark::Case));
+            if marks.is_empty() {
+                // In the room that the rows have.
+                *marks = by_cases.collect();
+            } else {
+                marks.extend(by_cases);
+            }
             return;
         };
+        let case = |row: &u32| Marked::new(*row, Mark::Case);
         let mut in_areas: Vec<u32> = Vec::new();
         areas.marked(pings, source, &mut in_areas);
         let mut by_cases = by_cases.iter().peekable();
