@@ -4,10 +4,12 @@ use super::Job;
 use super::intake::Intake;
 use super::order::{self, Unit};
 use super::parts::{Gathering, Parts, Room};
-use super::{person_order, time_order, unordered};
+use super::{person_order, survivors, time_order, unordered};
 use crate::answer::SourcePath;
 use crate::error::Result;
 use crate::index::CaseIndex;
+use crate::index::sieve::Sieve;
+use crate::person::PersonSet;
 use crate::ping::Order;
 use crate::rule::Source;
 use arrow::array::RecordBatch;
@@ -70,10 +72,40 @@ impl<'r> Lane<'r> {
         self.pings.clear()?;
         self.intake = Intake::new(job);
         (self.marked, self.tracked) = (0, 0);
+        self.count_anew(job);
+        Ok(())
+    }
+
+    /// Rows that are read again are not counted twice.
+    fn count_anew(&self, job: &Job<'_>) {
         job.case_rows.store(0, Ordering::Relaxed);
         let of_source = job.feeds.iter().zip(&job.rejected).filter(|(f, _)| f.source == self.source);
         of_source.for_each(|(_, rejected)| rejected.store(0, Ordering::Relaxed));
-        Ok(())
+    }
+
+    /// Reads all rows once more for the stays in some places: where the order helps, of everyone; else of these persons,
+    /// whose pings come back.
+    pub fn stays_in<'a>(
+        &self,
+        job: &Job<'_>,
+        places: &Sieve,
+        persons: &PersonSet,
+        room: &'a Room,
+    ) -> Result<(Parts<'a>, Parts<'a>)> {
+        let (stays, pings) = (Parts::new(room, job.parts), Parts::new(room, job.parts));
+        let gathering = Gathering::new(&pings, &job.decoder.schema);
+        self.count_anew(job);
+        let found = match self.order {
+            Order::Time => time_order::pass(job, self.source, self.units.clone(), Some(places), &stays)?,
+            Order::Person => person_order::pass(job, self.source, &self.units, places, &stays, &gathering)?,
+            Order::None => None,
+        };
+        if found.is_none() {
+            stays.clear()?;
+            survivors::gather(job, &self.units, persons, &gathering)?;
+        }
+        gathering.finish()?;
+        Ok((stays, pings))
     }
 
     fn gather(&mut self, job: &Job<'_>) -> Result<()> {
@@ -95,7 +127,7 @@ impl<'r> Lane<'r> {
                 Ok(())
             }
             Order::None => self.gather(job),
-            Order::Time => match time_order::pass(job, self.source, self.units.clone(), &self.stays)? {
+            Order::Time => match time_order::pass(job, self.source, self.units.clone(), None, &self.stays)? {
                 Some(found) => {
                     (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
                     Ok(())

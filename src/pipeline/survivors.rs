@@ -3,6 +3,7 @@
 //! more, and what is left of their stays is resolved.
 
 use super::lane::Lane;
+use super::order::Unit;
 use super::parts::{Dealing, Gathering, Parts, Room};
 use super::tables::Tables;
 use super::watch::Stage;
@@ -10,7 +11,6 @@ use super::{Job, resolve_part, too_large, unordered};
 use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;
-use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person, person_order};
 use crate::resident::Dwell;
@@ -90,32 +90,38 @@ pub fn check(
     let scope = job.resident().map(|resident| resident.scope);
     let places = (scope == Some(ResidentScope::Place) && job.contradiction().is_none())
         .then(|| setting.index.places_sieve((job.decoder.from, job.config.as_of), &job.feeds));
-    let mut pings: Vec<(Source, Parts<'_>)> = Vec::new();
+    // By lane: what is followed already, and pings that are not.
+    let mut found: Vec<(Source, Parts<'_>, Parts<'_>)> = Vec::new();
     for lane in lanes {
-        let own = Parts::new(room, job.parts);
-        let gathering = Gathering::new(&own, &job.decoder.schema);
-        lane.units.par_iter().try_for_each(|unit| {
-            let (mut spreads, mut rows, mut room) = (Vec::new(), Vec::new(), Dealing::default());
-            job.read(unit, None, None, &mut |decoded| {
-                let view = Pings::of(&decoded.pings);
-                view.persons.spreads(&mut spreads);
-                rows_of(&view.persons, &persons, &mut rows);
-                gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
-            })
-        })?;
-        gathering.finish()?;
-        pings.push((lane.source, own));
+        let (stays, pings) = match &places {
+            Some(places) => lane.stays_in(job, places, &persons, room)?,
+            None => {
+                let pings = Parts::new(room, job.parts);
+                let gathering = Gathering::new(&pings, &job.decoder.schema);
+                gather(job, &lane.units, &persons, &gathering)?;
+                gathering.finish()?;
+                (Parts::new(room, job.parts), pings)
+            }
+        };
+        found.push((lane.source, stays, pings));
     }
     let by_part: Vec<Contradicted> = (0..job.parts)
         .into_par_iter()
         .map(|part| {
-            let mut own = Vec::new();
-            for (source, pings) in &pings {
-                own.push((*source, pings.take(part)?));
+            let (mut followed, mut pings) = (Vec::new(), Vec::new());
+            for (source, stays, own) in &found {
+                followed.extend(stays.take(part)?);
+                match &places {
+                    Some(places) => {
+                        let own = own.take(part)?;
+                        followed.extend(unordered::stays_of(job, *source, places, own, &mut (0, 0))?);
+                    }
+                    None => pings.extend(own.take(part)?),
+                }
             }
             let (contradicted, dwells) = match &places {
-                Some(places) => (Contradicted::new(), dwells_in(job, places, own)?),
-                None => look_at(job, own.into_iter().flat_map(|(_, batches)| batches).collect())?,
+                Some(_) => (Contradicted::new(), dwells_of(job, followed, &persons)?),
+                None => look_at(job, pings)?,
             };
             let kept =
                 stays.take(part)?.iter().map(|batch| without(batch, &contradicted)).collect::<Result<_>>()?;
@@ -162,16 +168,12 @@ fn rows_of(column: &Persons<'_>, persons: &PersonSet, rows: &mut Vec<u32>) {
     rows.extend((0..column.len() as u32).filter(|row| persons.contains(&column.at(*row as usize))));
 }
 
-/// How long a part's persons dwell in some places.
-fn dwells_in(
+/// How long those persons of a part who wait dwell where these stays are.
+fn dwells_of(
     job: &Job<'_>,
-    places: &Sieve,
-    batches: Vec<(Source, Vec<RecordBatch>)>,
+    stays: Vec<RecordBatch>,
+    persons: &PersonSet,
 ) -> Result<HashMap<PersonId, Dwell>> {
-    let mut stays = Vec::new();
-    for (source, batches) in batches {
-        stays.extend(unordered::stays_of(job, source, places, batches, &mut (0, 0))?);
-    }
     let joined = concat_batches(&job.stay_schema, &stays).map_err(too_large)?;
     drop(stays);
     let view = Stays::of(&joined);
@@ -179,10 +181,30 @@ fn dwells_in(
     let person = |row: &u32| view.persons.at(*row as usize);
     let mut dwells = HashMap::new();
     for rows in order.chunk_by(|a, b| person(a) == person(b)) {
-        let own: Vec<Stay> = rows.iter().map(|row| view.at(*row as usize)).collect();
-        dwells.insert(person(&rows[0]).to_id(), Dwell::new(&own, &job.rule().place, None));
+        if persons.contains(&person(&rows[0])) {
+            let own: Vec<Stay> = rows.iter().map(|row| view.at(*row as usize)).collect();
+            dwells.insert(person(&rows[0]).to_id(), Dwell::new(&own, &job.rule().place, None));
+        }
     }
     Ok(dwells)
+}
+
+/// Gathers all pings of these persons.
+pub fn gather(
+    job: &Job<'_>,
+    units: &[Unit],
+    persons: &PersonSet,
+    gathering: &Gathering<'_, '_>,
+) -> Result<()> {
+    units.par_iter().try_for_each(|unit| {
+        let (mut spreads, mut rows, mut room) = (Vec::new(), Vec::new(), Dealing::default());
+        job.read(unit, None, None, &mut |decoded| {
+            let view = Pings::of(&decoded.pings);
+            view.persons.spreads(&mut spreads);
+            rows_of(&view.persons, persons, &mut rows);
+            gathering.add(&decoded.pings, &spreads, Some(&rows), &mut room)
+        })
+    })
 }
 
 /// The contradicted scans of a part's persons, and how long they dwell anywhere, if that counts.

@@ -110,8 +110,15 @@ fn has(words: &[AtomicU64], spread: u64) -> bool {
     bit(words, spread).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) >> bit & 1 == 1)
 }
 
-/// One pass over a source. `None` if some file is not in the order that it promised.
-pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) -> Result<Option<Found>> {
+/// One pass over a source. `None` if some file is not in the order that it promised. What is sieved for is what the cases
+/// did by then, or what `sieve` lets through.
+pub fn pass(
+    job: &Job<'_>,
+    source: Source,
+    units: Vec<Unit>,
+    sieve: Option<&Sieve>,
+    stays: &Parts<'_>,
+) -> Result<Option<Found>> {
     // Statistics may speak of times that nobody lives in; rows outside the lookback never come.
     let (from, to) = (job.decoder.from, job.decoder.to);
     let first = units.iter().map(|u| u.from).min().unwrap_or(from).max(from);
@@ -125,6 +132,7 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         frontier: Millis::MIN,
         share: 1.0,
         marked: MarkedPersons::new(job.hold_ms(source), first, last),
+        given: sieve,
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
@@ -149,7 +157,9 @@ pub fn pass(job: &Job<'_>, source: Source, units: Vec<Unit>, stays: &Parts<'_>) 
         }
         for (unit, decoded) in round.iter().zip(decoded) {
             let Some(mut decoded) = decoded? else { return Ok(None) };
-            pass.case_pings.extend(decoded.intake.case_pings.iter().cloned());
+            if sieve.is_none() {
+                pass.case_pings.extend(decoded.intake.case_pings.iter().cloned());
+            }
             pass.found.intake.merge(decoded.intake);
             if let Some((first, last)) = decoded.ends {
                 let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
@@ -227,6 +237,7 @@ struct Pass<'p, 'j, 'r> {
     /// The share of the rows that the last round marked, and some more.
     share: f64,
     marked: MarkedPersons,
+    given: Option<&'p Sieve>,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
@@ -258,7 +269,14 @@ impl Pass<'_, '_, '_> {
         let pieces = within(&pieces, from, to);
         let ends = pieces.iter().filter_map(|piece| Some((*piece.times.first()?, *piece.times.last()?)));
         let Some((first, last)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
-        let sieve = self.sieve(first, to)?;
+        let made;
+        let sieve = match self.given {
+            Some(sieve) => sieve,
+            None => {
+                made = self.sieve(first, to)?;
+                &made
+            }
+        };
         let filters = self.job.track_rule(self.source).filters();
         if sieve.is_empty() && self.idle && !filters {
             return Ok(());
@@ -273,7 +291,7 @@ impl Pass<'_, '_, '_> {
             let end = if number + 1 == steps { to } else { step(number + 1) };
             let pieces = within(&pieces, step(number), end);
             if !pieces.is_empty() {
-                chunks += self.send(pieces, chunks, &sieve, filters)?;
+                chunks += self.send(pieces, chunks, sieve, filters)?;
             }
         }
         self.follow(to)
