@@ -33,6 +33,7 @@ fn resolved(c: &mut Criterion) {
             index: &town.index,
             rule: &town.rule,
             venues: &[],
+            venue_squares: &[],
             trips: &[],
             seats: &[],
             areas: None,

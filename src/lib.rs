@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`pipeline::compute`] reads every row once, by the order that a source's files keep: the sieve
-//! ([`index::sieve`], made from the cases' stays) marks the pings that can matter at all, and a [`track::Track`]
+//! ([`index::sieve`], made from the cases' stays and the risk areas) marks the pings that can matter at all, and a [`track::Track`]
 //! turns each marked ping and its closer into a stay. In the order of time a window moves over the files; in
 //! that of persons each person's rows stand together; in no order rows are parted by person first, in memory
 //! or in a spill folder. Then [`resolve::resolve`] turns the stays, part by part and person by person, into

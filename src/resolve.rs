@@ -42,6 +42,8 @@ pub struct Setting<'a> {
     pub rule: &'a Rule,
     /// Ids of venues, by their number.
     pub venues: &'a [String],
+    /// The square or cell of each venue, in short, where it has coordinates, by its number.
+    pub venue_squares: &'a [Option<u64>],
     /// Ids of trips, by their number.
     pub trips: &'a [String],
     /// Seats of trips, by their number.
@@ -253,8 +255,11 @@ fn settle_residence(
             return true;
         }
         keys.clear();
-        let squares = met.iter().filter(|e| matches!(e.place, PlaceKey::Square(_) | PlaceKey::Cell(_)));
-        keys.extend(squares.map(|e| e.place.short()));
+        keys.extend(met.iter().filter_map(|e| match e.place {
+            PlaceKey::Square(_) | PlaceKey::Cell(_) => Some(e.place.short()),
+            PlaceKey::Venue(number) => setting.venue_squares.get(number as usize).copied().flatten(),
+            PlaceKey::Near | PlaceKey::Trip(_) => None,
+        }));
         keys.sort_unstable();
         keys.dedup();
         let known = is_resident(rule, person, dwells(met), &keys, room);

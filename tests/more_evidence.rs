@@ -232,3 +232,76 @@ fn residents_of_the_jobs_own_area() {
         assert_eq!(text(&read(sandbox.path("out/candidates.parquet")), "person_id"), found, "{of}");
     }
 }
+
+#[test]
+fn who_lives_in_the_square_of_a_venue_is_resident_there() {
+    let sandbox = Sandbox::new();
+    sandbox.write("cases.csv", CASES);
+    sandbox.write("venues.csv", "venue_id,lat,lon\nhostel,34.6,113.6\n");
+    let until = MIDNIGHT + 600 * MINUTE;
+    sandbox.write_parquet(
+        "scans.parquet",
+        vec![
+            ("person_id", text_array(["c", "p"])),
+            ("time", time_array([MIDNIGHT, MIDNIGHT])),
+            ("venue_id", text_array(["hostel", "hostel"])),
+            ("until", time_array([until, until])),
+        ],
+    );
+    for (hours, found) in [("10", &["p"][..]), ("10.1", &[])] {
+        sandbox.write(
+            "job.toml",
+            &format!(
+                "{HEAD}[[feeds]]\nsource = \"venue\"\npath = \"scans.parquet\"\n\
+                 venues = {{ path = \"venues.csv\", datum = \"wgs84\" }}\n[cases]\npath = \"cases.csv\"\n\
+                 [rule]\npreset = \"companion-800m\"\n[rule.candidate]\nresident_h_min = {hours}\n"
+            ),
+        );
+        sandbox.copresence(&["run", "job.toml", "--out", "out", "--force"]).succeeds();
+        assert_eq!(text(&read(sandbox.path("out/candidates.parquet")), "person_id"), found, "{hours}");
+    }
+}
+
+#[test]
+fn damaged_geometries_stop_the_run() {
+    let sandbox = Sandbox::new();
+    write_pings(&sandbox, &stands("p", 0, 60, 34.6, 113.6));
+    let table = |geometry: ArrayRef| {
+        let one = |value: &'static str| text_array([value]);
+        vec![
+            ("area_id", one("a1")),
+            ("level", one("high")),
+            ("geometry", geometry),
+            ("valid_from", one("2022-03-20")),
+            ("dwell_s_min", Arc::new(Float64Array::from(vec![60.0])) as ArrayRef),
+            ("report_id", one("r")),
+            ("authority", one("district")),
+        ]
+    };
+    // Four thousand million rings.
+    let huge: &[u8] = &[1, 3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    let far = "POLYGON ((0 0, 1 0, 1 1, 0 0)) POLYGON ((113 34, 114 34, 114 35, 113 34))";
+    let geometries: [(ArrayRef, &str); 3] = [
+        (
+            Arc::new(arrow::array::BinaryArray::from(vec![huge])),
+            "WKB that announces 4294967295 parts in 0 bytes",
+        ),
+        (text_array([far]), "WKT with something after its end"),
+        (text_array(["SRID=3857;POLYGON ((0 0, 1 0, 1 1, 0 0))"]), "SRID=3857, which is not WGS84"),
+    ];
+    for (geometry, said) in geometries {
+        sandbox.write_parquet("areas.parquet", table(geometry));
+        sandbox.write(
+            "job.toml",
+            &format!(
+                "{HEAD}[[feeds]]\nsource = \"gps\"\npath = \"pings.parquet\"\ndatum = \"wgs84\"\n\
+                 [risk_areas]\npath = \"areas.parquet\"\ndatum = \"wgs84\"\n[rule]\npreset = \"area-1h\"\n"
+            ),
+        );
+        sandbox
+            .copresence(&["run", "job.toml", "--out", "out"])
+            .fails_with(1)
+            .stderr_has("areas.parquet, row 0 (area a1), column geometry")
+            .stderr_has(said);
+    }
+}

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
+use crate::place::{PlaceKey, PlaceRule};
 use crate::region::Regions;
 use crate::risk_area::RiskAreas;
 use crate::rule::{Source, StayRule};
@@ -227,6 +228,17 @@ impl Inputs {
         ids.iter()
             .map(|id| venues().find_map(|feed| feed.places.get(id)).map_or(1.0, |standing| standing.weight))
             .collect()
+    }
+
+    /// The squares or cells of venues, in short, by the numbers of these ids: as the first feed says that has coordinates.
+    pub fn venue_squares(&self, ids: &[String], place: &PlaceRule) -> Vec<Option<u64>> {
+        let venues = || self.feeds.iter().filter(|f| f.config.stay.source == Source::Venue);
+        let placed = |id: &String| {
+            let standing = venues().filter_map(|feed| feed.places.get(id));
+            standing.filter(|standing| !standing.lat.is_nan()).map(|s| (s.lat, s.lon)).next()
+        };
+        let square = |(lat, lon)| PlaceKey::of_position(place, lat, lon).short();
+        ids.iter().map(|id| placed(id).map(square)).collect()
     }
 
     /// The decoder that leaves accuracies unread, where statistics tell that none makes its row unreadable: they

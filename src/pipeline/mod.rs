@@ -399,11 +399,13 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     counts.persons = survey.persons.estimate();
     let (venues, trips, seats) = (job.decoder.venues.all(), job.decoder.trips.all(), job.decoder.seats.all());
     let settings = inputs.setting_weights(&venues);
+    let venue_squares = inputs.venue_squares(&venues, &job.rule().place);
     let weighing = Weighing::new(&config.rule, &settings);
     let setting = Setting {
         index: &index,
         rule: &config.rule,
         venues: &venues,
+        venue_squares: &venue_squares,
         trips: &trips,
         seats: &seats,
         weighing: weighing.as_ref(),

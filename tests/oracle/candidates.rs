@@ -8,9 +8,13 @@ pub(super) fn is_resident(world: &World, person: &str, encounters: &[Encounter])
     let Some((least, of, scope)) = world.rule.weighing.resident else { return true };
     let mut squares: BTreeSet<String> = BTreeSet::new();
     for encounter in encounters {
-        // Two scans meet by the venue's id, which is no square, and so do trips.
-        let by_id = encounter.source == Source::Venue && encounter.case_source == Source::Venue;
-        if !by_id && encounter.source != Source::Trip {
+        // Two scans meet by the venue's id, and so in its square, where it has a position; trips are in none.
+        if encounter.source == Source::Venue && encounter.case_source == Source::Venue {
+            let mut pings = world.feeds.iter().filter(|f| f.source == Source::Venue).flat_map(|f| &f.pings);
+            let here = pings.find(|p| p.place_id == encounter.place && p.lat.is_some());
+            let position = here.map(|p| Position { lat: p.lat.unwrap(), lon: wrapped(p.lon.unwrap()) });
+            squares.extend(position.and_then(|position| square_or_cell(world, position)));
+        } else if encounter.source != Source::Trip {
             squares.extend(encounter.place.clone());
         }
     }
@@ -21,11 +25,7 @@ pub(super) fn is_resident(world: &World, person: &str, encounters: &[Encounter])
         }
         let mut ranges: Vec<Range> = Vec::new();
         for stay in stays_of_person(world, whose) {
-            let square = stay.position.and_then(|position| match world.rule.place {
-                Place::Grid { square_m } => Some(square(position, square_m)),
-                Place::Cell { resolution } => Some(cell(position, resolution)),
-                _ => None,
-            });
+            let square = stay.position.and_then(|position| square_or_cell(world, position));
             if scope == "any" || square.is_some_and(|square| squares.contains(&square)) {
                 ranges.push(stay.range);
             }
@@ -40,6 +40,14 @@ pub(super) fn is_resident(world: &World, person: &str, encounters: &[Encounter])
         "person" => dwells(person),
         "case" => case_dwells(),
         _ => dwells(person) || case_dwells(),
+    }
+}
+
+fn square_or_cell(world: &World, position: Position) -> Option<String> {
+    match world.rule.place {
+        Place::Grid { square_m } => Some(square(position, square_m)),
+        Place::Cell { resolution } => Some(cell(position, resolution)),
+        _ => None,
     }
 }
 
