@@ -262,14 +262,13 @@ fn fill(part: &Part, area: &LatLonBox, raster: &Raster, add: &mut impl FnMut(u32
     for turn in [0.0, -360.0] {
         for (a, b) in part.edges() {
             let (a, b) = ((a.0 + turn, a.1), (b.0 + turn, b.1));
-            let (west, east) = (a.0.min(b.0) - SLACK, a.0.max(b.0) + SLACK);
-            let (south, north) = (a.1.min(b.1) - SLACK, a.1.max(b.1) + SLACK);
-            let (left, right) = (west.max(area.lon_min), east.min(area.lon_max));
-            let (low, high) = (south.max(area.lat_min), north.min(area.lat_max));
-            if left > right || low > high {
-                continue;
-            }
-            let here = LatLonBox { lat_min: low, lat_max: high, lon_min: left, lon_max: right };
+            // All of the edge, as a box may go on beyond the antimeridian, where the area ends.
+            let here = LatLonBox {
+                lat_min: a.1.min(b.1) - SLACK,
+                lat_max: a.1.max(b.1) + SLACK,
+                lon_min: a.0.min(b.0) - SLACK,
+                lon_max: a.0.max(b.0) + SLACK,
+            };
             let (near_rows, near_cols) = raster.spans(&here);
             for row in near_rows.start.max(rows.start)..near_rows.end.min(rows.end) {
                 for col in near_cols.start.max(cols.start)..near_cols.end.min(cols.end) {
@@ -277,8 +276,9 @@ fn fill(part: &Part, area: &LatLonBox, raster: &Raster, add: &mut impl FnMut(u32
                     let (west, east) = (at.lon_min - SLACK, at.lon_max + SLACK);
                     let (south, north) = (at.lat_min - SLACK, at.lat_max + SLACK);
                     let corners = [(west, south), (east, south), (east, north), (west, north)];
+                    let touches = here.lon_min <= east && here.lon_max >= west;
                     let place = (row - rows.start) as usize * wide + (col - cols.start) as usize;
-                    has_edge[place] |= !on_one_side(a, b, &corners);
+                    has_edge[place] |= touches && !on_one_side(a, b, &corners);
                 }
             }
         }
@@ -312,7 +312,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_box_that_goes_on_beyond_the_antimeridian_has_the_edges_there() {
+        let lon = |x: f64| crate::geo::wrap_degrees(-179.999 + x * 1e-3);
+        let mut regions = Vec::new();
+        for corners in [
+            [(0.0, -18.625), (0.0, 22.35), (0.0, 0.0)],
+            [(0.0, -43.8), (0.0, -14.0), (0.0, -2.825)],
+            [(2.0, -9.2), (-0.2, -33.4), (-11.2, -18.0)],
+        ] {
+            let mut region = Region::default();
+            let ring = corners.map(|(x, y)| (lon(x), -33.0 + y * 1e-3)).to_vec();
+            region.add(vec![ring]).expect("a polygon");
+            regions.push(region);
+        }
+        let index = Regions::new(regions);
+        let mut found = Vec::new();
+        index.each_at(-33.027, lon(-1.5), &mut |number| found.push(number));
+        assert_eq!(found, [2]);
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn the_index_loses_nothing(
             anchor in prop::sample::select(vec![(0.0, 0.0), (60.0, 179.99), (-33.0, -179.999), (89.0, 0.0)]),
