@@ -157,19 +157,32 @@ impl Regions {
             b.2 &= a.2 || !same;
             same
         });
-        let (mut held, mut lists, mut known) = (Vec::new(), vec![List::default()], HashMap::new());
+        // Most boxes hold one polygon: of each there are two lists, of boxes with an edge and of whole ones.
+        let mut held: Vec<(u32, bool)> = Vec::new();
+        let mut lists = vec![List::default()];
+        let mut add = |list: &[(u32, bool)]| {
+            let start = held.len() as u32;
+            held.extend_from_slice(list);
+            let whole = list.iter().all(|(_, whole)| *whole);
+            let set = list.iter().map(|(part, _)| parts[*part as usize].1).fold(0, with_region);
+            lists.push(List { range: start..held.len() as u32, set: if whole { set } else { 0 } });
+            lists.len() as u32 - 1
+        };
+        for number in 0..parts.len() as u32 {
+            for whole in [false, true] {
+                add(&[(number, whole)]);
+            }
+        }
+        let mut known: HashMap<Vec<(u32, bool)>, u32> = HashMap::new();
         for of_box in found.chunk_by(|a, b| a.0 == b.0) {
-            let list: Vec<(u32, bool)> = of_box.iter().map(|(_, number, whole)| (*number, *whole)).collect();
-            let next = lists.len() as u32;
-            let number = *known.entry(list).or_insert_with_key(|list| {
-                let start = held.len() as u32;
-                held.extend_from_slice(list);
-                let whole = list.iter().all(|(_, whole)| *whole);
-                let regions = list.iter().map(|(part, _)| parts[*part as usize].1);
-                let set = if whole { regions.fold(0, with_region) } else { 0 };
-                lists.push(List { range: start..held.len() as u32, set });
-                next
-            });
+            let number = match of_box {
+                [(_, number, whole)] => 1 + number * 2 + u32::from(*whole),
+                several => {
+                    let list: Vec<(u32, bool)> =
+                        several.iter().map(|(_, number, whole)| (*number, *whole)).collect();
+                    *known.entry(list).or_insert_with_key(|list| add(list))
+                }
+            };
             raster.lists[of_box[0].0 as usize] = number;
         }
         Regions { raster, held, lists, tree, parts }
