@@ -73,6 +73,16 @@ pub struct LatLonBox {
 const SLACK_DEGREES: f64 = 1e-8;
 
 impl LatLonBox {
+    /// The box that holds this one and another, of boxes that do not cross the antimeridian.
+    pub fn with(self, other: Self) -> Self {
+        LatLonBox {
+            lat_min: self.lat_min.min(other.lat_min),
+            lat_max: self.lat_max.max(other.lat_max),
+            lon_min: self.lon_min.min(other.lon_min),
+            lon_max: self.lon_max.max(other.lon_max),
+        }
+    }
+
     /// The box of a path: from a position, `dlat` and `dlon` degrees on.
     pub fn of_path(lat: f64, lon: f64, dlat: f64, dlon: f64) -> Self {
         LatLonBox {

@@ -98,12 +98,7 @@ impl Map {
     /// A map of these areas, of boxes about `row_m` metres high, or larger if they would be too many.
     pub fn new(areas: &[Option<LatLonBox>], row_m: f64) -> Self {
         let parts = || areas.iter().flatten().flat_map(|area| area.split());
-        let Some(all) = parts().reduce(|a, b| LatLonBox {
-            lat_min: a.lat_min.min(b.lat_min),
-            lat_max: a.lat_max.max(b.lat_max),
-            lon_min: a.lon_min.min(b.lon_min),
-            lon_max: a.lon_max.max(b.lon_max),
-        }) else {
+        let Some(all) = parts().reduce(LatLonBox::with) else {
             return Map::default();
         };
         let (high, wide) = (all.lat_max - all.lat_min, all.lon_max - all.lon_min);

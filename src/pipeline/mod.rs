@@ -1,6 +1,7 @@
 //! The run: every row is read once, the rows that can matter become stays, by person, and stays become the
 //! answer. The only place that spreads work over threads.
 
+mod clock;
 pub mod covered;
 mod intake;
 mod lane;
@@ -40,6 +41,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
+use clock::Clock;
 use intake::{CasePersons, Intake};
 use lane::Lane;
 use order::Unit;
@@ -49,7 +51,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 use survivors::Survivors;
 use tables::Tables;
 use watch::{Stage, Watch};
@@ -574,31 +575,4 @@ fn collect(
     clock.lap_as("sort");
     answer.timings_s = clock.laps;
     Ok(answer)
-}
-
-/// Seconds by stage; a stage that comes again adds up.
-struct Clock {
-    last: Instant,
-    laps: Vec<(&'static str, f64)>,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock { last: Instant::now(), laps: Vec::new() }
-    }
-}
-
-impl Clock {
-    fn lap(&mut self, stage: Stage) {
-        self.lap_as(stage.name());
-    }
-
-    fn lap_as(&mut self, name: &'static str) {
-        let seconds = self.last.elapsed().as_secs_f64();
-        self.last = Instant::now();
-        match self.laps.iter_mut().find(|(lap, _)| *lap == name) {
-            Some((_, sum)) => *sum += seconds,
-            None => self.laps.push((name, seconds)),
-        }
-    }
 }

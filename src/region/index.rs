@@ -63,12 +63,7 @@ struct Raster {
 impl Raster {
     /// Over these areas, which do not cross the antimeridian.
     fn new(areas: &[LatLonBox]) -> Self {
-        let Some(all) = areas.iter().copied().reduce(|a, b| LatLonBox {
-            lat_min: a.lat_min.min(b.lat_min),
-            lat_max: a.lat_max.max(b.lat_max),
-            lon_min: a.lon_min.min(b.lon_min),
-            lon_max: a.lon_max.max(b.lon_max),
-        }) else {
+        let Some(all) = areas.iter().copied().reduce(LatLonBox::with) else {
             return Raster::default();
         };
         let mut heights: Vec<f64> = areas.iter().map(|a| a.lat_max - a.lat_min).collect();

@@ -68,6 +68,25 @@ fn minutes_of_a_check_in_within_a_warning() {
     }
 
     let sandbox = Sandbox::new();
+    write_scans(&sandbox, persons, starts, venues, ends);
+    sandbox.write("cases.csv", &cases);
+    sandbox.write("job.toml", JOB);
+    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+
+    let exposures = read(sandbox.path("out/exposures.parquet"));
+    let minutes = i64s(&exposures, "direct_s").into_iter().map(|seconds| (seconds + 30) / 60);
+    let found: BTreeMap<_, _> = pairs(&exposures, "person_id", "case_id").into_iter().zip(minutes).collect();
+    assert_eq!(found, expected);
+}
+
+/// Scans with a check-out: who, from when, where, until when.
+fn write_scans(
+    sandbox: &Sandbox,
+    persons: Vec<String>,
+    starts: Vec<i64>,
+    venues: Vec<String>,
+    ends: Vec<i64>,
+) {
     sandbox.write_parquet(
         "scans.parquet",
         vec![
@@ -77,14 +96,6 @@ fn minutes_of_a_check_in_within_a_warning() {
             ("until", time_array(ends)),
         ],
     );
-    sandbox.write("cases.csv", &cases);
-    sandbox.write("job.toml", JOB);
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
-
-    let exposures = read(sandbox.path("out/exposures.parquet"));
-    let minutes = i64s(&exposures, "direct_s").into_iter().map(|seconds| (seconds + 30) / 60);
-    let found: BTreeMap<_, _> = pairs(&exposures, "person_id", "case_id").into_iter().zip(minutes).collect();
-    assert_eq!(found, expected);
 }
 
 /// The vectors leave the seconds out where there are none.
@@ -157,15 +168,7 @@ fn a_check_in_is_cut_at_midnight_by_cases_of_a_day() {
         }
     }
     let sandbox = Sandbox::new();
-    sandbox.write_parquet(
-        "scans.parquet",
-        vec![
-            ("person_id", text_array(persons)),
-            ("time", time_array(starts)),
-            ("venue_id", text_array(venues)),
-            ("until", time_array(ends)),
-        ],
-    );
+    write_scans(&sandbox, persons, starts, venues, ends);
     sandbox.write("cases.csv", &cases);
     sandbox.write("job.toml", SPLITS_JOB);
     sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
@@ -238,15 +241,7 @@ fn weighted_minutes_of_exposure_windows() {
         }
     }
     let sandbox = Sandbox::new();
-    sandbox.write_parquet(
-        "scans.parquet",
-        vec![
-            ("person_id", text_array(persons)),
-            ("time", time_array(starts)),
-            ("venue_id", text_array(venues)),
-            ("until", time_array(ends)),
-        ],
-    );
+    write_scans(&sandbox, persons, starts, venues, ends);
     sandbox.write("cases.csv", &cases);
     let rows: Vec<String> = kinds.keys().map(|kind| format!("{kind},{kind}\n")).collect();
     sandbox.write("venues.csv", &format!("venue_id,kind\n{}", rows.concat()));
