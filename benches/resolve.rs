@@ -5,7 +5,7 @@ mod city;
 use city::{DAY, Town};
 use copresence::index::{Beside, CaseIndex};
 use copresence::place::PlaceRule;
-use copresence::resolve::{Scope, Setting, resolve};
+use copresence::resolve::{Dwells, Scope, Setting, resolve};
 use copresence::time::{DAY_MS, HOUR_MS};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -39,7 +39,7 @@ fn resolved(c: &mut Criterion) {
             areas: None,
             weighing: None,
             holds_scanners: false,
-            dwells: None,
+            dwells: Dwells::Unknown,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -145,15 +145,24 @@ impl Default for Squares {
     }
 }
 
+/// Whole numbers stand one apart here, so that adding it rounds to one, whose low bits they are.
+const WHOLE: f64 = (3u64 << 51) as f64;
+/// Numbers below this have few enough digits before the point.
+const FLOOR_MAX: f64 = (1u64 << 50) as f64;
+
+/// The floor of a number that is within [`FLOOR_MAX`] of zero.
+#[inline]
+fn floor_near(x: f64) -> i64 {
+    let nearest = x + WHOLE;
+    let above = nearest - WHOLE > x;
+    nearest.to_bits().wrapping_sub(WHOLE.to_bits()) as i64 - i64::from(above)
+}
+
 /// The same as `floor` and a cast, without a call where the machine has no instruction for it.
 #[inline]
 fn floor(x: f64) -> i64 {
-    // Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
-    const WHOLE: f64 = (3u64 << 51) as f64;
-    if x.abs() < (1u64 << 50) as f64 {
-        let nearest = x + WHOLE;
-        let above = nearest - WHOLE > x;
-        return nearest.to_bits().wrapping_sub(WHOLE.to_bits()) as i64 - i64::from(above);
+    if x.abs() < FLOOR_MAX {
+        return floor_near(x);
     }
     let cut = x as i64;
     cut.saturating_sub(i64::from(x < cut as f64))
@@ -170,7 +179,46 @@ impl Squares {
         }
         Square { row, col: floor(lon * METRES_PER_DEGREE * known.1 / square_m) }
     }
+
+    /// The squares of many positions, in short: what [`square`] gives.
+    pub fn shorts(&mut self, lats: &[f64], lons: &[f64], square_m: f64, shorts: &mut Vec<u64>) {
+        let per_degree = METRES_PER_DEGREE / square_m;
+        for (lats, lons) in lats.chunks(BLOCK).zip(lons.chunks(BLOCK)) {
+            // Block by block, without divisions or branches: unless some position is at a border, or far out of the way,
+            // the last digits do not matter.
+            let (mut norths, mut easts) = ([0.5; BLOCK], [0.5; BLOCK]);
+            for (north, lat) in norths.iter_mut().zip(lats) {
+                *north = lat * per_degree;
+            }
+            let rows = norths.map(floor_near);
+            for ((east, lon), row) in easts.iter_mut().zip(lons).zip(rows) {
+                let known = &mut self.cosines[row as usize % 64];
+                if known.0 != row as f64 {
+                    *known = (row as f64, row_cos(row as f64, square_m));
+                }
+                *east = lon * per_degree * known.1;
+            }
+            if norths.iter().chain(&easts).fold(true, |plain, x| plain & is_plain(*x)) {
+                let short = |(row, col): (i64, i64)| PlaceKey::Square(Square { row, col }).short();
+                shorts.extend(rows.into_iter().zip(easts.map(floor_near)).take(lats.len()).map(short));
+            } else {
+                let square =
+                    |(lat, lon): (&f64, &f64)| PlaceKey::Square(square(*lat, *lon, square_m)).short();
+                shorts.extend(lats.iter().zip(lons).map(square));
+            }
+        }
+    }
 }
+
+/// Whether a number's floor is the same when its last digits are wrong.
+#[inline]
+fn is_plain(x: f64) -> bool {
+    let nearest = x + WHOLE - WHOLE;
+    (x.abs() < 1e8) & ((x - nearest).abs() > 1e-6)
+}
+
+/// Positions whose squares are found at once.
+const BLOCK: usize = 64;
 
 /// The squares of some rows that follow one another, whose cosines are known.
 #[derive(Debug, Clone, Default)]
@@ -280,6 +328,24 @@ mod tests {
             assert_eq!(floor(x), x.floor() as i64, "{x}");
         }
         assert_eq!(floor(f64::NAN), 0);
+    }
+
+    #[test]
+    fn squares_of_many_are_the_squares_of_each() {
+        for square_m in [1.0, 37.5, 800.0, 1e7] {
+            let step = square_m / METRES_PER_DEGREE;
+            let around = |n: i64| {
+                let at = n as f64 * step;
+                [at, at.next_up(), at.next_down(), at + 1e-12, at + 0.3 * step]
+            };
+            let all: Vec<f64> = [-44_000, -1, 0, 1, 7, 43_500].into_iter().flat_map(around).collect();
+            let lats: Vec<f64> = all.iter().flat_map(|lat| vec![lat % 90.0; all.len()]).collect();
+            let lons: Vec<f64> = all.iter().flat_map(|_| all.iter().map(|lon| lon % 180.0)).collect();
+            let mut shorts = Vec::new();
+            Squares::default().shorts(&lats, &lons, square_m, &mut shorts);
+            let each = lats.iter().zip(&lons).map(|(lat, lon)| square(*lat, *lon, square_m));
+            assert_eq!(shorts, each.map(|square| PlaceKey::Square(square).short()).collect::<Vec<_>>());
+        }
     }
 
     #[test]

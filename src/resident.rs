@@ -1,6 +1,6 @@
 //! How long a person dwells where an exposure took place: the published rule asks it of either side.
 
-use crate::place::{PlaceKey, PlaceRule};
+use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::region::Regions;
 use crate::rule::{Resident, ResidentOf, ResidentScope};
 use crate::stay::Stay;
@@ -66,11 +66,87 @@ fn length(union: &[(Millis, Millis)]) -> Millis {
     union.iter().map(|(start, end)| end - start).sum()
 }
 
+/// How positions are told apart where lengths of stays are only added up: as far as the rule asks.
+#[derive(Debug, Clone)]
+pub enum Whereabouts<'a> {
+    /// Not at all.
+    Anywhere,
+    /// In the job's area or not.
+    Home(&'a Regions),
+    /// By square.
+    Squares(f64, Box<Squares>),
+}
+
+/// Where it counts, if places are not told apart.
+const INSIDE: u64 = 1;
+
+impl<'a> Whereabouts<'a> {
+    /// What a rule asks; `None` if that takes too long to find out of every ping.
+    pub fn new(rule: &Resident, place: &PlaceRule, home: Option<&'a Regions>) -> Option<Self> {
+        match (rule.scope, *place) {
+            (ResidentScope::Any, _) => Some(Whereabouts::Anywhere),
+            (ResidentScope::Area, _) => home.map(Whereabouts::Home),
+            (ResidentScope::Place, PlaceRule::Grid { square_m }) => {
+                Some(Whereabouts::Squares(square_m, Box::default()))
+            }
+            (ResidentScope::Place, _) => None,
+        }
+    }
+
+    /// Where positions are, in short, in the place of what `keys` held.
+    pub fn keys(&mut self, lats: &[f64], lons: &[f64], keys: &mut Vec<u64>) {
+        keys.clear();
+        match self {
+            Whereabouts::Anywhere => keys.resize(lats.len(), INSIDE),
+            Whereabouts::Home(home) => {
+                let inside = |(lat, lon): (&f64, &f64)| u64::from(home.set_at(*lat, *lon) != 0) * INSIDE;
+                keys.extend(lats.iter().zip(lons).map(inside));
+            }
+            Whereabouts::Squares(square_m, squares) => squares.shorts(lats, lons, *square_m, keys),
+        }
+    }
+}
+
+/// What is added up of a person: the length of stays by their place's [`Whereabouts::keys`], a place perhaps more than once,
+/// and that of stays of which it is not known in which of two places.
+#[derive(Debug, Clone, Copy)]
+pub struct Summed<'a> {
+    /// By place.
+    pub places: &'a [(u64, u32)],
+    /// Anywhere.
+    pub doubtful_ms: Millis,
+}
+
+impl Summed<'_> {
+    /// `None` if it hangs on what is doubtful.
+    fn reaches(&self, keys: &[u64], rule: &Resident) -> Option<bool> {
+        let keys = match rule.scope {
+            ResidentScope::Any | ResidentScope::Area => &[INSIDE],
+            ResidentScope::Place => keys,
+        };
+        let within = self.places.iter().filter(|(key, _)| keys.binary_search(key).is_ok());
+        let sure_ms: Millis = within.map(|(_, ms)| Millis::from(*ms)).sum();
+        match sure_ms >= rule.ms_min {
+            true => Some(true),
+            false => (sure_ms + self.doubtful_ms < rule.ms_min).then_some(false),
+        }
+    }
+}
+
+/// What is known of where a person dwells.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// When the person was where.
+    Dwell(&'a Dwell),
+    /// For how long.
+    Summed(Summed<'a>),
+}
+
 /// Whether the person, or a case, or either, as the rule has it, dwells long enough where these exposures took place. `None`
 /// if that hangs on the person, of whom it is not known yet.
 pub fn is_resident<'a>(
     rule: &Resident,
-    person: Option<&Dwell>,
+    person: Option<Known<'_>>,
     mut cases: impl Iterator<Item = &'a Dwell>,
     keys: &[u64],
     room: &mut Vec<(Millis, Millis)>,
@@ -79,7 +155,10 @@ pub fn is_resident<'a>(
     if of_case || rule.of == ResidentOf::Case {
         return Some(of_case);
     }
-    person.map(|dwell| dwell.reaches(keys, rule, room))
+    match person? {
+        Known::Dwell(dwell) => Some(dwell.reaches(keys, rule, room)),
+        Known::Summed(summed) => summed.reaches(keys, rule),
+    }
 }
 
 #[cfg(test)]

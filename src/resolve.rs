@@ -7,11 +7,12 @@ use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonId, PersonRef};
 use crate::place::PlaceKey;
-use crate::resident::{Dwell, is_resident};
+use crate::resident::{Dwell, Known, is_resident};
 use crate::risk_area::{Dwelt, RiskAreas};
 use crate::rule::{Resident, Rule, Source};
 use crate::stay::Stays;
 use crate::time::Millis;
+use crate::track::dwelling::DwellSums;
 use crate::trip::Seat;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
@@ -33,6 +34,17 @@ pub enum Scope {
     None,
 }
 
+/// What is known of how long people dwell anywhere.
+#[derive(Debug, Clone, Copy)]
+pub enum Dwells<'a> {
+    /// Nothing.
+    Unknown,
+    /// What was added up as the rows came.
+    Summed(&'a DwellSums),
+    /// Everything, of those who were held back.
+    Known(&'a HashMap<PersonId, Dwell>),
+}
+
 /// What the kernel needs to know beside the stays.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
@@ -52,8 +64,8 @@ pub struct Setting<'a> {
     pub weighing: Option<&'a Weighing<'a>>,
     /// Whether who met a case by a scan is held back, as that scan may yet be contradicted.
     pub holds_scanners: bool,
-    /// How long those dwell anywhere who were held back because of it; without it they are.
-    pub dwells: Option<&'a HashMap<PersonId, Dwell>>,
+    /// How long people dwell anywhere; of whom that is not known is held back, if it matters.
+    pub dwells: Dwells<'a>,
     /// The job's risk areas, if it has any.
     pub areas: Option<&'a RiskAreas>,
     /// Whose exposures come back.
@@ -243,7 +255,11 @@ fn settle_residence(
 ) -> bool {
     // Of whom nothing is found dwells nowhere that counts.
     let nowhere = Dwell::default();
-    let person = setting.dwells.map(|dwells| dwells.get(&whose).unwrap_or(&nowhere));
+    let person = match setting.dwells {
+        Dwells::Unknown => None,
+        Dwells::Summed(sums) => Some(Known::Summed(sums.of(whose))),
+        Dwells::Known(dwells) => Some(Known::Dwell(dwells.get(&whose).unwrap_or(&nowhere))),
+    };
     let dwells = |met: &[Encounter]| {
         let mut cases: Vec<u32> = met.iter().map(|e| e.case).collect();
         cases.dedup();

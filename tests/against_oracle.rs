@@ -1,8 +1,8 @@
 //! The engine agrees with the oracle to the millisecond, whatever the layout.
 
-use crate::oracle::{self, Answer, World};
+use crate::oracle::{self, Answer, Place, Source, World};
 use crate::world_runs::{Ways, engine};
-use crate::worlds::{Layout, layouts, worlds};
+use crate::worlds::{Layout, RowOrder, layouts, worlds};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
@@ -126,4 +126,47 @@ fn moving_evenly() {
         ("ties", 250),
     ];
     over_3_000_worlds(true, agrees_to_2_ms, &least);
+}
+
+/// How long everyone dwells is added up where one source's pings just follow one another in time.
+#[test]
+fn added_up_as_the_rows_come() {
+    let resident = (
+        1..60i64,
+        prop::sample::select(vec!["person", "either"]),
+        prop::sample::select(vec!["any", "area", "place", "place"]),
+        prop::sample::select(vec![20.0, 150.0, 800.0]),
+    );
+    let config = ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(config);
+    let ways = Ways::default();
+    let done = runner.run(&(worlds(false), layouts(), resident), |(mut world, mut layout, resident)| {
+        let (n, of, scope, square_m) = resident;
+        let moves_on = |source: Source| matches!(source, Source::Gps | Source::Tower);
+        let Some(source) = world.feeds.iter().map(|feed| feed.source).find(|s| moves_on(*s)) else {
+            return Ok(());
+        };
+        world.feeds.retain(|feed| feed.source == source);
+        for feed in &mut world.feeds {
+            (feed.pingpong_ms, feed.speed_m_per_s_max) = (0, 0.0);
+        }
+        world.home = world.home.or_else(|| world.areas.first().map(|area| area.shapes.clone()));
+        let scope = if scope == "area" && world.home.is_none() { "place" } else { scope };
+        if scope == "place" && !matches!(world.rule.place, Place::Grid { .. }) {
+            world.rule.place = Place::Grid { square_m };
+            (world.rule.weighing.expected_ms_min, world.rule.weighing.risk_min) = (None, None);
+        }
+        let hold_ms = world.feeds.iter().map(|feed| feed.hold_ms).max().unwrap_or(0);
+        world.rule.weighing.resident = Some((n * hold_ms / 8 + n % 3, of, scope));
+        world.home = world.home.filter(|_| scope == "area");
+        layout.orders = [RowOrder::Time; 2];
+        agrees(&world, &layout, &ways)
+    });
+    done.unwrap_or_else(|e| panic!("{e}"));
+    ways.at_least(&[
+        ("dwells summed", 100),
+        ("dwells summed, ties", 50),
+        ("dwells summed, several feeds", 10),
+        ("residents of an area", 15),
+    ]);
 }

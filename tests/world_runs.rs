@@ -1,6 +1,6 @@
 //! Small worlds run through the engine, and its answer in the oracle's words.
 
-use crate::oracle::{self, Feed, Motion, Source, World};
+use crate::oracle::{self, Feed, Motion, Ping, Source, World};
 use crate::support::Ran;
 use crate::world_files::write;
 use crate::worlds::{Layout, PersonAs};
@@ -48,6 +48,20 @@ impl Ways {
             let began_again = path.source != "venue" && path.readings % 2 == 0;
             if began_again {
                 add("ties");
+            }
+            if path.dwells_summed && answer.counts.encounters > 0 {
+                add("dwells summed");
+                let instants = |pings: &[Ping]| {
+                    let mut at: Vec<_> = pings.iter().map(|p| (&p.person, p.t)).collect();
+                    at.sort();
+                    at.windows(2).any(|two| two[0] == two[1])
+                };
+                if feeds.iter().any(|feed| instants(&feed.pings)) {
+                    add("dwells summed, ties");
+                }
+                if feeds.len() > 1 {
+                    add("dwells summed, several feeds");
+                }
             }
             match (path.broken_promise, path.order) {
                 (Some("time"), _) => add("time, broken"),

@@ -82,6 +82,8 @@ pub struct SourcePath {
     /// How often all rows were read, but for those of a broken promise; once more where accuracies had to decide
     /// between pings of one instant.
     pub readings: u8,
+    /// Whether it was added up in the first of them how long everyone dwells where it may count.
+    pub dwells_summed: bool,
 }
 
 /// The answer of a run.

@@ -9,6 +9,7 @@ use crate::io::decode::{Decoded, Fault};
 use crate::person::{PersonId, PersonRef, PersonSet, Persons, PersonsSeen};
 use crate::ping::Pings;
 use crate::time::{Millis, utc_text};
+use crate::track::dwelling::DwellSums;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -229,12 +230,14 @@ pub struct Found {
     pub marked: u64,
     /// Rows that went to tracks.
     pub tracked: u64,
+    /// How long everyone dwells where it may count, if that was added up.
+    pub dwellings: Option<DwellSums>,
 }
 
 impl Found {
     /// Nothing yet.
     pub fn new(job: &Job<'_>) -> Self {
-        Found { intake: Intake::new(job), marked: 0, tracked: 0 }
+        Found { intake: Intake::new(job), marked: 0, tracked: 0, dwellings: None }
     }
 }
 

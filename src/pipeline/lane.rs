@@ -12,6 +12,7 @@ use crate::index::sieve::Sieve;
 use crate::person::PersonSet;
 use crate::ping::Order;
 use crate::rule::Source;
+use crate::track::dwelling::DwellSums;
 use arrow::array::RecordBatch;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +37,8 @@ pub struct Lane<'r> {
     pub marked: u64,
     /// Rows that went to tracks.
     pub tracked: u64,
+    /// How long everyone dwells where it may count, if that was added up.
+    pub dwellings: Option<DwellSums>,
 }
 
 impl<'r> Lane<'r> {
@@ -55,6 +58,7 @@ impl<'r> Lane<'r> {
             intake: Intake::new(job),
             marked: 0,
             tracked: 0,
+            dwellings: None,
         })
     }
 
@@ -71,7 +75,7 @@ impl<'r> Lane<'r> {
         self.stays.clear()?;
         self.pings.clear()?;
         self.intake = Intake::new(job);
-        (self.marked, self.tracked) = (0, 0);
+        (self.marked, self.tracked, self.dwellings) = (0, 0, None);
         self.count_anew(job);
         Ok(())
     }
@@ -130,6 +134,7 @@ impl<'r> Lane<'r> {
             Order::Time => match time_order::pass(job, self.source, self.units.clone(), None, &self.stays)? {
                 Some(found) => {
                     (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
+                    self.dwellings = found.dwellings;
                     Ok(())
                 }
                 None => self.give_up_order(job),
@@ -186,6 +191,7 @@ impl<'r> Lane<'r> {
                     (false, source) if source.is_by_id() => 2,
                     (false, _) => 1,
                 },
+            dwells_summed: self.dwellings.is_some(),
         }
     }
 }

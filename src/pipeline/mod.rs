@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod covered;
+mod dwelling;
 mod intake;
 mod lane;
 mod order;
@@ -30,7 +31,7 @@ use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Order, Pings, group_by_person};
-use crate::resolve::{Setting, resolve};
+use crate::resolve::{Dwells, Setting, resolve};
 use crate::rule::{EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
 use crate::time::{Millis, days_in};
@@ -411,7 +412,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         seats: &seats,
         weighing: weighing.as_ref(),
         holds_scanners: inputs.contradicts,
-        dwells: None,
+        dwells: Dwells::Unknown,
         areas: inputs.areas.as_deref(),
         exposures: config.exposures,
         encounters: config.encounters,
@@ -494,7 +495,10 @@ fn resolve_parts(
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
             let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
-            resolve_part(batches, part, job, setting, tables, survivors)?;
+            // They are of the only source there is.
+            let sums = lanes.iter().find_map(|lane| lane.dwellings.as_ref());
+            let dwells = sums.map_or(Dwells::Unknown, Dwells::Summed);
+            resolve_part(batches, part, job, &Setting { dwells, ..*setting }, tables, survivors)?;
             job.watch.advance(1)?;
             Ok((marked, tracked, stays))
         })

@@ -125,7 +125,7 @@ pub fn pass(
     if broken.into_inner() || spans.windows(2).any(|w| w[0].1 > w[1].0) {
         return Ok(None);
     }
-    Ok(Some(Found { intake, marked: marked.into_inner(), tracked: tracked.into_inner() }))
+    Ok(Some(Found { intake, marked: marked.into_inner(), tracked: tracked.into_inner(), dwellings: None }))
 }
 
 /// The way through one unit.

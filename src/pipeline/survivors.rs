@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::person::{PersonId, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person, person_order};
 use crate::resident::Dwell;
-use crate::resolve::Setting;
+use crate::resolve::{Dwells, Setting};
 use crate::rule::{ResidentScope, Source};
 use crate::stay::{Stay, Stays};
 use crate::track::{TrackRule, whole_track};
@@ -125,7 +125,7 @@ pub fn check(
             };
             let kept =
                 stays.take(part)?.iter().map(|batch| without(batch, &contradicted)).collect::<Result<_>>()?;
-            let setting = Setting { holds_scanners: false, dwells: Some(&dwells), ..*setting };
+            let setting = Setting { holds_scanners: false, dwells: Dwells::Known(&dwells), ..*setting };
             // Nobody waits any more.
             resolve_part(kept, part, job, &setting, tables, &Survivors::new(room, job.parts))?;
             Ok(contradicted)

@@ -3,6 +3,7 @@
 //! hold before go to the tracks of their part, which give stays.
 
 use super::Job;
+use super::dwelling::Dwellings;
 use super::intake::{Found, Intake};
 use super::order::Unit;
 use super::parts::{Parts, part_of};
@@ -133,6 +134,8 @@ pub fn pass(
         share: 1.0,
         marked: MarkedPersons::new(job.hold_ms(source), first, last),
         given: sieve,
+        // Who is looked for in places is not added up.
+        dwellings: if sieve.is_some() { None } else { Dwellings::new(job, source) },
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
@@ -176,6 +179,7 @@ pub fn pass(
         to = if bound == Millis::MAX { bound } else { bound - pass.ahead_ms };
     }
     pass.finish()?;
+    pass.found.dwellings = pass.dwellings.take().map(Dwellings::finish);
     Ok(Some(pass.found))
 }
 
@@ -238,6 +242,8 @@ struct Pass<'p, 'j, 'r> {
     share: f64,
     marked: MarkedPersons,
     given: Option<&'p Sieve>,
+    /// How long everyone dwells where it may count, if the rule asks.
+    dwellings: Option<Dwellings<'j>>,
     /// The cases' pings that may still matter for the sieve.
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
@@ -278,11 +284,12 @@ impl Pass<'_, '_, '_> {
             }
         };
         let filters = self.job.track_rule(self.source).filters();
-        if sieve.is_empty() && self.idle && !filters {
+        let follows = !sieve.is_empty() || !self.idle || filters;
+        if !follows && self.dwellings.is_none() {
             return Ok(());
         }
-        self.idle = false;
-        // Few rows at a time, so that what is sieved is sent while it is in the caches.
+        self.idle = !follows;
+        // Few rows at a time, so that what is sieved is sent, and what is dealt is added up, while it is in the caches.
         let rows: usize = pieces.iter().map(|piece| piece.times.len()).sum();
         let steps = rows.div_ceil(STEP_ROWS) as i128;
         let step = |number: i128| first + (i128::from(last - first) * number / steps) as Millis;
@@ -290,11 +297,17 @@ impl Pass<'_, '_, '_> {
         for number in 0..steps {
             let end = if number + 1 == steps { to } else { step(number + 1) };
             let pieces = within(&pieces, step(number), end);
-            if !pieces.is_empty() {
+            if let Some(dwellings) = &mut self.dwellings
+                && !dwellings.add(&pieces)
+            {
+                // Too many persons and places: they are looked for when it is known which count.
+                self.dwellings = None;
+            }
+            if follows && !pieces.is_empty() {
                 chunks += self.send(pieces, chunks, sieve, filters)?;
             }
         }
-        self.follow(to)
+        if follows { self.follow(to) } else { Ok(()) }
     }
 
     /// A sieve of what the cases did when pings of [first, to) could meet them.

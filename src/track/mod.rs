@@ -1,6 +1,7 @@
 //! A track: one person's pings from one source, ordered by time, growing ping by ping. Out come its
 //! stays, each as soon as the ping that ends it is known.
 
+pub mod dwelling;
 pub mod many;
 
 use crate::geo::{haversine_m, is_within_m, wrap_degrees};
