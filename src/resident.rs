@@ -5,6 +5,7 @@ use crate::region::Regions;
 use crate::rule::{Resident, ResidentOf, ResidentScope};
 use crate::stay::Stay;
 use crate::time::{Millis, unite};
+use crate::track::dwelling::Summed;
 
 /// Where a person was, and when, over the whole lookback.
 #[derive(Debug, Clone, Default)]
@@ -105,16 +106,6 @@ impl<'a> Whereabouts<'a> {
             Whereabouts::Squares(square_m, squares) => squares.shorts(lats, lons, *square_m, keys),
         }
     }
-}
-
-/// What is added up of a person: the length of stays by their place's [`Whereabouts::keys`], a place perhaps more than once,
-/// and that of stays of which it is not known in which of two places.
-#[derive(Debug, Clone, Copy)]
-pub struct Summed<'a> {
-    /// By place.
-    pub places: &'a [(u64, u32)],
-    /// Anywhere.
-    pub doubtful_ms: Millis,
 }
 
 impl Summed<'_> {

@@ -2,7 +2,6 @@
 //! just follow one another, each stands until the person's next, and nothing but the sums is kept.
 
 use crate::person::{PersonId, PersonRef, Persons};
-use crate::resident::Summed;
 use crate::time::Millis;
 use hashbrown::HashMap;
 use std::hint::black_box;
@@ -155,11 +154,11 @@ pub struct Dwelling {
     doubtful: HashMap<u32, Millis>,
 }
 
-/// A cheap hash; its low half is worth nothing.
+/// A cheap hash; its low bits are worth nothing.
 #[inline]
 fn hash(id: u64) -> u64 {
     // An odd number whose bits are in no order: the golden ratio's.
-    id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    (id ^ id >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Where a line is looked for first.
@@ -308,6 +307,16 @@ impl Dwelling {
             self.lines[at] = line;
         }
     }
+}
+
+/// What is added up of a person: the length of stays by their place's key, a place perhaps more than once,
+/// and that of stays of which it is not known in which of two places.
+#[derive(Debug, Clone, Copy)]
+pub struct Summed<'a> {
+    /// By place.
+    pub places: &'a [(u64, u32)],
+    /// Anywhere.
+    pub doubtful_ms: Millis,
 }
 
 /// How long everyone dwells where.
