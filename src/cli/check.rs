@@ -29,7 +29,7 @@ pub struct Check {
 impl Check {
     /// Opens every input and says what is there.
     pub fn run(&self) -> Result<u8> {
-        let config = self.job.config(Overrides::default())?;
+        let (config, _store) = self.job.config(Overrides::default())?;
         let inputs = inputs::open(&config)?;
         out!("{}: {}", config.name, config.purpose);
         out!("  rule       {}", config.rule);

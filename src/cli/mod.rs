@@ -7,15 +7,18 @@ macro_rules! out {
 
 mod check;
 mod explain;
+mod ingest;
 mod interrupt;
 mod progress;
 mod rules;
 mod run;
+mod store;
 mod summary;
 mod synth;
 
 use crate::config::{Config, Overrides};
 use crate::error::{Error, Problem, Result};
+use crate::io::store::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -43,6 +46,10 @@ enum Command {
     Explain(explain::Explain),
     /// List the rules that come with the program; print one, or the schema of job and rule files.
     Rules(rules::Rules),
+    /// Read feeds into a prepared store, which runs then read in their place.
+    Ingest(ingest::Ingest),
+    /// Look into a prepared store: what it holds, whether it is whole.
+    Store(store::Store),
     /// Write a made-up city: pings and cases of any number, and the job that reads them.
     Synth(synth::Synth),
 }
@@ -80,8 +87,8 @@ pub struct JobArgs {
     /// Rows decoded at once by each thread.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
     batch_rows: Option<u32>,
-    /// Read a prepared store instead of the feeds (not in this version).
-    #[arg(long, value_name = "DIR", hide = true)]
+    /// Read this prepared store instead of the feeds' files.
+    #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }
 
@@ -117,7 +124,10 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.job.log_format,
             Command::Check(check) => check.job.log_format,
-            Command::Explain(_) | Command::Rules(_) | Command::Synth(_) => LogFormat::Text,
+            Command::Ingest(ingest) => ingest.job.log_format,
+            Command::Explain(_) | Command::Rules(_) | Command::Store(_) | Command::Synth(_) => {
+                LogFormat::Text
+            }
         }
     }
 
@@ -127,23 +137,37 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Ingest(ingest) => ingest.run(),
             Command::Rules(rules) => rules.run(),
+            Command::Store(store) => store.run(),
             Command::Synth(synth) => synth.run(),
         }
     }
 }
 
 impl JobArgs {
-    /// The configuration that the job file and these flags make.
-    fn config(&self, overrides: Overrides) -> Result<Config> {
-        if self.store.is_some() {
-            return Err(Error::Job(Problem::new(
-                "--store",
-                "feeds in the job file",
-                "a prepared store",
-                format!("leave it out: copresence {} has no store yet", env!("CARGO_PKG_VERSION")),
-            )));
+    /// The configuration that the job file and these flags make, and the store that it is read from, if any.
+    fn config(&self, overrides: Overrides) -> Result<(Config, Option<Store>)> {
+        let overrides = Overrides { store: self.store.clone(), ..overrides };
+        let (text, mut overrides) = self.text(overrides)?;
+        if let Some(folder) = Config::store_of(&self.job, &text, &overrides) {
+            overrides.stored_feeds = Some(Store::open(&folder)?.catalogue.feeds);
         }
+        let mut config = self.config_from(&text, &overrides)?;
+        let store = crate::io::store::attach(&mut config)?;
+        Ok((config, store))
+    }
+
+    /// The same, but the feeds' own files are read, whatever store there is.
+    fn config_of_feeds(&self, overrides: Overrides) -> Result<Config> {
+        let (text, overrides) = self.text(overrides)?;
+        let mut config = self.config_from(&text, &overrides)?;
+        config.store = None;
+        Ok(config)
+    }
+
+    /// The job file, and all that these flags say.
+    fn text(&self, overrides: Overrides) -> Result<(String, Overrides)> {
         let text = std::fs::read_to_string(&self.job).map_err(|e| {
             Error::Job(Problem::new(
                 self.job.display().to_string(),
@@ -162,9 +186,13 @@ impl JobArgs {
             force: self.force,
             ..overrides
         };
+        Ok((text, overrides))
+    }
+
+    fn config_from(&self, text: &str, overrides: &Overrides) -> Result<Config> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let machine_bytes = crate::io::machine::memory_bytes().unwrap_or(8 << 30);
-        Config::new(&self.job, &text, &overrides, machine_bytes, cores)
+        Config::new(&self.job, text, overrides, machine_bytes, cores)
     }
 }
 

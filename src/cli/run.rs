@@ -62,7 +62,7 @@ impl Run {
     /// Checks, computes, writes, and sums up.
     pub fn run(&self) -> Result<u8> {
         let (clock, started_at) = (Instant::now(), chrono_now());
-        let config = self.job.config(Overrides {
+        let (config, _store) = self.job.config(Overrides {
             exposures: self.exposures.clone(),
             encounters: self.encounters.clone(),
             digest_full: self.digest == Digest::Full,

@@ -108,7 +108,7 @@ fn feed(root: &Section<'_>, number: usize, value: &Value) -> Result<FeedConfig> 
         ));
     }
     section.check()?;
-    Ok(FeedConfig { label, path, datum, columns, time_unit, places, stay })
+    Ok(FeedConfig { label, path, datum, columns, time_unit, places, stay, stored: None })
 }
 
 fn only_for(section: &Section<'_>, key: &str, source: Source, wanted: Source, on: bool) -> Result<()> {

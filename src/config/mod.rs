@@ -7,6 +7,7 @@ mod section;
 
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
+use crate::person::PersonType;
 use crate::resolve::Scope;
 use crate::rule::{Rule, Source, StayRule};
 use crate::time::{Edge, Millis, TimeUnit, Tz, Written, parse};
@@ -43,6 +44,10 @@ pub struct Overrides {
     pub digest_full: bool,
     /// `--force`.
     pub force: bool,
+    /// `--store`: read this store instead of the feeds.
+    pub store: Option<PathBuf>,
+    /// The feeds of the store, in TOML, for a job that has none itself.
+    pub stored_feeds: Option<String>,
 }
 
 /// A whole job, checked.
@@ -66,6 +71,12 @@ pub struct Config {
     pub encounters: Scope,
     /// Where pings come from.
     pub feeds: Vec<FeedConfig>,
+    /// The same as TOML, with what the command line changed in it.
+    pub feeds_text: String,
+    /// The prepared store that is read in the place of the feeds' own files.
+    pub store: Option<PathBuf>,
+    /// The type of person_id in the store.
+    pub stored_person: Option<PersonType>,
     /// Where cases come from; a job with risk areas can do without.
     pub cases: Option<CasesConfig>,
     /// Where risk areas come from.
@@ -105,6 +116,8 @@ pub struct FeedConfig {
     pub places: Option<TableConfig>,
     /// How its pings become stays.
     pub stay: StayRule,
+    /// Its files where they are named one by one, as those of a store are.
+    pub stored: Option<Vec<PathBuf>>,
 }
 
 /// A small table of places, or of risk areas.
@@ -198,12 +211,17 @@ impl Config {
         for set in &overrides.set {
             apply_set(&mut table, set)?;
         }
+        if let (false, Some(feeds)) = (table.contains_key("feeds"), &overrides.stored_feeds) {
+            table.extend(feeds.parse::<Table>().unwrap_or_default());
+        }
         let root = Section::new(&job, "", Some(&table));
         for key in ["job", "feeds", "cases", "risk_areas", "rule"] {
             root.get(key);
         }
         root.check()?;
         let mut config = Self::from_root(&root, path, overrides)?;
+        let feeds = table.get("feeds").map(|feeds| Table::from_iter([("feeds".to_string(), feeds.clone())]));
+        config.feeds_text = feeds.map(|feeds| feeds.to_string()).unwrap_or_default();
         config.threads = overrides.threads.unwrap_or(cores).max(1);
         config.batch_rows = overrides.batch_rows.unwrap_or(BATCH_ROWS).max(1);
         config.memory_bytes = overrides.memory_bytes.unwrap_or(machine_bytes / 2).max(MEMORY_BYTES_MIN);
@@ -240,7 +258,8 @@ impl Config {
         let encounters = scope(&job, "encounters", &overrides.encounters, &["all", "candidates", "none"])?
             .unwrap_or(Scope::Candidates);
         let area = inputs::area(&job)?;
-        job.refuse("store", None)?;
+        let store = job.text("store")?.map(|store| path.parent().unwrap_or(Path::new("")).join(store));
+        let store = overrides.store.clone().or(store);
         job.check()?;
 
         let feeds = inputs::feeds(root)?;
@@ -261,6 +280,9 @@ impl Config {
             exposures,
             encounters,
             feeds,
+            feeds_text: String::new(),
+            store,
+            stored_person: None,
             cases,
             risk_areas,
             area,
@@ -272,6 +294,15 @@ impl Config {
             batch_rows: BATCH_ROWS,
             digest_full: overrides.digest_full,
         })
+    }
+
+    /// The store that a job is to be read from, if any; what else is in the job does not matter yet.
+    pub fn store_of(path: &Path, text: &str, overrides: &Overrides) -> Option<PathBuf> {
+        let mut table = text.parse::<Table>().ok()?;
+        overrides.set.iter().for_each(|set| drop(apply_set(&mut table, set)));
+        let named = table.get("job").and_then(|job| job.get("store")).and_then(Value::as_str);
+        let named = named.map(|store| path.parent().unwrap_or(Path::new("")).join(store));
+        overrides.store.clone().or(named)
     }
 
     /// First instant of the lookback.
@@ -293,6 +324,14 @@ impl Config {
     pub fn sources(&self) -> u8 {
         self.feeds.iter().fold(0, |set, f| set | f.stay.source.bit())
     }
+}
+
+/// The sources of feeds in TOML, in their order.
+pub fn sources_of(feeds: &str) -> Vec<String> {
+    let table = feeds.parse::<Table>().unwrap_or_default();
+    let feeds = table.get("feeds").and_then(Value::as_array).cloned().unwrap_or_default();
+    let source = |feed: &Value| feed.get("source").and_then(Value::as_str).unwrap_or_default().to_string();
+    feeds.iter().map(source).collect()
 }
 
 fn time_zone(job: &Section<'_>) -> Result<Option<Tz>> {

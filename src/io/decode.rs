@@ -136,7 +136,7 @@ impl Decoder {
         })
     }
 
-    fn batches(
+    pub(super) fn batches(
         &self,
         file: &PingFile,
         group: usize,
@@ -297,7 +297,7 @@ impl Decoder {
     }
 }
 
-fn broken(file: &PingFile, group: usize, why: &str) -> Error {
+pub(super) fn broken(file: &PingFile, group: usize, why: &str) -> Error {
     Error::Input(Problem::new(
         format!("{}, row group {group}", file.input.name),
         "columns that can be decoded",
@@ -307,13 +307,13 @@ fn broken(file: &PingFile, group: usize, why: &str) -> Error {
 }
 
 /// How the rows of a batch are counted in the file.
-enum Numbering {
+pub(super) enum Numbering {
     From(u64),
     Each(Vec<u64>),
 }
 
 impl Numbering {
-    fn at(&self, row: usize) -> u64 {
+    pub(super) fn at(&self, row: usize) -> u64 {
         match self {
             Numbering::From(first) => first + row as u64,
             Numbering::Each(rows) => rows[row],

@@ -168,7 +168,8 @@ fn expand(here: &Path, parts: &[&str], found: &mut Vec<PathBuf>) -> std::result:
     Ok(())
 }
 
-fn input(base: &Path, path: PathBuf) -> Result<Input> {
+/// A file that exists, as seen from a folder.
+pub fn input(base: &Path, path: PathBuf) -> Result<Input> {
     let name = path.strip_prefix(base).unwrap_or(&path).display().to_string();
     let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&name, &e))?.len();
     let partitions = Path::new(&name)

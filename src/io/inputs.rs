@@ -5,7 +5,8 @@ use super::cases::{self, Cases};
 use super::decode::Decoder;
 use super::files::Input;
 use super::pings::{self, OpenFeed, PingFile};
-use super::places::{self, Numbers};
+use super::places::{self, AllPlaces, Numbers};
+use super::store;
 use crate::answer::Rejection;
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
@@ -45,6 +46,8 @@ pub struct Inputs {
     pub area_inputs: Vec<(String, Input)>,
     /// Whether scans are held against their person's own positions.
     pub contradicts: bool,
+    /// Rows of the lookback that were unreadable when they came to the store, by feed.
+    pub stored_faults: Vec<(usize, Rejection)>,
 }
 
 /// One row group to read.
@@ -58,14 +61,62 @@ pub struct Task {
     pub group: usize,
 }
 
-/// Opens all inputs of a job.
-pub fn open(config: &Config) -> Result<Inputs> {
+/// A job's feeds, open, and the tables of their places.
+#[derive(Debug)]
+pub struct OpenFeeds {
+    /// Feeds, in their order.
+    pub feeds: Vec<OpenFeed>,
+    /// What was read of towers and venues, but for the places themselves, which their feeds have.
+    pub places: AllPlaces,
+    /// The one kind of person_id that all files share.
+    pub person: PersonType,
+}
+
+impl OpenFeeds {
+    /// All row groups that have rows.
+    pub fn tasks(&self) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        for (feed, open) in self.feeds.iter().enumerate() {
+            for (file, ping_file) in open.files.iter().enumerate() {
+                let groups = ping_file.groups.iter().enumerate().filter(|(_, facts)| facts.rows > 0);
+                tasks.extend(groups.map(|(group, _)| Task { feed, file, group }));
+            }
+        }
+        tasks
+    }
+}
+
+/// Opens the feeds of a job.
+pub fn open_feeds(config: &Config) -> Result<OpenFeeds> {
     let mut places = places::read(config)?;
     let mut feeds = Vec::with_capacity(config.feeds.len());
     for (number, places) in (0u16..).zip(std::mem::take(&mut places.by_feed)).take(config.feeds.len()) {
         feeds.push(pings::open(config, number, places)?);
     }
-    let person = shared_person_type(&feeds)?;
+    let person = shared_person_type(&feeds, config.stored_person)?;
+    Ok(OpenFeeds { feeds, places, person })
+}
+
+/// The decoder of a job's files that leaves no time out.
+pub fn decoder_of_all_times(config: &Config, open: &OpenFeeds, person: PersonType) -> Decoder {
+    Decoder {
+        person,
+        schema: ping_schema(&person.inner(), config.sources(), Some(DataType::Float64), open.feeds.len()),
+        accuracies: true,
+        from: Millis::MIN,
+        to: Millis::MAX,
+        batch_rows: config.batch_rows,
+        zone: config.zone(),
+        venues: Numbers::default(),
+        floors: Numbers::default(),
+        trips: Numbers::default(),
+        seats: Numbers::default(),
+    }
+}
+
+/// Opens all inputs of a job.
+pub fn open(config: &Config) -> Result<Inputs> {
+    let OpenFeeds { feeds, places, person } = open_feeds(config)?;
     let cases = cases::read(config, person)?;
     let mut area_inputs = Vec::new();
     let areas = match &config.risk_areas {
@@ -133,19 +184,23 @@ pub fn open(config: &Config) -> Result<Inputs> {
         uncertainty,
         is_uncertain: uncertain,
         contradicts,
+        stored_faults: Vec::new(),
     };
+    if config.store.is_some() {
+        inputs.stored_faults = store::faults(config)?;
+    }
     inputs.areas = areas.map(|listed| Arc::new(RiskAreas::new(listed, &inputs.stay_rules())));
     Ok(inputs)
 }
 
 /// The one kind that all files share. Integers come back signed if any file has signed ones, so that the
 /// order of files makes no difference.
-fn shared_person_type(feeds: &[OpenFeed]) -> Result<PersonType> {
+fn shared_person_type(feeds: &[OpenFeed], stored: Option<PersonType>) -> Result<PersonType> {
     let files = feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)));
     let mut typed = files.filter_map(|(feed, file)| file.person.map(|person| (feed, file, person)));
     let Some((_, first, mut shared)) = typed.next() else {
         // Only files without rows have no type of person_id; whoever the cases are, nobody is there.
-        return Ok(PersonType::Text);
+        return Ok(stored.unwrap_or(PersonType::Text));
     };
     for (feed, file, person) in typed {
         if person.kind() != shared.kind() {

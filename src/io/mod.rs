@@ -16,6 +16,8 @@ mod raw;
 pub mod read_back;
 pub mod results;
 pub mod spill;
+pub mod store;
+pub mod stored;
 pub mod synth;
 pub mod table;
 mod wkb;

@@ -1,7 +1,7 @@
 //! Feeds of pings: Parquet files, opened and checked at once.
 
 use super::columns::{Clock, Role, ambiguous, clock, missing, wrong_type};
-use super::files::{Input, open_parquet, resolve};
+use super::files::{self, Input, open_parquet, resolve};
 use super::places::Places;
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::error::{Error, Problem, Result};
@@ -79,7 +79,12 @@ fn role(name: &str) -> Role {
 /// Opens the files of a feed, and checks that each has the columns and types that its source needs.
 pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
     let feed = config.feeds[usize::from(number)].clone();
-    let inputs = resolve(&config.base, &feed.path, &format!("{}.path", feed.label))?;
+    let inputs = match &feed.stored {
+        Some(paths) => {
+            paths.iter().map(|path| files::input(&config.base, path.clone())).collect::<Result<_>>()?
+        }
+        None => resolve(&config.base, &feed.path, &format!("{}.path", feed.label))?,
+    };
     let files = inputs
         .into_iter()
         .map(|input| open_file(input, &feed, config.time_zone))

@@ -10,7 +10,8 @@ use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, lasting};
 use crate::rule::Source;
 use crate::time::{Millis, next_at};
 use crate::trip::{Part, Seat, vehicle_number, vehicles};
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
@@ -160,6 +161,39 @@ impl Raw {
             }
         }
         Ok(ping)
+    }
+}
+
+impl Raw {
+    /// The values of one of the source's columns; null where there are none, or they are no values.
+    pub(super) fn values(&self, name: &str, rows: usize) -> ArrayRef {
+        let text = |column: &Option<StringArray>| -> ArrayRef {
+            column.as_ref().map_or_else(
+                || new_null_array(&DataType::Utf8, rows),
+                |column| Arc::new(column.clone()) as ArrayRef,
+            )
+        };
+        let ordinal = |column: &Option<Vec<Option<Option<i64>>>>| -> ArrayRef {
+            let value = |row: usize| column.as_ref().and_then(|c| c[row].flatten());
+            Arc::new((0..rows).map(value).collect::<Int64Array>())
+        };
+        match name {
+            "accuracy_m" => self.accuracies_m.as_ref().map_or_else(
+                || new_null_array(&DataType::Float64, rows),
+                |column| Arc::new(column.clone()) as ArrayRef,
+            ),
+            "until" => {
+                let value = |row: usize| self.untils.as_ref().and_then(|u| u.at(row).ok());
+                Arc::new((0..rows).map(value).collect::<Int64Array>())
+            }
+            "floor" => text(&self.floors),
+            "vehicle" => text(&self.vehicles),
+            "coach" => text(&self.coaches),
+            "cabin" => text(&self.cabins),
+            "bay" => ordinal(&self.bays),
+            "seat_row" => ordinal(&self.seat_rows),
+            _ => text(&self.ids),
+        }
     }
 }
 

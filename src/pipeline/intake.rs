@@ -187,7 +187,12 @@ impl Intake {
     }
 
     /// The survey of a whole run.
-    pub fn finish(self, job: &Job<'_>) -> Result<Survey> {
+    pub fn finish(mut self, job: &Job<'_>) -> Result<Survey> {
+        // A store has kept what was unreadable apart.
+        for (feed, rejection) in &job.inputs.stored_faults {
+            self.feeds[*feed].rows_read += 1;
+            *self.feeds[*feed].rejected.entry(rejection.reason).or_default() += 1;
+        }
         for (feed, found) in self.feeds.iter().enumerate() {
             // Of the rows inside the lookback, as how many outside it are read depends on the files.
             let inside = found.rows_kept + found.rejected_rows();
@@ -199,6 +204,7 @@ impl Intake {
         refuse_all_outside(job, &self.feeds)?;
         let mut rejections: Vec<Rejection> = job.inputs.rejections.clone();
         rejections.extend(self.faults.iter().map(|fault| rejection(job, fault)));
+        rejections.extend(job.inputs.stored_faults.iter().map(|(_, rejection)| rejection.clone()));
         rejections.sort();
         let days = job.days.clone();
         Ok(Survey { feeds: self.feeds, days, persons: self.persons, rejections })

@@ -4,6 +4,7 @@
 mod clock;
 pub mod covered;
 mod dwelling;
+pub mod ingest;
 mod intake;
 mod lane;
 mod order;

@@ -1,0 +1,498 @@
+//! The folder of a prepared store: Parquet by source and day, and a catalogue that says which files are in it. A writer makes
+//! new files beside the old ones; one rename of the catalogue puts them in force, all at once, and readers go on with what they
+//! have opened.
+
+use super::files::{self, Input, unreadable};
+use super::stored;
+use crate::answer::Rejection;
+use crate::config::{Config, sources_of};
+use crate::datum::Datum;
+use crate::error::{Error, Problem, Result};
+use crate::person::PersonType;
+use crate::rule::Source;
+use crate::time::{DAY_MS, Millis, day_of};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The version of the catalogue and of the files' layout.
+pub const FORMAT: u32 = 1;
+/// The folder of all that is no pings; other tools leave names with an underscore alone.
+const HIDDEN: &str = "_copresence";
+const CATALOGUE: &str = "catalogue.json";
+const INCOMING: &str = "incoming";
+
+/// What is in a store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Counts the changes.
+    pub version: u64,
+    /// The zone in which days begin and end.
+    pub time_zone: String,
+    /// The type of person_id: text, binary, int64 or uint64.
+    pub person: Option<String>,
+    /// The feeds as the last ingest's job has them, in TOML.
+    pub feeds: String,
+    /// Copies of the tables of towers and venues, by feed.
+    pub places: Vec<Copied>,
+    /// The files that were ingested.
+    pub inputs: Vec<Ingested>,
+    /// The files of pings.
+    pub segments: Vec<Segment>,
+    /// The files of rows that could not be used.
+    pub faulty: Vec<String>,
+}
+
+/// A copy of a small table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The feed.
+    pub feed: u16,
+    /// The copy, in the store.
+    pub file: String,
+}
+
+/// A file that was ingested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ingested {
+    /// Its number in the store, never given again.
+    pub number: u32,
+    /// Its feed.
+    pub feed: u16,
+    /// Its name, as seen from its job file.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The digest of all of them.
+    pub sha256: String,
+    /// Readable rows by day.
+    pub days: BTreeMap<String, u64>,
+    /// Rows that could not be used.
+    pub faulty: u64,
+    /// The version of the store that it came with.
+    pub version: u64,
+}
+
+/// A file of pings of one feed and day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// gps, tower, trip or venue.
+    pub source: String,
+    /// The feed.
+    pub feed: u16,
+    /// The day, in the store's zone.
+    pub day: String,
+    /// Its path in the store.
+    pub file: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The digest of all bytes.
+    pub sha256: String,
+}
+
+impl Catalogue {
+    /// Of an empty store.
+    pub fn new(time_zone: &str) -> Self {
+        Catalogue {
+            format: FORMAT,
+            version: 0,
+            time_zone: time_zone.to_string(),
+            person: None,
+            feeds: String::new(),
+            places: Vec::new(),
+            inputs: Vec::new(),
+            segments: Vec::new(),
+            faulty: Vec::new(),
+        }
+    }
+
+    /// The type of person_id, as far as it is known.
+    pub fn person(&self) -> Option<PersonType> {
+        match self.person.as_deref()? {
+            "text" => Some(PersonType::Text),
+            "binary" => Some(PersonType::Binary),
+            "int64" => Some(PersonType::Int64),
+            _ => Some(PersonType::UInt64),
+        }
+    }
+}
+
+/// What a catalogue calls a type of person_id.
+pub fn person_name(person: PersonType) -> &'static str {
+    match person {
+        PersonType::Text => "text",
+        PersonType::Binary => "binary",
+        PersonType::Int64 => "int64",
+        PersonType::UInt64 => "uint64",
+    }
+}
+
+/// A store that is read: its files stay as long as this lives.
+#[derive(Debug)]
+pub struct Store {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What is in it.
+    pub catalogue: Catalogue,
+    _reading: File,
+}
+
+impl Store {
+    /// Opens a store to read one version of it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(HIDDEN).join("readers.lock");
+        // The catalogue first: where there is none, there is no store to lock.
+        read_catalogue(folder)?;
+        let reading = File::open(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
+        // Held up only while somebody removes what nobody reads.
+        reading.lock_shared().map_err(|e| unreadable(&path.display().to_string(), &e))?;
+        Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, _reading: reading })
+    }
+
+    /// A file of the store as an input.
+    pub fn input(&self, file: &str) -> Result<Input> {
+        input(&self.folder, file)
+    }
+}
+
+fn input(folder: &Path, file: &str) -> Result<Input> {
+    let path = folder.join(file);
+    let bytes = fs::metadata(&path).map_err(|e| missing(&path, &e))?.len();
+    Ok(Input { name: path.display().to_string(), path, partitions: Vec::new(), bytes })
+}
+
+fn missing(path: &Path, error: &std::io::Error) -> Error {
+    Error::Input(Problem::new(
+        path.display().to_string(),
+        "a file that the store's catalogue names",
+        error.to_string(),
+        "bring the file back from a backup, or ingest its day into a new store",
+    ))
+}
+
+fn read_catalogue(folder: &Path) -> Result<Catalogue> {
+    let path = folder.join(HIDDEN).join(CATALOGUE);
+    let place = path.display().to_string();
+    let wrong = |expected: &str, found: String, cure: &str| {
+        Err(Error::Input(Problem::new(place.clone(), expected, found, cure)))
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) => {
+            let cure = "check the path; copresence ingest JOB --store DIR makes a store";
+            return wrong("a prepared store", e.to_string(), cure);
+        }
+    };
+    let catalogue: Catalogue = match serde_json::from_str(&text) {
+        Ok(catalogue) => catalogue,
+        Err(e) => return wrong("a store's catalogue", e.to_string(), "bring it back from a backup"),
+    };
+    if catalogue.format != FORMAT {
+        let found = format!("format {}", catalogue.format);
+        return wrong(
+            &format!("a store of format {FORMAT}"),
+            found,
+            "read it with the version of copresence that wrote it, or ingest the feeds anew",
+        );
+    }
+    Ok(catalogue)
+}
+
+/// Opens the store of a job, and lets its feeds be read from there: positions are WGS84 and columns have their own names.
+pub fn attach(config: &mut Config) -> Result<Option<Store>> {
+    let Some(folder) = config.store.clone() else { return Ok(None) };
+    let store = Store::open(&folder)?;
+    let catalogue = &store.catalogue;
+    let (here, there) = (sources_of(&config.feeds_text), sources_of(&catalogue.feeds));
+    if here != there {
+        return Err(Error::Job(Problem::new(
+            "[[feeds]]",
+            format!("the feeds of the store, in their order: {}", there.join(", ")),
+            if here.is_empty() { "none".to_string() } else { here.join(", ") },
+            "bring them in that order, or leave them out: the store knows how its own were ingested",
+        )));
+    }
+    config.stored_person = catalogue.person();
+    let day = |at: Millis| day_of(at, config.zone()).map(|day| day.to_string());
+    // Days of other zones begin and end up to a day apart.
+    let from = day(config.lookback_start().saturating_sub(2 * DAY_MS));
+    let to = day(config.as_of.saturating_add(2 * DAY_MS));
+    let lies_within = |segment: &&Segment| {
+        let is_day = segment.day.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        !is_day
+            || (from.as_ref().is_none_or(|from| *from <= segment.day)
+                && to.as_ref().is_none_or(|to| segment.day <= *to))
+    };
+    for (number, feed) in (0u16..).zip(&mut config.feeds) {
+        let own = catalogue.segments.iter().filter(|segment| segment.feed == number).filter(lies_within);
+        let mut paths = Vec::new();
+        for segment in own {
+            let path = absolute(&store.input(&segment.file)?.path)?;
+            paths.push(path);
+        }
+        feed.stored = Some(paths);
+        feed.columns.clear();
+        feed.time_unit = None;
+        feed.datum = feed.datum.map(|_| Datum::Wgs84);
+        let copy = catalogue.places.iter().find(|copy| copy.feed == number);
+        if let (Some(places), Some(copy)) = (&mut feed.places, copy) {
+            places.path = absolute(&folder.join(&copy.file))?.display().to_string();
+        }
+    }
+    Ok(Some(store))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| unreadable(&path.display().to_string(), &e))
+}
+
+/// The rows of the lookback that were unreadable when they came to the store of a job, by feed.
+pub fn faults(config: &Config) -> Result<Vec<(usize, Rejection)>> {
+    let Some(folder) = &config.store else { return Ok(Vec::new()) };
+    let catalogue = read_catalogue(folder)?;
+    let mut faults = Vec::new();
+    for file in &catalogue.faulty {
+        for wrong in stored::read_faulty(&input(folder, file)?)? {
+            let Some(of) = catalogue.inputs.iter().find(|input| input.number == wrong.0) else { continue };
+            // What lies outside the lookback does not exist, so it cannot be wrong either.
+            let (fault, time) = (wrong.1.fault, wrong.1.time);
+            if time.is_some_and(|time| time < config.lookback_start() || time >= config.as_of) {
+                continue;
+            }
+            let feed = usize::from(of.feed);
+            let Some(label) = config.feeds.get(feed).map(|feed| feed.label.clone()) else { continue };
+            let file = of.name.clone();
+            faults.push((
+                feed,
+                Rejection { feed: label, file, row: fault.row, reason: fault.reason, column: fault.column },
+            ));
+        }
+    }
+    Ok(faults)
+}
+
+/// Reads a whole store: every file is the one that the catalogue names, its rows are in order, and each next ping is the
+/// first later one of its person on that day. Gives the rows.
+pub fn check(store: &Store) -> Result<u64> {
+    let catalogue = &store.catalogue;
+    let person = catalogue.person().unwrap_or(PersonType::Text);
+    let mut days: BTreeMap<(&str, &str), Vec<&Segment>> = BTreeMap::new();
+    catalogue.segments.iter().for_each(|s| days.entry((&s.source, &s.day)).or_default().push(s));
+    let mut rows = 0;
+    for ((source, _), segments) in days {
+        let Some(source) = Source::ALL.into_iter().find(|known| known.name() == source) else { continue };
+        let mut batches = Vec::new();
+        for segment in segments {
+            let input = store.input(&segment.file)?;
+            let wrong = |expected: &str, found: String| {
+                let cure = "bring the file back from a backup, or ingest its day into a new store";
+                Err(Error::Input(Problem::new(&*input.name, expected, found, cure)))
+            };
+            let digest = files::digest(&input, true)?;
+            if digest != segment.sha256 {
+                return wrong(&format!("the file of digest {}", segment.sha256), digest);
+            }
+            let mut count = 0;
+            stored::read_back(&input, source, segment.feed, person, &mut |batch| {
+                count += batch.num_rows() as u64;
+                batches.push(batch);
+                Ok(())
+            })?;
+            if count != segment.rows {
+                return wrong(&format!("{} rows", segment.rows), format!("{count}"));
+            }
+            rows += count;
+        }
+        if let Some(why) = stored::fault_of_day(&batches) {
+            return Err(Error::Input(Problem::new(
+                format!("{}, a day of {source}", store.folder.display()),
+                "rows in the order of cells and times, each with its person's next ping",
+                why,
+                "ingest the day into a new store",
+            )));
+        }
+    }
+    Ok(rows)
+}
+
+/// The only one who changes a store.
+#[derive(Debug)]
+pub struct Writer {
+    folder: PathBuf,
+    /// What is in force.
+    pub catalogue: Catalogue,
+    _writing: File,
+}
+
+impl Writer {
+    /// Opens a store to change it, a new one if there is nothing yet; its days are those of `time_zone`.
+    pub fn open(folder: &Path, time_zone: &str) -> Result<Self> {
+        let hidden = folder.join(HIDDEN);
+        let is_new = !hidden.join(CATALOGUE).exists();
+        if is_new
+            && fs::read_dir(folder)
+                .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != HIDDEN))
+        {
+            return Err(Error::Output(Problem::new(
+                format!("--store {}", folder.display()),
+                "a prepared store, an empty folder, or nothing yet",
+                "a folder with other things in it",
+                "give another folder",
+            )));
+        }
+        fs::create_dir_all(hidden.join(INCOMING)).map_err(|e| failed(&hidden, &e))?;
+        let open = |name: &str| {
+            let path = hidden.join(name);
+            File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .read(true)
+                .open(&path)
+                .map_err(|e| failed(&path, &e))
+        };
+        let writing = open("writer.lock")?;
+        match writing.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Output(Problem::new(
+                    format!("--store {}", folder.display()),
+                    "a store that nobody else is changing",
+                    "another program that is changing it",
+                    "wait until it has ended; readers need not wait",
+                )));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(&hidden.join("writer.lock"), &e)),
+        }
+        drop(open("readers.lock")?);
+        let catalogue = if is_new { Catalogue::new(time_zone) } else { read_catalogue(folder)? };
+        if catalogue.time_zone != time_zone {
+            return Err(Error::Job(Problem::new(
+                "job.time_zone",
+                format!("{}, by whose days the store is laid out", catalogue.time_zone),
+                time_zone,
+                "take the same time_zone, or another store",
+            )));
+        }
+        let writer = Writer { folder: folder.to_path_buf(), catalogue, _writing: writing };
+        writer.sweep();
+        Ok(writer)
+    }
+
+    /// Where a file is made before it is in force; `name` is its path in the store.
+    pub fn incoming(&self, name: &str) -> PathBuf {
+        self.folder.join(HIDDEN).join(INCOMING).join(name.replace('/', "~"))
+    }
+
+    /// Where what does not fit the memory goes meanwhile.
+    pub fn spill(&self) -> PathBuf {
+        self.folder.join(HIDDEN).join(INCOMING).join("spill")
+    }
+
+    /// A file that is in force, as an input.
+    pub fn input(&self, file: &str) -> Result<Input> {
+        input(&self.folder, file)
+    }
+
+    /// The path of a small file of this name.
+    pub fn hidden_name(name: &str) -> String {
+        format!("{HIDDEN}/{name}")
+    }
+
+    /// Copies a file to where new ones are made.
+    pub fn copy(&self, from: &Path, name: &str) -> Result<()> {
+        let to = self.incoming(name);
+        let copied = fs::copy(from, &to).and_then(|_| File::open(&to)?.sync_all());
+        copied.map_err(|e| failed(&to, &e))
+    }
+
+    /// An error for a file that could not be written.
+    pub fn failed(&self, name: &str, error: &std::io::Error) -> Error {
+        failed(&self.folder.join(name), error)
+    }
+
+    /// Puts a catalogue in force, whose new files are all made and synced: with it or not at all.
+    pub fn commit(&mut self, mut next: Catalogue) -> Result<()> {
+        next.version = self.catalogue.version + 1;
+        let mut folders = HashSet::new();
+        for name in files_of(&next) {
+            let (from, to) = (self.incoming(name), self.folder.join(name));
+            if !from.exists() {
+                continue;
+            }
+            let parent = to.parent().unwrap_or(&self.folder).to_path_buf();
+            fs::create_dir_all(&parent).map_err(|e| failed(&parent, &e))?;
+            fs::rename(&from, &to).map_err(|e| failed(&to, &e))?;
+            folders.insert(parent);
+        }
+        for folder in folders {
+            sync_up(&folder, &self.folder);
+        }
+        let text = serde_json::to_string_pretty(&next)
+            .map_err(|e| failed(&self.folder, &std::io::Error::other(e)))?;
+        let (path, new) = (self.folder.join(HIDDEN).join(CATALOGUE), self.incoming(CATALOGUE));
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(|e| failed(&path, &e))?;
+        sync_up(&self.folder.join(HIDDEN), &self.folder);
+        self.catalogue = next;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Removes what is not in force, unless somebody reads: then it goes another time. What an interrupted writer left goes
+    /// in any case.
+    fn sweep(&self) {
+        let hidden = self.folder.join(HIDDEN);
+        drop(fs::remove_dir_all(hidden.join(INCOMING)));
+        drop(fs::create_dir_all(hidden.join(INCOMING)));
+        let Ok(readers) = File::open(hidden.join("readers.lock")) else { return };
+        if readers.try_lock().is_err() {
+            return;
+        }
+        let kept: HashSet<PathBuf> = files_of(&self.catalogue).map(|name| self.folder.join(name)).collect();
+        let of_ours = |path: &Path| {
+            path.extension().is_some_and(|e| e == "parquet") || path.starts_with(hidden.join("places"))
+        };
+        for entry in walkdir::WalkDir::new(&self.folder).into_iter().flatten() {
+            if entry.file_type().is_file() && of_ours(entry.path()) && !kept.contains(entry.path()) {
+                drop(fs::remove_file(entry.path()));
+                // The folder of a day may be empty now.
+                drop(entry.path().parent().map(fs::remove_dir));
+            }
+        }
+    }
+}
+
+fn files_of(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
+    let segments = catalogue.segments.iter().map(|segment| segment.file.as_str());
+    let places = catalogue.places.iter().map(|copy| copy.file.as_str());
+    segments.chain(places).chain(catalogue.faulty.iter().map(String::as_str))
+}
+
+/// Syncs a folder and those above it, up to the store's own. Some file systems cannot; the renames stand all the same.
+fn sync_up(folder: &Path, top: &Path) {
+    for folder in folder.ancestors().take_while(|folder| folder.starts_with(top)) {
+        drop(File::open(folder).and_then(|folder| folder.sync_all()));
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::Output(Problem::new(
+        path.display().to_string(),
+        "a store that can be written",
+        error.to_string(),
+        "check its permissions and the free space; what the store held is still in force",
+    ))
+}

@@ -1,0 +1,605 @@
+//! Ingest: the rows of files that a store does not know yet are parted by person, each finds its person's next ping of the
+//! day, they are parted by day and space, and each such part becomes a file in the order of space and time. Days that get
+//! rows, or lose some, are made anew from what the store has of them.
+
+use super::parts::{Parts, Room, part_of};
+use super::watch::{Stage, Watch};
+use super::{pool, too_large};
+use crate::config::Config;
+use crate::error::{Error, Problem, Result};
+use crate::io::decode::Decoder;
+use crate::io::files::{self, Input};
+use crate::io::inputs::{self, OpenFeeds, Task};
+use crate::io::spill::Spill;
+use crate::io::store::{Catalogue, Copied, Ingested, Segment, Writer, person_name};
+use crate::io::stored::{self, Cells, Faulty, Stamp};
+use crate::person::{PersonType, Persons};
+use crate::rule::Source;
+use crate::time::{Edge, Millis, Tz, date_edge, day_of};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
+use hashbrown::{HashMap, HashSet};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of a row while it is worked on, about.
+const ROW_BYTES: u64 = 100;
+/// Rows of a file of pings, at most, about.
+const FILE_ROWS: u64 = 1 << 21;
+/// Rows that are dealt to their persons' parts at once, at least.
+const DEALT_ROWS: usize = 1 << 19;
+/// Parts of the persons, at least.
+const PARTS_MIN: usize = 16;
+const PARTS_MAX: usize = 4_096;
+/// The day of times that no calendar knows.
+const NO_DAY: &str = "beyond";
+
+/// What an ingest did.
+#[derive(Debug, Clone, Default)]
+pub struct Ingestion {
+    /// Files that were read.
+    pub files: u64,
+    /// Files that the store had already.
+    pub known: u64,
+    /// Files that took the place of others.
+    pub replaced: u64,
+    /// Rows that were read.
+    pub rows: u64,
+    /// Rows among them that could not be used.
+    pub faulty: u64,
+    /// Days of a source that were made, or made anew.
+    pub days: BTreeSet<(Source, String)>,
+    /// Rows and bytes of the store now.
+    pub store_rows: u64,
+    /// See [`Ingestion::store_rows`].
+    pub store_bytes: u64,
+    /// The version of the store now.
+    pub version: u64,
+}
+
+/// What the feeds' files are to the store.
+struct Plan {
+    /// By feed: files that are read, with their digests.
+    new: Vec<Vec<(Input, String)>>,
+    /// Numbers of inputs whose rows go.
+    gone: HashSet<u32>,
+    ingestion: Ingestion,
+}
+
+/// Reads what the store does not have yet, and puts it in force.
+pub fn ingest(config: &Config, writer: &mut Writer, replace: bool, watch: &Watch) -> Result<Ingestion> {
+    pool(config.threads)?.install(|| {
+        let plan = plan(config, &writer.catalogue, replace)?;
+        Ingest::new(config, writer, plan, watch)?.run()
+    })
+}
+
+fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Plan> {
+    let mut plan = Plan { new: Vec::new(), gone: HashSet::new(), ingestion: Ingestion::default() };
+    for (number, feed) in (0u16..).zip(&config.feeds) {
+        let place = format!("{}.path", feed.label);
+        let inputs = files::resolve(&config.base, &feed.path, &place)?;
+        let digests: Vec<Result<String>> =
+            inputs.par_iter().map(|input| files::digest(input, true)).collect();
+        let known = || catalogue.inputs.iter().filter(|input| input.feed == number);
+        let mut new: Vec<(Input, String)> = Vec::new();
+        for (input, digest) in inputs.into_iter().zip(digests) {
+            let digest = digest?;
+            if known().any(|known| known.sha256 == digest) || new.iter().any(|(_, other)| *other == digest) {
+                plan.ingestion.known += 1;
+                continue;
+            }
+            if let Some(old) = known().find(|known| known.name == input.name) {
+                if !replace {
+                    return Err(Error::Input(Problem::new(
+                        format!("{} ({})", input.name, feed.label),
+                        "the file that the store has under this name, or one of another name",
+                        "other bytes than were ingested",
+                        "give --replace if it takes the place of the earlier one; else rename it",
+                    )));
+                }
+                plan.gone.insert(old.number);
+                plan.ingestion.replaced += 1;
+            }
+            new.push((input, digest));
+        }
+        plan.ingestion.files += new.len() as u64;
+        plan.new.push(new);
+    }
+    Ok(plan)
+}
+
+struct Ingest<'a> {
+    config: &'a Config,
+    writer: &'a mut Writer,
+    plan: Plan,
+    watch: &'a Watch,
+    zone: Tz,
+    open: OpenFeeds,
+    decoder: Decoder,
+    parts: usize,
+    room: Room,
+    first_input: u32,
+}
+
+/// What came of the new files.
+#[derive(Default)]
+struct Found {
+    /// By input: rows by day.
+    days: BTreeMap<u32, BTreeMap<String, u64>>,
+    faulty: Vec<(u32, Faulty)>,
+    rows: u64,
+}
+
+/// How many rows of each day lie in each cell.
+type Census = HashMap<String, HashMap<u64, u64>>;
+
+impl<'a> Ingest<'a> {
+    fn new(config: &'a Config, writer: &'a mut Writer, plan: Plan, watch: &'a Watch) -> Result<Self> {
+        let mut reading = config.clone();
+        for (feed, new) in reading.feeds.iter_mut().zip(&plan.new) {
+            feed.stored = Some(new.iter().map(|(input, _)| input.path.clone()).collect());
+        }
+        let open = inputs::open_feeds(&reading)?;
+        let has_files = open.feeds.iter().any(|feed| !feed.files.is_empty());
+        let person = match (writer.catalogue.person(), open.person) {
+            (Some(known), new) if has_files && known.kind() != new.kind() => {
+                return Err(Error::Input(Problem::new(
+                    "column person_id of the new files",
+                    format!("{}, as in the store", known.kind()),
+                    new.kind().to_string(),
+                    "write person_id in one type everywhere, or make another store",
+                )));
+            }
+            // Signed once, signed for ever: other numbers would not fit.
+            (Some(PersonType::Int64), PersonType::UInt64) => PersonType::Int64,
+            (Some(known), _) if !has_files => known,
+            (_, new) => new,
+        };
+        let decoder = inputs::decoder_of_all_times(config, &open, person);
+        let rows: u64 = open.feeds.iter().flat_map(|f| &f.files).map(|file| file.rows()).sum();
+        let a_part = config.memory_bytes / (8 * config.threads as u64);
+        let mut parts = PARTS_MIN;
+        while rows * ROW_BYTES / parts as u64 > a_part && parts < PARTS_MAX {
+            parts *= 2;
+        }
+        let spill = Arc::new(Spill::new(&writer.spill()));
+        let first_input = writer.catalogue.inputs.iter().map(|input| input.number + 1).max().unwrap_or(0);
+        Ok(Ingest {
+            config,
+            plan,
+            watch,
+            zone: config.zone(),
+            open,
+            decoder,
+            parts,
+            room: Room::new(config.memory_bytes / 5 * 2, spill),
+            first_input,
+            writer,
+        })
+    }
+
+    fn run(mut self) -> Result<Ingestion> {
+        let mut next = self.writer.catalogue.clone();
+        next.person = Some(person_name(self.decoder.person).to_string());
+        self.check_feeds(&mut next)?;
+        self.copy_places(&mut next)?;
+        let sources: BTreeSet<Source> = self.open.feeds.iter().map(|feed| feed.config.stay.source).collect();
+        let mut found = Found::default();
+        for source in sources {
+            self.add_source(source, &mut next, &mut found)?;
+        }
+        self.note_inputs(&mut next, &mut found)?;
+        let mut ingestion = std::mem::take(&mut self.plan.ingestion);
+        ingestion.rows = found.rows;
+        ingestion.faulty = found.faulty.len() as u64;
+        self.watch.advance(0)?;
+        if next != self.writer.catalogue {
+            self.writer.commit(next)?;
+        }
+        let catalogue = &self.writer.catalogue;
+        ingestion.store_rows = catalogue.segments.iter().map(|segment| segment.rows).sum();
+        ingestion.store_bytes = catalogue.segments.iter().map(|segment| segment.bytes).sum();
+        ingestion.version = catalogue.version;
+        Ok(ingestion)
+    }
+
+    /// A store keeps the feeds that it began with, in their order.
+    fn check_feeds(&self, next: &mut Catalogue) -> Result<()> {
+        let sources = |text: &str| crate::config::sources_of(text);
+        let (now, known) = (sources(&self.config.feeds_text), sources(&next.feeds));
+        if !known.is_empty() && now != known {
+            return Err(Error::Job(Problem::new(
+                "[[feeds]]",
+                format!("the feeds of the store, in their order: {}", known.join(", ")),
+                now.join(", "),
+                "bring them in that order, or make another store",
+            )));
+        }
+        next.feeds = self.config.feeds_text.clone();
+        Ok(())
+    }
+
+    /// Runs on the store read the towers and venues as they were when it was last added to.
+    fn copy_places(&self, next: &mut Catalogue) -> Result<()> {
+        let mut copies: Vec<Copied> = Vec::new();
+        for (label, input) in &self.open.places.inputs {
+            let feed =
+                self.config.feeds.iter().position(|f| f.places.as_ref().is_some_and(|p| p.label == *label));
+            let Some(feed) = feed.and_then(|feed| u16::try_from(feed).ok()) else { continue };
+            let digest = files::digest(input, true)?;
+            let ending = input.path.extension().map_or("csv".into(), |e| e.to_string_lossy().to_lowercase());
+            // The name says the content, so that what is there already is the same.
+            let file = Writer::hidden_name(&format!("places/feed{feed}-{}.{ending}", &digest[..16]));
+            if !next.places.iter().any(|known| known.file == file) {
+                self.writer.copy(&input.path, &file)?;
+            }
+            copies.push(Copied { feed, file });
+        }
+        next.places = copies;
+        Ok(())
+    }
+
+    /// The number in the store of a new file.
+    fn number_of(&self, feed: usize, file: usize) -> u32 {
+        let before: usize = self.plan.new[..feed].iter().map(Vec::len).sum();
+        self.first_input + (before + file) as u32
+    }
+
+    fn add_source(&mut self, source: Source, next: &mut Catalogue, found: &mut Found) -> Result<()> {
+        let by_person = Parts::new(&self.room, self.parts);
+        let census = Mutex::new(Census::new());
+        let found_here = Mutex::new(Found::default());
+        let tasks: Vec<Task> = self
+            .open
+            .tasks()
+            .into_iter()
+            .filter(|t| self.open.feeds[t.feed].config.stay.source == source)
+            .collect();
+        self.watch.start(
+            Stage::Scan,
+            tasks.iter().map(|t| self.open.feeds[t.feed].files[t.file].groups[t.group].rows).sum(),
+        );
+        tasks.par_iter().try_for_each(|task| self.read_new(task, &by_person, &census, &found_here))?;
+        let mut here = found_here.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut touched: BTreeSet<String> =
+            here.days.values().flat_map(|days| days.keys().cloned()).collect();
+        let gone = next.inputs.iter().filter(|input| self.plan.gone.contains(&input.number));
+        let gone = gone.filter(|input| self.open.feeds[usize::from(input.feed)].config.stay.source == source);
+        touched.extend(gone.flat_map(|input| input.days.keys().cloned()));
+        let old: Vec<Segment> = next
+            .segments
+            .iter()
+            .filter(|segment| segment.source == source.name() && touched.contains(&segment.day))
+            .cloned()
+            .collect();
+        old.par_iter().try_for_each(|segment| self.read_old(segment, source, &by_person, &census))?;
+        let census = census.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let made = self.make_files(source, &by_person, census)?;
+        next.segments.retain(|segment| !old.contains(segment));
+        next.segments.extend(made);
+        next.segments.sort_by(|a, b| a.file.cmp(&b.file));
+        self.plan.ingestion.days.extend(touched.into_iter().map(|day| (source, day)));
+        found.days.append(&mut here.days);
+        found.faulty.append(&mut here.faulty);
+        found.rows += here.rows;
+        Ok(())
+    }
+
+    fn read_new(
+        &self,
+        task: &Task,
+        by_person: &Parts<'_>,
+        census: &Mutex<Census>,
+        found: &Mutex<Found>,
+    ) -> Result<()> {
+        let feed = &self.open.feeds[task.feed];
+        let file = &feed.files[task.file];
+        let input = self.number_of(task.feed, task.file);
+        let schema = stored::schema(feed.config.stay.source, &self.decoder.person.inner());
+        let (mut faulty, mut rows) = (Vec::new(), 0);
+        let (mut batches, mut waiting) = (Vec::new(), 0);
+        let mut days: BTreeMap<String, u64> = BTreeMap::new();
+        let mut pass_on = |batches: &mut Vec<RecordBatch>| -> Result<()> {
+            let joined = concat_batches(&schema, &*batches).map_err(too_large)?;
+            batches.clear();
+            self.count(&joined, census)
+                .into_iter()
+                .for_each(|(day, count)| *days.entry(day).or_default() += count);
+            deal(by_person, &joined)
+        };
+        let mut cells = Cells::default();
+        stored::read_raw(&self.decoder, feed, file, task.group, input, &mut cells, &mut |batch, wrong| {
+            let read = batch.num_rows() as u64 + wrong.len() as u64;
+            rows += read;
+            self.watch.advance(read)?;
+            faulty.extend(wrong.into_iter().map(|wrong| (input, wrong)));
+            waiting += batch.num_rows();
+            batches.push(batch);
+            if waiting >= DEALT_ROWS {
+                waiting = 0;
+                pass_on(&mut batches)?;
+            }
+            Ok(())
+        })?;
+        pass_on(&mut batches)?;
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.rows += rows;
+        found.faulty.append(&mut faulty);
+        let of_input = found.days.entry(input).or_default();
+        days.into_iter().for_each(|(day, count)| *of_input.entry(day).or_default() += count);
+        Ok(())
+    }
+
+    /// Brings the rows of a day back, but for those of files that are gone.
+    fn read_old(
+        &self,
+        segment: &Segment,
+        source: Source,
+        by_person: &Parts<'_>,
+        census: &Mutex<Census>,
+    ) -> Result<()> {
+        let input = self.writer.input(&segment.file)?;
+        stored::read_back(&input, source, segment.feed, self.decoder.person, &mut |batch| {
+            self.watch.advance(0)?;
+            let inputs = column(&batch, "input").as_primitive::<UInt32Type>();
+            let kept = (0..batch.num_rows() as u32)
+                .filter(|row| !self.plan.gone.contains(&inputs.value(*row as usize)));
+            let kept = UInt32Array::from_iter_values(kept);
+            let batch = take_record_batch(&batch, &kept).map_err(too_large)?;
+            self.count(&batch, census);
+            deal(by_person, &batch)
+        })
+    }
+
+    /// Counts rows by day, and by cell of each day.
+    fn count(&self, rows: &RecordBatch, census: &Mutex<Census>) -> BTreeMap<String, u64> {
+        let mut clock = DayClock::new(self.zone);
+        let mut by_day: BTreeMap<String, HashMap<u64, u64>> = BTreeMap::new();
+        let cells = column(rows, "cell").as_primitive::<UInt64Type>();
+        for (time, cell) in times(rows).values().iter().zip(cells.values()) {
+            let day = clock.day(*time);
+            match by_day.get_mut(day) {
+                Some(counts) => *counts.entry(*cell).or_default() += 1,
+                None => drop(by_day.insert(day.to_string(), HashMap::from([(*cell, 1)]))),
+            }
+        }
+        let days = by_day.iter().map(|(day, counts)| (day.clone(), counts.values().sum())).collect();
+        let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+        for (day, counts) in by_day {
+            let all = census.entry(day).or_default();
+            counts.into_iter().for_each(|(cell, count)| *all.entry(cell).or_default() += count);
+        }
+        days
+    }
+
+    fn make_files(&self, source: Source, by_person: &Parts<'_>, census: Census) -> Result<Vec<Segment>> {
+        let share = self.config.memory_bytes / (6 * self.config.threads as u64 * ROW_BYTES);
+        let layout = Layout::new(census, FILE_ROWS.min(share).max(1));
+        let by_space = Parts::new(&self.room, layout.parts.len());
+        self.watch.start(Stage::Sieve, self.parts as u64);
+        (0..self.parts).into_par_iter().try_for_each(|part| {
+            let batches = by_person.take(part)?;
+            self.watch.advance(1)?;
+            if batches.is_empty() {
+                return Ok(());
+            }
+            let schema = stored::schema(source, &self.decoder.person.inner());
+            let joined = concat_batches(&schema, &batches).map_err(too_large)?;
+            drop(batches);
+            let linked = link(&joined, self.zone)?;
+            drop(joined);
+            let mut clock = DayClock::new(self.zone);
+            let cells = column(&linked, "cell").as_primitive::<UInt64Type>();
+            let part = |row: usize| layout.part(clock.day(times(&linked).value(row)), cells.value(row));
+            deal_to(&by_space, &linked, part)
+        })?;
+        self.watch.start(Stage::Write, layout.parts.len() as u64);
+        let made: Vec<Vec<Segment>> = (0..layout.parts.len())
+            .into_par_iter()
+            .map(|part| {
+                self.watch.advance(1)?;
+                self.make_file(source, &layout.parts[part].0, part, by_space.take(part)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    /// Files of one part of a day, one for each feed.
+    fn make_file(
+        &self,
+        source: Source,
+        day: &str,
+        part: usize,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Vec<Segment>> {
+        let schema = stored::schema(source, &self.decoder.person.inner());
+        let joined = concat_batches(&schema, &batches).map_err(too_large)?;
+        drop(batches);
+        let mut segments = Vec::new();
+        for (number, feed) in (0u16..).zip(&self.open.feeds) {
+            let order = order_in_space(&joined, number);
+            if feed.config.stay.source != source || order.is_empty() {
+                continue;
+            }
+            let rows = take_record_batch(&joined, &UInt32Array::from(order)).map_err(too_large)?;
+            let version = self.writer.catalogue.version + 1;
+            let file = format!("source={source}/day={day}/feed{number}-v{version:06}-{part:05}.parquet");
+            let stamp = Stamp {
+                source,
+                feed: number,
+                day: day.to_string(),
+                zone: self.zone.name().to_string(),
+                person: self.decoder.person,
+            };
+            let path = self.writer.incoming(&file);
+            let bytes = stored::write(&path, &rows, &stamp)
+                .map_err(|e| self.writer.failed(&file, &std::io::Error::other(e.to_string())))?;
+            let input = Input { name: file.clone(), path, partitions: Vec::new(), bytes };
+            segments.push(Segment {
+                source: source.name().to_string(),
+                feed: number,
+                day: day.to_string(),
+                rows: rows.num_rows() as u64,
+                bytes,
+                sha256: files::digest(&input, true)?,
+                file,
+            });
+        }
+        Ok(segments)
+    }
+
+    fn note_inputs(&self, next: &mut Catalogue, found: &mut Found) -> Result<()> {
+        next.inputs.retain(|input| !self.plan.gone.contains(&input.number));
+        found.faulty.sort_by_key(|(input, wrong)| (*input, wrong.fault.row));
+        for (feed, new) in self.plan.new.iter().enumerate() {
+            for (file, (input, digest)) in new.iter().enumerate() {
+                let number = self.number_of(feed, file);
+                next.inputs.push(Ingested {
+                    number,
+                    feed: feed as u16,
+                    name: input.name.clone(),
+                    bytes: input.bytes,
+                    sha256: digest.clone(),
+                    days: found.days.remove(&number).unwrap_or_default(),
+                    faulty: found.faulty.iter().filter(|(of, _)| *of == number).count() as u64,
+                    version: self.writer.catalogue.version + 1,
+                });
+            }
+        }
+        if !found.faulty.is_empty() {
+            let file =
+                Writer::hidden_name(&format!("faulty/v{:06}.parquet", self.writer.catalogue.version + 1));
+            stored::write_faulty(&self.writer.incoming(&file), &found.faulty)
+                .map_err(|e| self.writer.failed(&file, &std::io::Error::other(e.to_string())))?;
+            next.faulty.push(file);
+        }
+        Ok(())
+    }
+}
+
+fn column<'b>(rows: &'b RecordBatch, name: &str) -> &'b ArrayRef {
+    rows.column(rows.schema_ref().index_of(name).unwrap_or(0))
+}
+
+fn times(rows: &RecordBatch) -> &Int64Array {
+    column(rows, "time").as_primitive::<Int64Type>()
+}
+
+/// Days of instants that mostly follow one another.
+struct DayClock {
+    zone: Tz,
+    from: Millis,
+    to: Millis,
+    name: String,
+}
+
+impl DayClock {
+    fn new(zone: Tz) -> Self {
+        DayClock { zone, from: 0, to: 0, name: String::new() }
+    }
+
+    fn day(&mut self, at: Millis) -> &str {
+        if !(self.from..self.to).contains(&at) {
+            let date = day_of(at, self.zone);
+            let edges = date.and_then(|d| {
+                Some((date_edge(d, Edge::Start, self.zone)?, date_edge(d, Edge::End, self.zone)?))
+            });
+            // Where days have no edges each instant is looked up by itself.
+            (self.from, self.to) = edges.unwrap_or((0, 0));
+            self.name = date.map_or(NO_DAY.to_string(), |d| d.to_string());
+        }
+        &self.name
+    }
+}
+
+/// Deals rows to the parts of their persons.
+fn deal(parts: &Parts<'_>, rows: &RecordBatch) -> Result<()> {
+    let mut spreads = Vec::new();
+    Persons::of(rows.column(0)).spreads(&mut spreads);
+    deal_to(parts, rows, |row| part_of(spreads[row], parts.len()))
+}
+
+fn deal_to(parts: &Parts<'_>, rows: &RecordBatch, mut part: impl FnMut(usize) -> usize) -> Result<()> {
+    let mut by_part: Vec<Vec<u32>> = vec![Vec::new(); parts.len()];
+    (0..rows.num_rows()).for_each(|row| by_part[part(row)].push(row as u32));
+    for (part, own) in by_part.into_iter().enumerate().filter(|(_, own)| !own.is_empty()) {
+        parts.push(part, take_record_batch(rows, &UInt32Array::from(own)).map_err(too_large)?)?;
+    }
+    Ok(())
+}
+
+/// Rows with the next ping of their person on that day: the first that is later. The last of a day has none.
+fn link(rows: &RecordBatch, zone: Tz) -> Result<RecordBatch> {
+    let (persons, times) = (Persons::of(rows.column(0)), times(rows).values());
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_unstable_by_key(|row| (persons.at(*row as usize), times[*row as usize]));
+    let mut next: Vec<Option<Millis>> = vec![None; rows.num_rows()];
+    let mut clock = DayClock::new(zone);
+    let mut later: Option<(u32, Millis)> = None;
+    for row in order.into_iter().rev() {
+        let (person, time) = (persons.at(row as usize), times[row as usize]);
+        let after = later.filter(|(other, _)| persons.at(*other as usize) == person);
+        let day = clock.day(time).to_string();
+        next[row as usize] = match after {
+            Some((other, at)) if at == time => next[other as usize],
+            Some((_, at)) => Some(at).filter(|at| clock.day(*at) == day),
+            None => None,
+        };
+        later = Some((row, time));
+    }
+    let mut columns = rows.columns().to_vec();
+    if let Ok(at) = rows.schema_ref().index_of("next_time") {
+        columns[at] = Arc::new(Int64Array::from(next));
+    }
+    RecordBatch::try_new(rows.schema(), columns).map_err(too_large)
+}
+
+/// The rows of a feed in the order of space and time.
+fn order_in_space(rows: &RecordBatch, feed: u16) -> Vec<u32> {
+    let feeds = column(rows, "feed").as_primitive::<arrow::datatypes::UInt16Type>().values();
+    let cells = column(rows, "cell").as_primitive::<UInt64Type>().values();
+    let inputs = column(rows, "input").as_primitive::<UInt32Type>().values();
+    let numbers = column(rows, "row").as_primitive::<UInt64Type>().values();
+    let times = times(rows).values();
+    let mut order: Vec<u32> =
+        (0..rows.num_rows() as u32).filter(|row| feeds[*row as usize] == feed).collect();
+    order.sort_unstable_by_key(|row| {
+        let row = *row as usize;
+        (cells[row], times[row], inputs[row], numbers[row])
+    });
+    order
+}
+
+/// The parts that become files: each a day and a run of cells.
+struct Layout {
+    /// Day and first cell, in this order.
+    parts: Vec<(String, u64)>,
+}
+
+impl Layout {
+    fn new(census: Census, file_rows: u64) -> Self {
+        let mut parts = Vec::new();
+        for (day, counts) in census {
+            let mut counts: Vec<(u64, u64)> = counts.into_iter().collect();
+            counts.sort_unstable();
+            let mut rows = u64::MAX;
+            for (cell, count) in counts {
+                if rows.saturating_add(count) > file_rows {
+                    // The first part of a day begins at no cell at all.
+                    parts.push((day.clone(), if rows == u64::MAX { 0 } else { cell }));
+                    rows = 0;
+                }
+                rows += count;
+            }
+        }
+        parts.sort();
+        Layout { parts }
+    }
+
+    fn part(&self, day: &str, cell: u64) -> usize {
+        self.parts.partition_point(|(other, first)| (other.as_str(), *first) <= (day, cell)).saturating_sub(1)
+    }
+}
