@@ -1,7 +1,7 @@
 //! The engine agrees with the oracle to the millisecond, whatever the layout.
 
 use crate::oracle::{self, Answer, Place, Source, World};
-use crate::world_runs::{Ways, engine};
+use crate::world_runs::{Ways, engine, engine_stored};
 use crate::worlds::{Layout, RowOrder, layouts, worlds};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -30,8 +30,11 @@ fn numbers(answer: &mut Answer) -> Vec<(Option<f64>, f64)> {
 }
 
 fn agrees(world: &World, layout: &Layout, ways: &Ways) -> Result<(), TestCaseError> {
+    same(world, engine(world, layout, ways).map_err(|e| TestCaseError::fail(e.to_string()))?)
+}
+
+fn same(world: &World, mut found: Answer) -> Result<(), TestCaseError> {
     let mut expected = oracle::answer(world);
-    let mut found = engine(world, layout, ways).map_err(|e| TestCaseError::fail(e.to_string()))?;
     let (wanted, given) = (numbers(&mut expected), numbers(&mut found));
     prop_assert_eq!(found.encounters, expected.encounters);
     prop_assert_eq!(found.exposures, expected.exposures);
@@ -169,4 +172,15 @@ fn added_up_as_the_rows_come() {
         ("dwells summed, several feeds", 10),
         ("residents of an area", 15),
     ]);
+}
+
+/// A store gives the same, in whatever order and with whatever mistakes its files came.
+#[test]
+fn through_a_store() {
+    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(config);
+    let done = runner.run(&(worlds(false), layouts()), |(world, layout)| {
+        same(&world, engine_stored(&world, &layout).map_err(|e| TestCaseError::fail(e.to_string()))?)
+    });
+    done.unwrap_or_else(|e| panic!("{e}"));
 }

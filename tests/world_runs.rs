@@ -1,8 +1,8 @@
 //! Small worlds run through the engine, and its answer in the oracle's words.
 
 use crate::oracle::{self, Feed, Motion, Ping, Source, World};
-use crate::support::Ran;
-use crate::world_files::write;
+use crate::support::{Ran, read};
+use crate::world_files::{save, write};
 use crate::worlds::{Layout, PersonAs};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
@@ -10,8 +10,11 @@ use copresence::answer::Answer;
 use copresence::config::{Config, Overrides};
 use copresence::error::Error;
 use copresence::io::inputs;
+use copresence::io::store::{self, Store, Writer};
+use copresence::pipeline::ingest::ingest;
 use copresence::pipeline::{self, watch::Watch};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tempfile::TempDir;
 
@@ -28,6 +31,68 @@ pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
     config.memory_bytes = layout.memory_bytes;
     let inputs = inputs::open(&config)?;
     let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+    Ok(Ran::new(answer, dir))
+}
+
+/// The same through a store: its files come one night after the other, in any order, the first one at first with half of
+/// its rows only.
+pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
+    let dir = TempDir::new().expect("a temporary folder");
+    let job = write(world, layout, dir.path());
+    let mut hidden: Vec<PathBuf> = Vec::new();
+    for number in 0..world.feeds.len() {
+        let entries = std::fs::read_dir(dir.path().join(format!("feed{number}"))).expect("a folder");
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        // One file of each feed is there from the beginning.
+        hidden.extend(files.split_off(1));
+    }
+    let away = |path: &Path| path.with_extension("away");
+    hidden.iter().for_each(|path| std::fs::rename(path, away(path)).expect("a rename"));
+    hidden.sort_by_key(|path| {
+        copresence::lattice::mixed(layout.seed ^ path.display().to_string().len() as u64)
+    });
+    let store = dir.path().join("store");
+    let overrides = Overrides {
+        threads: Some(layout.threads),
+        batch_rows: Some(layout.batch_rows),
+        store: Some(store.clone()),
+        ..Overrides::default()
+    };
+    let path = dir.path().join("job.toml");
+    let night = |replace: bool| -> copresence::error::Result<()> {
+        let mut config = Config::new(&path, &job, &overrides, 8 << 30, 2)?;
+        config.memory_bytes = layout.memory_bytes;
+        let mut writer = Writer::open(&store, config.zone().name())?;
+        ingest(&config, &mut writer, replace, &Watch::default())?;
+        Ok(())
+    };
+    if let Some(first) = hidden.first() {
+        let whole = read(away(first));
+        save(first, &whole.slice(0, whole.num_rows() / 2), 100);
+        night(false)?;
+    }
+    night(false)?;
+    for file in &hidden {
+        std::fs::rename(away(file), file).expect("a rename");
+        if layout.seed % 2 == 0 || Some(file) == hidden.first() {
+            night(Some(file) == hidden.first())?;
+        }
+    }
+    night(true)?;
+    // What the feeds were is in the store.
+    let own: String = job.split("[[feeds]]").take(1).collect();
+    let rest = job.find("[risk_areas]").or(job.find("[cases]")).map_or("", |at| &job[at..]);
+    let job = if layout.seed % 3 == 0 { job.clone() } else { format!("{own}{rest}") };
+    let opened = Store::open(&store)?;
+    store::check(&opened)?;
+    let overrides = Overrides { stored_feeds: Some(opened.catalogue.feeds.clone()), ..overrides };
+    let mut config = Config::new(&path, &job, &overrides, 8 << 30, 2)?;
+    config.memory_bytes = layout.memory_bytes;
+    let opened = store::attach(&mut config)?;
+    let inputs = inputs::open(&config)?;
+    let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+    drop(opened);
     Ok(Ran::new(answer, dir))
 }
 
@@ -130,6 +195,15 @@ impl Ways {
         for (way, times) in least {
             assert!(ways.get(way).is_some_and(|n| n >= times), "{way}, less than {times} times: {ways:?}");
         }
+    }
+}
+
+/// The engine's answer in the oracle's words, through a store.
+pub fn engine_stored(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+    match run_stored(world, layout) {
+        Ok(answer) => Ok(in_the_oracles_words(&answer, world)),
+        Err(error) if refused(world, &error) => Ok(oracle::answer(world)),
+        Err(error) => Err(error),
     }
 }
 
