@@ -268,6 +268,12 @@ pub fn cell(lat: f64, lon: f64, resolution: u8) -> u64 {
     }
 }
 
+/// The corners of an H3 cell, degrees, in their order around it; none of what is no cell.
+pub fn outline(cell: u64) -> Vec<(f64, f64)> {
+    let corners = h3o::CellIndex::try_from(cell).map(h3o::CellIndex::boundary);
+    corners.map_or_else(|_| Vec::new(), |corners| corners.iter().map(|at| (at.lat(), at.lng())).collect())
+}
+
 /// An identity that two stays can share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PlaceKey {

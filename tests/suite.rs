@@ -14,6 +14,7 @@ mod properties;
 mod real_data;
 mod rules;
 mod shapes;
+mod store;
 mod support;
 mod synth;
 mod tidy;

@@ -50,6 +50,13 @@ const KEYS: &[Key] = &[
     ),
     (
         "job",
+        "store",
+        Takes::Text,
+        "",
+        "folder of a prepared store, which is read in the place of the feeds; these need not be named then",
+    ),
+    (
+        "job",
         "area",
         Takes::Polygons,
         "",
@@ -350,8 +357,11 @@ pub fn job() -> Value {
         "title": "copresence job",
         "type": "object",
         "additionalProperties": false,
-        "required": ["job", "feeds", "rule"],
-        "anyOf": [{ "required": ["cases"] }, { "required": ["risk_areas"] }],
+        "required": ["job", "rule"],
+        "allOf": [
+            { "anyOf": [{ "required": ["cases"] }, { "required": ["risk_areas"] }] },
+            { "anyOf": [{ "required": ["feeds"] }, { "properties": { "job": { "required": ["store"] } } }] },
+        ],
         "properties": {
             "job": table("job", &[], &["purpose"]),
             "feeds": { "type": "array", "minItems": 1, "items": feed },

@@ -475,6 +475,13 @@ impl Writer {
     }
 }
 
+/// What was not put in force goes at once.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(self.folder.join(HIDDEN).join(INCOMING)));
+    }
+}
+
 fn files_of(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
     let segments = catalogue.segments.iter().map(|segment| segment.file.as_str());
     let places = catalogue.places.iter().map(|copy| copy.file.as_str());

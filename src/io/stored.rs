@@ -7,7 +7,7 @@ use super::pings::{OpenFeed, PingFile};
 use super::raw::Raw;
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonId, PersonType, Persons};
-use crate::place::cell;
+use crate::place::{cell, outline};
 use crate::rule::Source;
 use crate::time::Millis;
 use arrow::array::{
@@ -36,10 +36,12 @@ pub const CELL_RESOLUTION: u8 = 9;
 /// Rows of a row group, and of a page, at most.
 const GROUP_ROWS: usize = 1 << 18;
 const PAGE_ROWS: usize = 1 << 12;
-/// Squares of this many degrees, about 10 m, mostly lie in one cell.
-const LATTICE_DEG: f64 = 1e-4;
-/// Squares whose cell is remembered, at most.
-const LATTICE_MAX: usize = 1 << 20;
+/// Cells are looked for by squares of this many degrees, about as large as they are.
+const LATTICE_DEG: f64 = 2e-3;
+/// So near to an edge, about 1 cm, H3 is asked.
+const EDGE_DEG: f64 = 1e-7;
+/// Outlines that are remembered, at most.
+const OUTLINES_MAX: usize = 1 << 20;
 
 /// A row that could not be used, and its time, if it has one.
 #[derive(Debug, Clone, Copy)]
@@ -87,10 +89,43 @@ pub fn schema(source: Source, person: &DataType) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Finds H3 cells, most of them without asking H3.
+/// Finds H3 cells, most of them without asking H3: the outlines of cells that were met are remembered, by squares of the map.
 #[derive(Debug, Default)]
 pub struct Cells {
-    known: HashMap<(i32, i32), u64>,
+    known: HashMap<(i32, i32), Vec<u32>>,
+    outlines: Vec<Outline>,
+    numbers: HashMap<u64, u32>,
+}
+
+/// The inside of a cell, but for a hair's breadth at its edges.
+#[derive(Debug)]
+struct Outline {
+    cell: u64,
+    /// Each edge as a line a * lat + b * lon = c, on whose upper side the cell lies.
+    edges: Vec<(f64, f64, f64)>,
+}
+
+impl Outline {
+    fn new(of: u64) -> Self {
+        let corners = outline(of);
+        let count = corners.len();
+        let middle = corners.iter().fold((0.0, 0.0), |sum, corner| (sum.0 + corner.0, sum.1 + corner.1));
+        let middle = (middle.0 / count as f64, middle.1 / count as f64);
+        let edge = |(a, b): ((f64, f64), (f64, f64))| {
+            let (north, east) = (b.0 - a.0, b.1 - a.1);
+            let length = north.hypot(east).max(f64::MIN_POSITIVE);
+            let (lat, lon) = (east / length, -north / length);
+            let side = if lat * (middle.0 - a.0) + lon * (middle.1 - a.1) < 0.0 { -1.0 } else { 1.0 };
+            // Edges bend on this map, by far less than this.
+            (lat * side, lon * side, (lat * a.0 + lon * a.1) * side + EDGE_DEG)
+        };
+        let edges = corners.iter().copied().zip(corners.iter().copied().cycle().skip(1)).map(edge);
+        Outline { cell: of, edges: edges.collect() }
+    }
+
+    fn holds(&self, lat: f64, lon: f64) -> bool {
+        !self.edges.is_empty() && self.edges.iter().all(|(a, b, c)| a * lat + b * lon > *c)
+    }
 }
 
 impl Cells {
@@ -99,22 +134,34 @@ impl Cells {
         if lat.is_nan() || lon.is_nan() {
             return 0;
         }
-        let (row, col) = ((lat / LATTICE_DEG).floor(), (lon / LATTICE_DEG).floor());
-        if self.known.len() >= LATTICE_MAX {
-            self.known.clear();
+        // Elsewhere straight lines on this map are none on the Earth.
+        if lat.abs() > 75.0 || lon.abs() > 179.0 {
+            return cell(lat, lon, CELL_RESOLUTION);
         }
-        let found = *self.known.entry((row as i32, col as i32)).or_insert_with(|| {
-            let corner = |n: f64, e: f64| {
-                let lat = ((row + n) * LATTICE_DEG).clamp(-90.0, 90.0);
-                cell(lat, (col + e) * LATTICE_DEG, CELL_RESOLUTION)
-            };
-            // Cells are convex, but for what a hair's breadth makes.
-            let hair = 0.01;
-            let (low, high) = (-hair, 1.0 + hair);
-            let corners = [corner(low, low), corner(low, high), corner(high, low), corner(high, high)];
-            if corners.iter().all(|other| *other == corners[0]) { corners[0] } else { 0 }
+        let square = ((lat / LATTICE_DEG).floor() as i32, (lon / LATTICE_DEG).floor() as i32);
+        let near = self.known.entry(square).or_default();
+        for number in &*near {
+            let outline = &self.outlines[*number as usize];
+            if outline.holds(lat, lon) {
+                return outline.cell;
+            }
+        }
+        let found = cell(lat, lon, CELL_RESOLUTION);
+        let number = *self.numbers.entry(found).or_insert_with(|| {
+            self.outlines.push(Outline::new(found));
+            (self.outlines.len() - 1) as u32
         });
-        if found == 0 { cell(lat, lon, CELL_RESOLUTION) } else { found }
+        if !near.contains(&number) {
+            near.push(number);
+        }
+        found
+    }
+
+    /// Forgets, if it has become much.
+    fn tidy(&mut self) {
+        if self.outlines.len() > OUTLINES_MAX {
+            *self = Cells::default();
+        }
     }
 }
 
@@ -129,6 +176,7 @@ pub fn read_raw(
     cells: &mut Cells,
     each: &mut dyn FnMut(RecordBatch, Vec<Faulty>) -> Result<()>,
 ) -> Result<()> {
+    cells.tidy();
     let mut first_row = file.groups[group].first_row;
     decoder.batches(file, group, &file.roots(true), None, &mut |batch| {
         let numbering = Numbering::From(first_row);
@@ -480,3 +528,27 @@ const WORDS: [&str; 32] = [
     "venue_id",
     "venue_id_missing",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_those_of_h3() {
+        let mut cells = Cells::default();
+        for (lat, lon) in
+            [(34.75, 113.68), (-33.9, 18.4), (0.0, 0.0), (70.1, -150.2), (51.5, -0.1), (-80.0, 30.0)]
+        {
+            let mut asked = 0;
+            for n in 0..20_000u32 {
+                let (north, east) = (f64::from(n % 141) * 7e-5, f64::from(n / 141) * 7e-5);
+                let at = (lat + north, lon + east);
+                asked += cells.numbers.len();
+                assert_eq!(cells.of(at.0, at.1), cell(at.0, at.1, CELL_RESOLUTION), "{at:?}");
+            }
+            assert!(asked > 0 || lat < -75.0);
+        }
+        assert_eq!(cells.of(f64::NAN, 0.0), 0);
+        assert!(cells.outlines.iter().all(|outline| (5..=10).contains(&outline.edges.len())));
+    }
+}

@@ -14,6 +14,7 @@ use crate::io::spill::Spill;
 use crate::io::store::{Catalogue, Copied, Ingested, Segment, Writer, person_name};
 use crate::io::stored::{self, Cells, Faulty, Stamp};
 use crate::person::{PersonType, Persons};
+use crate::ping::person_order;
 use crate::rule::Source;
 use crate::time::{Edge, Millis, Tz, date_edge, day_of};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
@@ -262,7 +263,9 @@ impl<'a> Ingest<'a> {
             Stage::Scan,
             tasks.iter().map(|t| self.open.feeds[t.feed].files[t.file].groups[t.group].rows).sum(),
         );
-        tasks.par_iter().try_for_each(|task| self.read_new(task, &by_person, &census, &found_here))?;
+        tasks.par_iter().try_for_each_init(Cells::default, |cells, task| {
+            self.read_new(cells, task, &by_person, &census, &found_here)
+        })?;
         let mut here = found_here.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut touched: BTreeSet<String> =
             here.days.values().flat_map(|days| days.keys().cloned()).collect();
@@ -290,6 +293,7 @@ impl<'a> Ingest<'a> {
 
     fn read_new(
         &self,
+        cells: &mut Cells,
         task: &Task,
         by_person: &Parts<'_>,
         census: &Mutex<Census>,
@@ -310,8 +314,7 @@ impl<'a> Ingest<'a> {
                 .for_each(|(day, count)| *days.entry(day).or_default() += count);
             deal(by_person, &joined)
         };
-        let mut cells = Cells::default();
-        stored::read_raw(&self.decoder, feed, file, task.group, input, &mut cells, &mut |batch, wrong| {
+        stored::read_raw(&self.decoder, feed, file, task.group, input, cells, &mut |batch, wrong| {
             let read = batch.num_rows() as u64 + wrong.len() as u64;
             rows += read;
             self.watch.advance(read)?;
@@ -513,6 +516,12 @@ impl DayClock {
         }
         &self.name
     }
+
+    fn share_a_day(&mut self, a: Millis, b: Millis) -> bool {
+        self.day(a);
+        // Of days without edges all share the one that no calendar knows.
+        (self.from..self.to).contains(&b) || (self.from == self.to && self.day(b) == NO_DAY)
+    }
 }
 
 /// Deals rows to the parts of their persons.
@@ -534,18 +543,16 @@ fn deal_to(parts: &Parts<'_>, rows: &RecordBatch, mut part: impl FnMut(usize) ->
 /// Rows with the next ping of their person on that day: the first that is later. The last of a day has none.
 fn link(rows: &RecordBatch, zone: Tz) -> Result<RecordBatch> {
     let (persons, times) = (Persons::of(rows.column(0)), times(rows).values());
-    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
-    order.sort_unstable_by_key(|row| (persons.at(*row as usize), times[*row as usize]));
+    let order = person_order(&persons, |row| times[row]);
     let mut next: Vec<Option<Millis>> = vec![None; rows.num_rows()];
     let mut clock = DayClock::new(zone);
     let mut later: Option<(u32, Millis)> = None;
     for row in order.into_iter().rev() {
         let (person, time) = (persons.at(row as usize), times[row as usize]);
         let after = later.filter(|(other, _)| persons.at(*other as usize) == person);
-        let day = clock.day(time).to_string();
         next[row as usize] = match after {
             Some((other, at)) if at == time => next[other as usize],
-            Some((_, at)) => Some(at).filter(|at| clock.day(*at) == day),
+            Some((_, at)) => Some(at).filter(|at| clock.share_a_day(time, *at)),
             None => None,
         };
         later = Some((row, time));

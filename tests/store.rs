@@ -1,0 +1,305 @@
+//! The prepared store from outside: the same bytes as the feeds themselves, whatever happened on the way.
+
+use crate::support::{Sandbox, column, read, text, times};
+use crate::world_files::save;
+use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::UInt64Type;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const ANSWERS: [&str; 6] = [
+    "candidates.parquet",
+    "candidates.csv",
+    "exposures.parquet",
+    "encounters.parquet",
+    "cases.parquet",
+    "rejections.parquet",
+];
+
+/// Ingests that are killed; the long run sets more.
+const KILLS: u64 = 20;
+
+/// The sample, its scans in a file for each day; the files' names.
+fn office_by_day() -> (Sandbox, Vec<PathBuf>) {
+    let sandbox = Sandbox::new();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/office");
+    std::fs::copy(sample.join("cases.csv"), sandbox.path("cases.csv")).expect("the sample");
+    let job = std::fs::read_to_string(sample.join("job.toml")).expect("the sample");
+    assert!(job.contains("\"scans.parquet\""));
+    sandbox.write("job.toml", &job.replace("\"scans.parquet\"", "\"scans/*.parquet\""));
+    let scans = read(sample.join("scans.parquet"));
+    let mut by_day: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (row, time) in (0u32..).zip(times(&scans, "time")) {
+        by_day.entry(time.div_euclid(86_400_000)).or_default().push(row);
+    }
+    std::fs::create_dir(sandbox.path("scans")).expect("a folder");
+    let mut files = Vec::new();
+    for (day, rows) in by_day {
+        let path = sandbox.path(&format!("scans/{day}.parquet"));
+        save(&path, &take_record_batch(&scans, &UInt32Array::from(rows)).expect("rows"), 500);
+        files.push(path);
+    }
+    assert_eq!(files.len(), 10);
+    (sandbox, files)
+}
+
+fn answer(sandbox: &Sandbox, flags: &[&str]) -> Vec<Vec<u8>> {
+    let mut args =
+        vec!["run", "job.toml", "--out", "out", "--force", "--encounters", "all", "--progress", "none"];
+    args.extend(flags);
+    sandbox.copresence(&args).succeeds();
+    ANSWERS.iter().map(|name| std::fs::read(sandbox.path("out").join(name)).expect(name)).collect()
+}
+
+fn ingest<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -> crate::support::Run {
+    let mut args = vec!["ingest", "job.toml", "--store", "store", "--progress", "none"];
+    args.extend(flags);
+    sandbox.copresence(&args)
+}
+
+fn away(path: &Path) -> PathBuf {
+    path.with_extension("away")
+}
+
+/// Moves files away, so that they can come night by night.
+fn hide(files: &[PathBuf]) {
+    files.iter().for_each(|path| std::fs::rename(path, away(path)).expect("a rename"));
+}
+
+fn bring(path: &Path) {
+    std::fs::rename(away(path), path).expect("a rename");
+}
+
+#[test]
+fn nights_in_any_order_give_the_same_bytes() {
+    let (sandbox, files) = office_by_day();
+    let expected = answer(&sandbox, &[]);
+    hide(&files);
+    for at in [7, 2, 9, 0, 4, 1, 8, 3, 6, 5] {
+        bring(&files[at]);
+        let known = [7, 2, 9, 0, 4, 1, 8, 3, 6, 5].iter().position(|n| *n == at).expect("a night");
+        ingest(&sandbox, [])
+            .succeeds()
+            .stdout_has(&format!("files      1 read, {known} known already, 0 replaced"));
+    }
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    assert_eq!(answer(&sandbox, &["--store", "store", "--threads", "1", "--memory", "64MiB"]), expected);
+    ingest(&sandbox, []).succeeds().stdout_has("0 read, 10 known already").stdout_has("none touched");
+    sandbox
+        .copresence(&["store", "check", "store"])
+        .succeeds()
+        .stdout_has("version 10: 10 files whole, 9,184 rows");
+    sandbox.copresence(&["store", "list", "store"]).succeeds().stdout_has("venue 2013-06-24: 1,140 rows");
+    // The job need not name the feeds any more, and may name the store.
+    let job = std::fs::read_to_string(sandbox.path("job.toml")).expect("a job");
+    let feeds = job.find("[[feeds]]").expect("feeds")..job.find("[cases]").expect("cases");
+    let stored = job.replace(&job[feeds], "").replace("[job]", "[job]\nstore = \"store\"");
+    std::fs::remove_dir_all(sandbox.path("scans")).expect("a folder");
+    sandbox.write("job.toml", &stored);
+    assert_eq!(answer(&sandbox, &[]), expected);
+    sandbox.copresence(&["check", "job.toml"]).succeeds().stdout_has("ok");
+}
+
+#[test]
+fn late_and_corrected_files_take_their_places() {
+    let (sandbox, files) = office_by_day();
+    let expected = answer(&sandbox, &[]);
+    // A day of which half came first, under the same name, and another of which the rest is late, in a file of its own.
+    let (corrected, late) = (&files[3], &files[6]);
+    hide(&[corrected.clone(), late.clone()]);
+    let whole = read(away(corrected));
+    save(corrected, &whole.slice(0, whole.num_rows() / 2), 100);
+    let whole = read(away(late));
+    let (early, rest) = (late.with_file_name("early.parquet"), late.with_file_name("rest.parquet"));
+    save(&early, &whole.slice(100, whole.num_rows() - 100), 100);
+    ingest(&sandbox, []).succeeds().stdout_has("10 read");
+    assert_ne!(answer(&sandbox, &["--store", "store"]), expected);
+    save(&rest, &whole.slice(0, 100), 100);
+    ingest(&sandbox, [])
+        .succeeds()
+        .stdout_has("1 read, 10 known already, 0 replaced")
+        .stdout_has("venue 2013-07-");
+    std::fs::remove_file(corrected).expect("a file");
+    bring(corrected);
+    ingest(&sandbox, []).fails_with(1).stderr_has("give --replace if it takes the place of the earlier one");
+    ingest(&sandbox, ["--replace"]).succeeds().stdout_has("1 read, 10 known already, 1 replaced");
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("9,184 rows");
+}
+
+#[test]
+fn ingests_that_are_killed_leave_no_trace() {
+    let (sandbox, files) = office_by_day();
+    let expected = answer(&sandbox, &[]);
+    let kills = std::env::var("COPRESENCE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    hide(&files[1..]);
+    ingest(&sandbox, []).succeeds();
+    let mut killed = 0;
+    for n in 0..kills {
+        if n * 9 / kills > (n.max(1) - 1) * 9 / kills || n == 0 {
+            let hidden = files.iter().find(|path| away(path).exists());
+            hidden.inspect(|path| bring(path));
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_copresence"))
+            .args(["ingest", "job.toml", "--store", "store", "--progress", "none"])
+            .current_dir(sandbox.path(""))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        std::thread::sleep(Duration::from_micros(n.wrapping_mul(0x9E37_79B9) % 25_000));
+        child.kill().expect("a child");
+        killed += u64::from(!child.wait().expect("an end").success());
+        sandbox.copresence(&["store", "check", "store"]).succeeds();
+    }
+    assert!(killed * 4 > kills, "{killed} of {kills} were still at work");
+    files.iter().filter(|path| away(path).exists()).for_each(|path| bring(path));
+    ingest(&sandbox, []).succeeds();
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    // Nothing lies about that is not in the catalogue.
+    let catalogue =
+        std::fs::read_to_string(sandbox.path("store/_copresence/catalogue.json")).expect("a catalogue");
+    let left = parquet_below(&sandbox.path("store"));
+    assert_eq!(left.len(), 10);
+    assert!(
+        left.iter().all(|path| catalogue.contains(&path.file_name().expect("a name").to_string_lossy()[..]))
+    );
+}
+
+fn parquet_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(parquet_below(&path));
+        } else if path.extension().is_some_and(|e| e == "parquet") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn readers_keep_what_they_opened_and_writers_exclude_each_other() {
+    let (sandbox, files) = office_by_day();
+    hide(&files[9..]);
+    ingest(&sandbox, []).succeeds();
+    let old: Vec<PathBuf> = parquet_below(&sandbox.path("store"));
+    let reader = copresence::io::store::Store::open(&sandbox.path("store")).expect("a store");
+    // A late row makes a day anew; the file of before stays while somebody reads.
+    let whole = read(&files[0]);
+    save(&sandbox.path("scans/late.parquet"), &whole.slice(0, 3), 3);
+    ingest(&sandbox, []).succeeds();
+    assert!(old.iter().all(|path| path.exists()));
+    assert_eq!(reader.catalogue.version, 1);
+    drop(reader);
+    bring(&files[9]);
+    ingest(&sandbox, []).succeeds();
+    assert_eq!(old.iter().filter(|path| !path.exists()).count(), 1);
+    let writer =
+        copresence::io::store::Writer::open(&sandbox.path("store"), "Europe/Paris").expect("a store");
+    ingest(&sandbox, []).fails_with(1).stderr_has("another program that is changing it");
+    assert!(!answer(&sandbox, &["--store", "store"]).is_empty());
+    drop(writer);
+    ingest(&sandbox, []).succeeds();
+}
+
+#[test]
+fn what_is_no_store_or_no_whole_one_is_said() {
+    let (sandbox, _files) = office_by_day();
+    sandbox.copresence(&["ingest", "job.toml"]).fails_with(2).stderr_has("add --store DIR");
+    sandbox
+        .copresence(&["run", "job.toml", "--store", "nowhere"])
+        .fails_with(1)
+        .stderr_has("a prepared store");
+    ingest(&sandbox, ["--set", "job.time_zone=Asia/Shanghai"]).succeeds();
+    ingest(&sandbox, []).fails_with(2).stderr_has("Asia/Shanghai, by whose days the store is laid out");
+    sandbox.write("things/other.txt", "other");
+    let other = ["ingest", "job.toml", "--store", "things"];
+    sandbox.copresence(&other).fails_with(1).stderr_has("a folder with other things in it");
+    assert_eq!(std::fs::read_to_string(sandbox.path("things/other.txt")).expect("it stays"), "other");
+    let spoilt = parquet_below(&sandbox.path("store")).remove(0);
+    let mut bytes = std::fs::read(&spoilt).expect("a file");
+    bytes[200] ^= 1;
+    std::fs::write(&spoilt, bytes).expect("a file");
+    let name = spoilt.file_name().expect("a name").to_string_lossy().into_owned();
+    sandbox
+        .copresence(&["store", "check", "store"])
+        .fails_with(1)
+        .stderr_has(&name)
+        .stderr_has("the file of digest");
+    std::fs::remove_file(&spoilt).expect("a file");
+    let run = sandbox.copresence(&["run", "job.toml", "--store", "store", "--out", "out"]);
+    run.fails_with(1).stderr_has("a file that the store's catalogue names");
+}
+
+#[test]
+fn rows_are_kept_as_they_were_with_their_place_and_their_next() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "cases.csv",
+        "case_id,person_id,report_id,authority,infectious_from\nc,b,r,a,2022-03-01T00:00:00Z\n",
+    );
+    // Three pings of a, two at one instant, one beyond midnight; b has none after it; one row is no position.
+    sandbox.write_parquet(
+        "pings.parquet",
+        vec![
+            ("person_id", crate::support::text_array(["a", "b", "a", "a", "a", "a"])),
+            (
+                "time",
+                crate::support::time_array([
+                    1_647_860_400_000,
+                    1_647_860_460_000,
+                    1_647_860_500_000,
+                    1_647_860_500_000,
+                    1_647_907_200_000,
+                    1_647_860_600_000,
+                ]),
+            ),
+            (
+                "lat",
+                std::sync::Arc::new(arrow::array::Float64Array::from(vec![
+                    34.75, 34.75, 34.76, 34.77, 34.75, 95.0,
+                ])),
+            ),
+            ("lon", std::sync::Arc::new(arrow::array::Float64Array::from(vec![113.68; 6]))),
+        ],
+    );
+    sandbox.write(
+        "job.toml",
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00Z\"\nrejected_share_max = 1\n[[feeds]]\nsource = \"gps\"\n\
+         path = \"pings.parquet\"\ndatum = \"gcj02\"\n[cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\n",
+    );
+    ingest(&sandbox, [])
+        .succeeds()
+        .stdout_has("6 read, 5 of them usable")
+        .stdout_has("gps 2022-03-21, gps 2022-03-22");
+    let file =
+        parquet_below(&sandbox.path("store")).into_iter().find(|p| p.display().to_string().contains("03-21"));
+    let rows = read(file.expect("a day"));
+    let nexts = column(&rows, "next_time");
+    let next_of: BTreeMap<(String, i64), Option<i64>> = text(&rows, "person_id")
+        .into_iter()
+        .zip(times(&rows, "time"))
+        .zip((0..rows.num_rows()).map(|row| {
+            let nexts = nexts.as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+            (!nexts.is_null(row)).then(|| nexts.value(row))
+        }))
+        .collect();
+    let expected = [
+        (("a".to_string(), 1_647_860_400_000), Some(1_647_860_500_000)),
+        (("a".to_string(), 1_647_860_500_000), None),
+        (("b".to_string(), 1_647_860_460_000), None),
+    ];
+    assert_eq!(next_of, BTreeMap::from(expected));
+    // The Chinese offset is gone: some hundred metres here.
+    let lats = column(&rows, "lat").as_primitive::<arrow::datatypes::Float64Type>();
+    assert!(lats.values().iter().all(|lat| (lat - 34.76).abs() < 0.02 && (lat - 34.75).abs() > 1e-4));
+    let cells = column(&rows, "cell").as_primitive::<UInt64Type>();
+    assert!(cells.values().is_sorted() && cells.values().iter().all(|cell| cell >> 52 & 15 == 9));
+    let [raw, stored] = [&[][..], &["--store", "store"][..]].map(|flags| answer(&sandbox, flags));
+    assert_eq!(raw, stored);
+}
