@@ -303,3 +303,25 @@ fn rows_are_kept_as_they_were_with_their_place_and_their_next() {
     let [raw, stored] = [&[][..], &["--store", "store"][..]].map(|flags| answer(&sandbox, flags));
     assert_eq!(raw, stored);
 }
+
+#[test]
+fn the_same_bytes_under_two_names_are_one_file_until_one_changes() {
+    let (sandbox, files) = office_by_day();
+    let expected = answer(&sandbox, &[]);
+    let twin = files[2].with_file_name("twin.parquet");
+    std::fs::copy(&files[2], &twin).expect("a copy");
+    ingest(&sandbox, []).succeeds().stdout_has("10 read, 1 known already");
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    ingest(&sandbox, []).succeeds().stdout_has("0 read, 11 known already").stdout_has("version 1");
+    // One of them was a mistake: its rows stay under the other name.
+    let whole = read(&files[2]);
+    save(&twin, &whole.slice(0, 1), 1);
+    ingest(&sandbox, ["--replace"]).succeeds().stdout_has("1 read, 10 known already, 1 replaced");
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    // Then both get the mistake's bytes: the day is gone but for that row.
+    std::fs::copy(&twin, &files[2]).expect("a copy");
+    ingest(&sandbox, ["--replace"]).succeeds().stdout_has("0 read, 11 known already, 1 replaced");
+    sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("8,355 rows");
+    std::fs::remove_file(&twin).expect("a file");
+    assert_eq!(answer(&sandbox, &["--store", "store"]), answer(&sandbox, &[]));
+}

@@ -46,6 +46,8 @@ pub struct Decoded {
     pub pings: RecordBatch,
     /// Of scans: the row of each ping, counted in the file.
     pub scan_rows: Vec<u64>,
+    /// Of scans of a store: the number of the file that each came from, and in which [`Decoded::scan_rows`] count then.
+    pub scan_inputs: Vec<u32>,
     /// Rows left out as unreadable.
     pub faults: Vec<Fault>,
     /// Readable rows before the lookback.
@@ -241,8 +243,18 @@ impl Decoder {
         }
         let pings = RecordBatch::try_new(self.schema.clone(), columns)?;
         let rows = batch.num_rows() as u64;
-        let (scan_rows, faults, span) = (Vec::new(), Vec::new(), Some((min, max)));
-        Ok(Some(Decoded { rows, pings, scan_rows, faults, before: 0, after: 0, seatless: 0, span }))
+        let (scan_rows, scan_inputs, faults, span) = (Vec::new(), Vec::new(), Vec::new(), Some((min, max)));
+        Ok(Some(Decoded {
+            rows,
+            pings,
+            scan_rows,
+            scan_inputs,
+            faults,
+            before: 0,
+            after: 0,
+            seatless: 0,
+            span,
+        }))
     }
 
     fn decode(
@@ -261,7 +273,7 @@ impl Decoder {
         let mut out = Columns::with_capacity(rows);
         let mut keep = Vec::with_capacity(rows);
         let (mut faults, mut before, mut after, mut span) = (Vec::new(), 0, 0, None);
-        let (mut scan_rows, mut seatless) = (Vec::new(), 0);
+        let (mut scan_rows, mut scan_inputs, mut seatless) = (Vec::new(), Vec::new(), 0);
         for row in 0..rows {
             let mut kept = false;
             // What lies outside the lookback does not exist, so it cannot be wrong either.
@@ -272,7 +284,9 @@ impl Decoder {
                     Ok(ping) => {
                         out.push(&ping);
                         if raw.source == Source::Venue {
-                            scan_rows.push(numbering.at(row));
+                            let (input, own) = raw.origin(row).unzip();
+                            scan_inputs.extend(input);
+                            scan_rows.push(own.unwrap_or_else(|| numbering.at(row)));
                         }
                         seatless += u64::from(ping.is_seatless);
                         kept = true;
@@ -293,7 +307,17 @@ impl Decoder {
             filter(&raw.person_column, &BooleanArray::from(keep))?
         };
         let pings = out.finish(persons, feed.number, &self.schema)?;
-        Ok(Decoded { rows: rows as u64, pings, scan_rows, faults, before, after, seatless, span })
+        Ok(Decoded {
+            rows: rows as u64,
+            pings,
+            scan_rows,
+            scan_inputs,
+            faults,
+            before,
+            after,
+            seatless,
+            span,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::rule::{Source, StayRule};
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use arrow::datatypes::{DataType, Schema};
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// A job's inputs, open.
@@ -48,6 +49,8 @@ pub struct Inputs {
     pub contradicts: bool,
     /// Rows of the lookback that were unreadable when they came to the store, by feed.
     pub stored_faults: Vec<(usize, Rejection)>,
+    /// Names of the files that a store was made from, by number.
+    pub stored_names: HashMap<u32, String>,
 }
 
 /// One row group to read.
@@ -185,9 +188,10 @@ pub fn open(config: &Config) -> Result<Inputs> {
         is_uncertain: uncertain,
         contradicts,
         stored_faults: Vec::new(),
+        stored_names: HashMap::new(),
     };
     if config.store.is_some() {
-        inputs.stored_faults = store::faults(config)?;
+        (inputs.stored_faults, inputs.stored_names) = store::origins(config)?;
     }
     inputs.areas = areas.map(|listed| Arc::new(RiskAreas::new(listed, &inputs.stay_rules())));
     Ok(inputs)

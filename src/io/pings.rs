@@ -6,6 +6,7 @@ use super::places::Places;
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonId, PersonType};
+use crate::rule::Source;
 use crate::time::{Millis, TimeUnit, Tz};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -71,7 +72,7 @@ fn role(name: &str) -> Role {
         "person_id" => Role::Person,
         "time" | "until" => Role::Time,
         "lat" | "lon" | "accuracy_m" => Role::Number,
-        "seat_row" | "bay" => Role::Ordinal,
+        "seat_row" | "bay" | "input" | "row" => Role::Ordinal,
         _ => Role::Text,
     }
 }
@@ -87,16 +88,18 @@ pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
     };
     let files = inputs
         .into_iter()
-        .map(|input| open_file(input, &feed, config.time_zone))
+        .map(|input| open_file(input, &feed, config.time_zone, config.store.is_some()))
         .collect::<Result<Vec<_>>>()?;
     Ok(OpenFeed { number, config: feed, files, places })
 }
 
-fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>) -> Result<PingFile> {
+fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>, is_stored: bool) -> Result<PingFile> {
     let metadata = open_parquet(&input)?;
     let schema = metadata.schema().clone();
     let (mut columns, mut clocks, mut person) = (Vec::new(), Vec::new(), None);
-    for name in columns_of(feed.stay.source) {
+    // Of scans it may have to be told where they came from.
+    let tells: &[&str] = if is_stored && feed.stay.source == Source::Venue { &["input", "row"] } else { &[] };
+    for name in columns_of(feed.stay.source).iter().chain(tells) {
         let optional = name.ends_with('?');
         let name = name.trim_end_matches('?');
         let theirs = feed.columns.get(name).map_or(name, String::as_str);

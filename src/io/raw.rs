@@ -10,8 +10,12 @@ use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, lasting};
 use crate::rule::Source;
 use crate::time::{Millis, next_at};
 use crate::trip::{Part, Seat, vehicle_number, vehicles};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow::datatypes::DataType;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    new_null_array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
@@ -31,6 +35,8 @@ pub(super) struct Raw {
     cabins: Option<StringArray>,
     bays: Option<Vec<Option<Option<i64>>>>,
     seat_rows: Option<Vec<Option<Option<i64>>>>,
+    /// Of scans of a store: the file and the row that each came from.
+    origins: Option<(UInt32Array, UInt64Array)>,
     datum: Datum,
     pub(super) source: Source,
 }
@@ -85,9 +91,21 @@ impl Raw {
             cabins: column("cabin").as_ref().map(texts).transpose()?,
             bays: ordinals("bay")?,
             seat_rows: ordinals("seat_row")?,
+            origins: match (column("input"), column("row")) {
+                (Some(inputs), Some(rows)) => Some((
+                    cast(&inputs, &DataType::UInt32)?.as_primitive::<UInt32Type>().clone(),
+                    cast(&rows, &DataType::UInt64)?.as_primitive::<UInt64Type>().clone(),
+                )),
+                _ => None,
+            },
             datum: feed.config.datum.unwrap_or(Datum::Wgs84),
             source,
         })
+    }
+
+    /// Where a scan of a store came from: the number of its file, and its row there.
+    pub(super) fn origin(&self, row: usize) -> Option<(u32, u64)> {
+        self.origins.as_ref().map(|(inputs, rows)| (inputs.value(row), rows.value(row)))
     }
 
     #[inline]

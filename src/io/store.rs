@@ -11,6 +11,7 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::rule::Source;
 use crate::time::{DAY_MS, Millis, day_of};
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -65,6 +66,9 @@ pub struct Ingested {
     pub feed: u16,
     /// Its name, as seen from its job file.
     pub name: String,
+    /// Other names under which the same bytes came.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Its bytes.
     pub bytes: u64,
     /// The digest of all of them.
@@ -96,7 +100,30 @@ pub struct Segment {
     pub sha256: String,
 }
 
+impl Ingested {
+    /// Whether it came under a name.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.also.iter().any(|also| also == name)
+    }
+
+    /// Takes a name away; `false` if it was the only one.
+    fn drop_name(&mut self, name: &str) -> bool {
+        if self.name == name {
+            let Some(other) = self.also.pop() else { return false };
+            self.name = other;
+        }
+        self.also.retain(|also| also != name);
+        true
+    }
+}
+
 impl Catalogue {
+    /// Lets the file of a feed that has a name have it no longer. Gives its number if it has none then: its rows are to go.
+    pub fn drop_name(&mut self, feed: u16, name: &str) -> Option<u32> {
+        let of = self.inputs.iter_mut().find(|input| input.feed == feed && input.is_called(name))?;
+        (!of.drop_name(name)).then_some(of.number)
+    }
+
     /// Of an empty store.
     pub fn new(time_zone: &str) -> Self {
         Catalogue {
@@ -252,10 +279,13 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|e| unreadable(&path.display().to_string(), &e))
 }
 
-/// The rows of the lookback that were unreadable when they came to the store of a job, by feed.
-pub fn faults(config: &Config) -> Result<Vec<(usize, Rejection)>> {
-    let Some(folder) = &config.store else { return Ok(Vec::new()) };
+/// The rows of the lookback that were unreadable when they came to the store of a job, by feed, and the names of the files
+/// that it was made from, by number.
+#[expect(clippy::type_complexity, reason = "two things that are read once, together")]
+pub fn origins(config: &Config) -> Result<(Vec<(usize, Rejection)>, HashMap<u32, String>)> {
+    let Some(folder) = &config.store else { return Ok(Default::default()) };
     let catalogue = read_catalogue(folder)?;
+    let names = catalogue.inputs.iter().map(|input| (input.number, input.name.clone())).collect();
     let mut faults = Vec::new();
     for file in &catalogue.faulty {
         for wrong in stored::read_faulty(&input(folder, file)?)? {
@@ -274,7 +304,7 @@ pub fn faults(config: &Config) -> Result<Vec<(usize, Rejection)>> {
             ));
         }
     }
-    Ok(faults)
+    Ok((faults, names))
 }
 
 /// Reads a whole store: every file is the one that the catalogue names, its rows are in order, and each next ping is the

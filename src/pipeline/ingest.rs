@@ -62,11 +62,21 @@ pub struct Ingestion {
 
 /// What the feeds' files are to the store.
 struct Plan {
-    /// By feed: files that are read, with their digests.
-    new: Vec<Vec<(Input, String)>>,
+    /// By feed: files that are read.
+    new: Vec<Vec<New>>,
+    /// The catalogue with the names that files have now.
+    next: Catalogue,
     /// Numbers of inputs whose rows go.
     gone: HashSet<u32>,
     ingestion: Ingestion,
+}
+
+/// A file that is read.
+struct New {
+    input: Input,
+    digest: String,
+    /// Other files of the same bytes.
+    also: Vec<String>,
 }
 
 /// Reads what the store does not have yet, and puts it in force.
@@ -78,21 +88,23 @@ pub fn ingest(config: &Config, writer: &mut Writer, replace: bool, watch: &Watch
 }
 
 fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Plan> {
-    let mut plan = Plan { new: Vec::new(), gone: HashSet::new(), ingestion: Ingestion::default() };
+    let (next, ingestion) = (catalogue.clone(), Ingestion::default());
+    let mut plan = Plan { new: Vec::new(), next, gone: HashSet::new(), ingestion };
     for (number, feed) in (0u16..).zip(&config.feeds) {
         let place = format!("{}.path", feed.label);
         let inputs = files::resolve(&config.base, &feed.path, &place)?;
         let digests: Vec<Result<String>> =
             inputs.par_iter().map(|input| files::digest(input, true)).collect();
-        let known = || catalogue.inputs.iter().filter(|input| input.feed == number);
-        let mut new: Vec<(Input, String)> = Vec::new();
+        let mut new: Vec<New> = Vec::new();
         for (input, digest) in inputs.into_iter().zip(digests) {
-            let digest = digest?;
-            if known().any(|known| known.sha256 == digest) || new.iter().any(|(_, other)| *other == digest) {
+            let (digest, name) = (digest?, input.name.clone());
+            let is_this = |known: &Ingested| known.feed == number && known.sha256 == digest;
+            if catalogue.inputs.iter().any(|known| is_this(known) && known.is_called(&name)) {
                 plan.ingestion.known += 1;
                 continue;
             }
-            if let Some(old) = known().find(|known| known.name == input.name) {
+            // Other bytes had this name before.
+            if catalogue.inputs.iter().any(|known| known.feed == number && known.is_called(&name)) {
                 if !replace {
                     return Err(Error::Input(Problem::new(
                         format!("{} ({})", input.name, feed.label),
@@ -101,10 +113,20 @@ fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Plan> {
                         "give --replace if it takes the place of the earlier one; else rename it",
                     )));
                 }
-                plan.gone.insert(old.number);
+                plan.gone.extend(plan.next.drop_name(number, &name));
                 plan.ingestion.replaced += 1;
             }
-            new.push((input, digest));
+            let gone = &plan.gone;
+            let same = plan.next.inputs.iter_mut().find(|k| is_this(k) && !gone.contains(&k.number));
+            if let Some(also) = match same {
+                Some(known) => Some(&mut known.also),
+                None => new.iter_mut().find(|other| other.digest == digest).map(|other| &mut other.also),
+            } {
+                also.push(name);
+                plan.ingestion.known += 1;
+            } else {
+                new.push(New { input, digest, also: Vec::new() });
+            }
         }
         plan.ingestion.files += new.len() as u64;
         plan.new.push(new);
@@ -140,8 +162,9 @@ type Census = HashMap<String, HashMap<u64, u64>>;
 impl<'a> Ingest<'a> {
     fn new(config: &'a Config, writer: &'a mut Writer, plan: Plan, watch: &'a Watch) -> Result<Self> {
         let mut reading = config.clone();
+        reading.store = None;
         for (feed, new) in reading.feeds.iter_mut().zip(&plan.new) {
-            feed.stored = Some(new.iter().map(|(input, _)| input.path.clone()).collect());
+            feed.stored = Some(new.iter().map(|new| new.input.path.clone()).collect());
         }
         let open = inputs::open_feeds(&reading)?;
         let has_files = open.feeds.iter().any(|feed| !feed.files.is_empty());
@@ -183,7 +206,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn run(mut self) -> Result<Ingestion> {
-        let mut next = self.writer.catalogue.clone();
+        let mut next = self.plan.next.clone();
         next.person = Some(person_name(self.decoder.person).to_string());
         self.check_feeds(&mut next)?;
         self.copy_places(&mut next)?;
@@ -458,12 +481,13 @@ impl<'a> Ingest<'a> {
         next.inputs.retain(|input| !self.plan.gone.contains(&input.number));
         found.faulty.sort_by_key(|(input, wrong)| (*input, wrong.fault.row));
         for (feed, new) in self.plan.new.iter().enumerate() {
-            for (file, (input, digest)) in new.iter().enumerate() {
+            for (file, New { input, digest, also }) in new.iter().enumerate() {
                 let number = self.number_of(feed, file);
                 next.inputs.push(Ingested {
                     number,
                     feed: feed as u16,
                     name: input.name.clone(),
+                    also: also.clone(),
                     bytes: input.bytes,
                     sha256: digest.clone(),
                     days: found.days.remove(&number).unwrap_or_default(),

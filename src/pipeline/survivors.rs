@@ -143,7 +143,8 @@ pub fn check(
                 for (row, number) in decoded.scan_rows.iter().enumerate() {
                     let scans = contradicted.get(&view.persons.at(row));
                     if scans.is_some_and(|scans| scans.contains(&(view.times[row], view.place(row)))) {
-                        found.push(rejection(job, unit.feed, unit.file, *number));
+                        let from = decoded.scan_inputs.get(row).copied();
+                        found.push(rejection(job, unit.feed, unit.file, from, *number));
                     }
                 }
                 Ok(())
@@ -156,9 +157,10 @@ pub fn check(
     Ok((contradicted.values().map(|scans| scans.len() as u64).sum(), rejections))
 }
 
-fn rejection(job: &Job<'_>, feed: usize, file: usize, row: u64) -> Rejection {
+fn rejection(job: &Job<'_>, feed: usize, file: usize, from: Option<u32>, row: u64) -> Rejection {
     let open = &job.inputs.feeds[feed];
-    let file = open.files[file].input.name.clone();
+    let name = from.and_then(|number| job.inputs.stored_names.get(&number));
+    let file = name.unwrap_or(&open.files[file].input.name).clone();
     Rejection { feed: open.config.label.clone(), file, row, reason: CONTRADICTED, column: "venue_id" }
 }
 
