@@ -167,7 +167,7 @@ fn line(id: u64) -> usize {
     (hash(id) >> 24) as usize
 }
 
-/// Which of [`SHARDS`] a person belongs to, by [`Step::id`].
+/// Which of [`SHARDS`] a person belongs to, by the number that [`Step::new`] takes.
 #[inline]
 pub fn shard(id: u64) -> usize {
     (hash(id) >> 56) as usize & (SHARDS - 1)
