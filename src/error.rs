@@ -52,17 +52,21 @@ pub enum Error {
     /// The work does not fit the memory it was given.
     #[error("{0}")]
     Memory(Problem),
+    /// A safeguard of the rule forbids to go on.
+    #[error("{0}")]
+    Safeguard(Problem),
     /// Somebody asked it to stop.
     #[error("stopped on request; nothing was written")]
     Interrupted,
 }
 
 impl Error {
-    /// The process's exit code: 1 failed, 2 bad usage or job file, 130 stopped by a signal.
+    /// The process's exit code: 1 failed, 2 bad usage or job file, 3 stopped by a safeguard, 130 by a signal.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Job(_) => 2,
             Error::Input(_) | Error::Output(_) | Error::Memory(_) => 1,
+            Error::Safeguard(_) => 3,
             Error::Interrupted => 130,
         }
     }

@@ -325,3 +325,43 @@ fn the_same_bytes_under_two_names_are_one_file_until_one_changes() {
     std::fs::remove_file(&twin).expect("a file");
     assert_eq!(answer(&sandbox, &["--store", "store"]), answer(&sandbox, &[]));
 }
+
+#[test]
+fn a_night_that_is_not_all_there_stops_with_3() {
+    let (sandbox, files) = office_by_day();
+    let share = ["--set", "rule.safeguards.rows_share_min=0.5"];
+    hide(&files[3..]);
+    ingest(&sandbox, share).succeeds();
+    // The fourth day, of which the hours from 11 on are missing: 270 of 1,040 rows come.
+    let whole = read(away(&files[3]));
+    let mut early: Vec<u32> = (0..whole.num_rows() as u32).collect();
+    let all = times(&whole, "time");
+    early.retain(|row| all[*row as usize] < 1_372_323_600_000);
+    assert_eq!(early.len(), 270);
+    save(&files[3], &take_record_batch(&whole, &UInt32Array::from(early)).expect("rows"), 100);
+    ingest(&sandbox, share)
+        .fails_with(3)
+        .stderr_has("feeds[0] (venue feed), 2013-06-27")
+        .stderr_has("at least 0.5 of the 884 rows")
+        .stderr_has("found:    270; of the hours after midnight 08, 11, 12, 13, 14, 15, 16, 17, 18 lack rows")
+        .stderr_has("--set rule.safeguards.rows_share_min=0");
+    sandbox.copresence(&["store", "list", "store"]).succeeds().stdout_has("version 1,");
+    std::fs::remove_file(&files[3]).expect("a file");
+    files[3..].iter().for_each(|path| bring(path));
+    ingest(&sandbox, share).succeeds().stdout_has("7 read, 3 known already");
+    // A run looks at its last whole day.
+    let run = |share: &str| {
+        sandbox.copresence(&[
+            "run",
+            "job.toml",
+            "--out",
+            "out",
+            "--force",
+            "--set",
+            &format!("rule.safeguards.rows_share_min={share}"),
+        ])
+    };
+    run("0.5").succeeds();
+    run("0.9").fails_with(3).stderr_has("2013-07-05").stderr_has("564");
+    run("1.5").fails_with(2).stderr_has("a share, 0 to 1");
+}

@@ -259,7 +259,10 @@ pub fn show_error(error: &Error, format: LogFormat) {
     match (format, error) {
         (LogFormat::Text, _) => tell(&format!("error: {error}")),
         (LogFormat::Json, Error::Interrupted) => tracing::error!("{error}"),
-        (LogFormat::Json, Error::Job(p) | Error::Input(p) | Error::Output(p) | Error::Memory(p)) => {
+        (
+            LogFormat::Json,
+            Error::Job(p) | Error::Input(p) | Error::Output(p) | Error::Memory(p) | Error::Safeguard(p),
+        ) => {
             tracing::error!(place = p.place, expected = p.expected, found = p.found, cure = p.cure, "failed");
         }
     }

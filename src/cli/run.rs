@@ -74,6 +74,7 @@ impl Run {
         let progress = Progress::start(self.job.progress, &watch);
         let inputs = inputs::open(&config)?;
         let mut answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
+        pipeline::safeguards::check(&config, &answer.survey)?;
         watch.start(Stage::Write, 0);
         pipeline::write(&config, &inputs, &staging, &mut answer)?;
         let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);

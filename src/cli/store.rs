@@ -54,7 +54,7 @@ fn list(store: &Opened) -> Result<()> {
     }
     out!("ingested: {} files", thousands(catalogue.inputs.len() as u64));
     for input in &catalogue.inputs {
-        let rows = thousands(input.days.values().sum());
+        let rows = thousands(input.days.values().flatten().sum());
         let faulty = thousands(input.faulty);
         out!("  version {}: {}, {rows} rows, {faulty} not usable", input.version, input.name);
     }

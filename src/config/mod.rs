@@ -85,6 +85,8 @@ pub struct Config {
     pub area: Option<AreaConfig>,
     /// The rule in force.
     pub rule: Rule,
+    /// The least share of the median day's rows that a feed's last whole day has to have.
+    pub rows_share_min: Option<f64>,
     /// The output folder.
     pub out: PathBuf,
     /// Whether an existing output is replaced.
@@ -266,6 +268,7 @@ impl Config {
         let risk_areas = inputs::risk_areas(root)?;
         let cases = inputs::cases(root, risk_areas.is_some())?;
         let rule = rules::rule(root, &overrides.set, as_of, time_zone)?;
+        let rows_share_min = rules::rows_share_min_of(root)?;
         rules::check_area(root, area.as_ref(), &rule)?;
         rules::check_motion(root, &feeds, &rule)?;
         let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -287,6 +290,7 @@ impl Config {
             risk_areas,
             area,
             rule,
+            rows_share_min,
             out,
             force: overrides.force,
             threads: 1,

@@ -114,9 +114,10 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
     let exposure = exposure_rule(&section.section("exposure")?)?;
     let candidate = candidate_rule(&section.section("candidate")?, &encounter.place)?;
     let safeguards = section.section("safeguards")?;
-    for key in ["candidates_per_case_max", "population_share_max", "rows_share_min"] {
+    for key in ["candidates_per_case_max", "population_share_max"] {
         safeguards.refuse(key, None)?;
     }
+    rows_share_min(&safeguards)?;
     safeguards.check()?;
     section.check()?;
     Ok(Rule {
@@ -133,6 +134,21 @@ fn read(section: &Section<'_>, as_of: Millis, zone: Option<Tz>, changed: Vec<Str
 }
 
 /// A rule is refused before it takes effect and after it expired.
+/// The least share of the usual rows that a night has to have.
+fn rows_share_min(safeguards: &Section<'_>) -> Result<Option<f64>> {
+    let share = safeguards.number("rows_share_min", "shares, 0 to 1")?;
+    if share.is_some_and(|share| share > 1.0) {
+        let found = share.unwrap_or_default().to_string();
+        return Err(safeguards.problem("rows_share_min", "a share, 0 to 1", found, "half is 0.5"));
+    }
+    Ok(share)
+}
+
+/// The same, of a job.
+pub(super) fn rows_share_min_of(root: &Section<'_>) -> Result<Option<f64>> {
+    rows_share_min(&root.section("rule")?.section("safeguards")?)
+}
+
 fn in_force(section: &Section<'_>, as_of: Millis, zone: Option<Tz>) -> Result<()> {
     for (key, edge) in [("effective_from", Edge::Start), ("expires_on", Edge::End)] {
         let text = match section.get(key) {

@@ -240,6 +240,13 @@ const KEYS: &[Key] = &[
         "false",
         "whether the thresholds hold for all cases as one",
     ),
+    (
+        "rule.safeguards",
+        "rows_share_min",
+        Takes::Number,
+        "",
+        "least share of the median day's rows that a feed's last whole day has to have; else ingest and run stop with exit code 3",
+    ),
 ];
 
 const DATUM: Takes = Takes::Word(&["wgs84", "gcj02", "bd09"]);
@@ -325,6 +332,7 @@ fn rule_table(in_job: bool) -> Value {
         ("encounter", table("rule.encounter", &[], &[])),
         ("exposure", table("rule.exposure", &[("setting_weights", settings)], &[])),
         ("candidate", table("rule.candidate", &[], &[])),
+        ("safeguards", table("rule.safeguards", &[], &[])),
     ];
     if in_job {
         let presets = PRESETS.map(|(name, _)| name);

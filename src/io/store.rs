@@ -73,8 +73,8 @@ pub struct Ingested {
     pub bytes: u64,
     /// The digest of all of them.
     pub sha256: String,
-    /// Readable rows by day.
-    pub days: BTreeMap<String, u64>,
+    /// Readable rows by day, and within it by hour after midnight.
+    pub days: BTreeMap<String, Vec<u64>>,
     /// Rows that could not be used.
     pub faulty: u64,
     /// The version of the store that it came with.

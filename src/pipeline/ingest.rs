@@ -3,6 +3,7 @@
 //! rows, or lose some, are made anew from what the store has of them.
 
 use super::parts::{Parts, Room, part_of};
+use super::safeguards::{ByDay, refuse_incomplete};
 use super::watch::{Stage, Watch};
 use super::{pool, too_large};
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::io::stored::{self, Cells, Faulty, Stamp};
 use crate::person::{PersonType, Persons};
 use crate::ping::person_order;
 use crate::rule::Source;
-use crate::time::{Edge, Millis, Tz, date_edge, day_of};
+use crate::time::{Edge, HOUR_MS, Millis, Tz, date_edge, day_of};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
@@ -34,6 +35,8 @@ const DEALT_ROWS: usize = 1 << 19;
 /// Parts of the persons, at least.
 const PARTS_MIN: usize = 16;
 const PARTS_MAX: usize = 4_096;
+/// Hours of a day, at most.
+const HOURS: usize = 25;
 /// The day of times that no calendar knows.
 const NO_DAY: &str = "beyond";
 
@@ -150,8 +153,8 @@ struct Ingest<'a> {
 /// What came of the new files.
 #[derive(Default)]
 struct Found {
-    /// By input: rows by day.
-    days: BTreeMap<u32, BTreeMap<String, u64>>,
+    /// By input: rows by day and hour.
+    days: BTreeMap<u32, ByDay>,
     faulty: Vec<(u32, Faulty)>,
     rows: u64,
 }
@@ -216,6 +219,7 @@ impl<'a> Ingest<'a> {
             self.add_source(source, &mut next, &mut found)?;
         }
         self.note_inputs(&mut next, &mut found)?;
+        self.refuse_incomplete(&next)?;
         let mut ingestion = std::mem::take(&mut self.plan.ingestion);
         ingestion.rows = found.rows;
         ingestion.faulty = found.faulty.len() as u64;
@@ -228,6 +232,23 @@ impl<'a> Ingest<'a> {
         ingestion.store_bytes = catalogue.segments.iter().map(|segment| segment.bytes).sum();
         ingestion.version = catalogue.version;
         Ok(ingestion)
+    }
+
+    /// A night that is not all there does not come into force.
+    fn refuse_incomplete(&self, next: &Catalogue) -> Result<()> {
+        for (number, feed) in (0u16..).zip(&self.config.feeds) {
+            let (mut days, mut new) = (ByDay::new(), BTreeSet::new());
+            for input in next.inputs.iter().filter(|input| input.feed == number) {
+                for (day, hours) in &input.days {
+                    add_hours(days.entry(day.clone()).or_default(), hours);
+                    if input.number >= self.first_input {
+                        new.insert(day.as_str());
+                    }
+                }
+            }
+            refuse_incomplete(self.config, feed, &days, &|day| new.contains(day))?;
+        }
+        Ok(())
     }
 
     /// A store keeps the feeds that it began with, in their order.
@@ -328,13 +349,13 @@ impl<'a> Ingest<'a> {
         let schema = stored::schema(feed.config.stay.source, &self.decoder.person.inner());
         let (mut faulty, mut rows) = (Vec::new(), 0);
         let (mut batches, mut waiting) = (Vec::new(), 0);
-        let mut days: BTreeMap<String, u64> = BTreeMap::new();
+        let mut days = ByDay::new();
         let mut pass_on = |batches: &mut Vec<RecordBatch>| -> Result<()> {
             let joined = concat_batches(&schema, &*batches).map_err(too_large)?;
             batches.clear();
             self.count(&joined, census)
                 .into_iter()
-                .for_each(|(day, count)| *days.entry(day).or_default() += count);
+                .for_each(|(day, count)| add_hours(days.entry(day).or_default(), &count));
             deal(by_person, &joined)
         };
         stored::read_raw(&self.decoder, feed, file, task.group, input, cells, &mut |batch, wrong| {
@@ -355,7 +376,7 @@ impl<'a> Ingest<'a> {
         found.rows += rows;
         found.faulty.append(&mut faulty);
         let of_input = found.days.entry(input).or_default();
-        days.into_iter().for_each(|(day, count)| *of_input.entry(day).or_default() += count);
+        days.into_iter().for_each(|(day, count)| add_hours(of_input.entry(day).or_default(), &count));
         Ok(())
     }
 
@@ -380,21 +401,24 @@ impl<'a> Ingest<'a> {
         })
     }
 
-    /// Counts rows by day, and by cell of each day.
-    fn count(&self, rows: &RecordBatch, census: &Mutex<Census>) -> BTreeMap<String, u64> {
+    /// Counts rows by day and hour, and by cell of each day.
+    fn count(&self, rows: &RecordBatch, census: &Mutex<Census>) -> ByDay {
         let mut clock = DayClock::new(self.zone);
-        let mut by_day: BTreeMap<String, HashMap<u64, u64>> = BTreeMap::new();
+        let mut by_day: BTreeMap<String, (Vec<u64>, HashMap<u64, u64>)> = BTreeMap::new();
         let cells = column(rows, "cell").as_primitive::<UInt64Type>();
         for (time, cell) in times(rows).values().iter().zip(cells.values()) {
             let day = clock.day(*time);
-            match by_day.get_mut(day) {
-                Some(counts) => *counts.entry(*cell).or_default() += 1,
-                None => drop(by_day.insert(day.to_string(), HashMap::from([(*cell, 1)]))),
+            if !by_day.contains_key(day) {
+                by_day.insert(day.to_string(), (vec![0; HOURS], HashMap::new()));
+            }
+            if let Some((hours, counts)) = by_day.get_mut(day) {
+                hours[clock.hour(*time)] += 1;
+                *counts.entry(*cell).or_default() += 1;
             }
         }
-        let days = by_day.iter().map(|(day, counts)| (day.clone(), counts.values().sum())).collect();
+        let days = by_day.iter().map(|(day, (hours, _))| (day.clone(), hours.clone())).collect();
         let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
-        for (day, counts) in by_day {
+        for (day, (_, counts)) in by_day {
             let all = census.entry(day).or_default();
             counts.into_iter().for_each(|(cell, count)| *all.entry(cell).or_default() += count);
         }
@@ -507,6 +531,11 @@ impl<'a> Ingest<'a> {
     }
 }
 
+fn add_hours(sum: &mut Vec<u64>, more: &[u64]) {
+    sum.resize(sum.len().max(more.len()), 0);
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
 fn column<'b>(rows: &'b RecordBatch, name: &str) -> &'b ArrayRef {
     rows.column(rows.schema_ref().index_of(name).unwrap_or(0))
 }
@@ -539,6 +568,11 @@ impl DayClock {
             self.name = date.map_or(NO_DAY.to_string(), |d| d.to_string());
         }
         &self.name
+    }
+
+    /// The hour after the midnight that the last day began with.
+    fn hour(&self, at: Millis) -> usize {
+        usize::try_from((at - self.from) / HOUR_MS).map_or(0, |hour| hour.min(HOURS - 1))
     }
 
     fn share_a_day(&mut self, a: Millis, b: Millis) -> bool {

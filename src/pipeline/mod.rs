@@ -10,6 +10,7 @@ mod lane;
 mod order;
 mod parts;
 mod person_order;
+pub mod safeguards;
 mod survivors;
 pub mod synth;
 mod tables;
