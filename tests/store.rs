@@ -232,7 +232,8 @@ fn what_is_no_store_or_no_whole_one_is_said() {
         .stderr_has(&name)
         .stderr_has("the file of digest");
     std::fs::remove_file(&spoilt).expect("a file");
-    let run = sandbox.copresence(&["run", "job.toml", "--store", "store", "--out", "out"]);
+    let zone = "job.time_zone=Asia/Shanghai";
+    let run = sandbox.copresence(&["run", "job.toml", "--store", "store", "--out", "out", "--set", zone]);
     run.fails_with(1).stderr_has("a file that the store's catalogue names");
 }
 
@@ -364,4 +365,43 @@ fn a_night_that_is_not_all_there_stops_with_3() {
     run("0.5").succeeds();
     run("0.9").fails_with(3).stderr_has("2013-07-05").stderr_has("564");
     run("1.5").fails_with(2).stderr_has("a share, 0 to 1");
+}
+
+#[test]
+fn what_a_store_cannot_change_is_refused() {
+    let (sandbox, _files) = office_by_day();
+    ingest(&sandbox, []).succeeds();
+    let stored = ["run", "job.toml", "--store", "store", "--out", "out", "--force"];
+    let other = [&stored[..], &["--set", "job.time_zone=Asia/Shanghai"]].concat();
+    sandbox.copresence(&other).fails_with(2).stderr_has("Europe/Paris, in which the store's times were read");
+    let late = [&stored[..], &["--as-of", "2030-01-01T00:00:00Z"]].concat();
+    sandbox.copresence(&late).fails_with(1).stderr_has("pings inside the lookback");
+    let columns = ["--set", "feeds[0].columns.floor=level"];
+    ingest(&sandbox, columns)
+        .fails_with(2)
+        .stderr_has("datum, columns and time_unit as when the store was made");
+}
+
+#[test]
+fn folders_that_are_columns_tell_equal_bytes_apart() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "cases.csv",
+        "case_id,person_id,report_id,authority,infectious_from\nc,a,r,h,2022-03-20T00:00:00Z\n",
+    );
+    for venue in ["v1", "v2"] {
+        let columns = vec![
+            ("person_id", crate::support::text_array(["a", "b"])),
+            ("time", crate::support::time_array([1_647_820_800_000; 2])),
+        ];
+        sandbox.write_parquet(&format!("scans/venue_id={venue}/scans.parquet"), columns);
+    }
+    sandbox.write(
+        "job.toml",
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00Z\"\n[[feeds]]\nsource = \"venue\"\npath = \"scans\"\n\
+         [cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\n",
+    );
+    ingest(&sandbox, []).succeeds().stdout_has("2 read, 0 known");
+    let [raw, stored] = [&[][..], &["--store", "store"][..]].map(|flags| answer(&sandbox, flags));
+    assert_eq!(raw, stored);
 }

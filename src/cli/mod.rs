@@ -151,7 +151,7 @@ impl JobArgs {
         let overrides = Overrides { store: self.store.clone(), ..overrides };
         let (text, mut overrides) = self.text(overrides)?;
         if let Some(folder) = Config::store_of(&self.job, &text, &overrides) {
-            overrides.stored_feeds = Some(Store::open(&folder)?.catalogue.feeds);
+            overrides.stored_feeds = Some(Store::open(&folder)?.catalogue.feeds.clone());
         }
         let mut config = self.config_from(&text, &overrides)?;
         let store = crate::io::store::attach(&mut config)?;

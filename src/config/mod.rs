@@ -338,6 +338,17 @@ pub fn sources_of(feeds: &str) -> Vec<String> {
     feeds.iter().map(source).collect()
 }
 
+/// How the files of feeds in TOML are read: what a store cannot change afterwards.
+pub fn reading_of(feeds: &str) -> Vec<String> {
+    let table = feeds.parse::<Table>().unwrap_or_default();
+    let feeds = table.get("feeds").and_then(Value::as_array).cloned().unwrap_or_default();
+    let key = |feed: &Value, key: &str| feed.get(key).map(|value| format!("{key} = {value}"));
+    let keys =
+        |feed: &Value| ["datum", "columns", "time_unit"].iter().filter_map(|name| key(feed, name)).collect();
+    let all: Vec<Vec<String>> = feeds.iter().map(keys).collect();
+    (0..).zip(all).map(|(n, keys): (u32, Vec<String>)| format!("feeds[{n}]: {}", keys.join(", "))).collect()
+}
+
 fn time_zone(job: &Section<'_>) -> Result<Option<Tz>> {
     let Some(name) = job.text("time_zone")? else { return Ok(None) };
     name.parse::<Tz>().map(Some).map_err(|_| {

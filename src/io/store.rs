@@ -167,7 +167,7 @@ pub struct Store {
     pub folder: PathBuf,
     /// What is in it.
     pub catalogue: Catalogue,
-    _reading: File,
+    reading: File,
 }
 
 impl Store {
@@ -179,7 +179,7 @@ impl Store {
         let reading = File::open(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
         // Held up only while somebody removes what nobody reads.
         reading.lock_shared().map_err(|e| unreadable(&path.display().to_string(), &e))?;
-        Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, _reading: reading })
+        Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, reading })
     }
 
     /// A file of the store as an input.
@@ -245,6 +245,14 @@ pub fn attach(config: &mut Config) -> Result<Option<Store>> {
             "bring them in that order, or leave them out: the store knows how its own were ingested",
         )));
     }
+    if catalogue.time_zone != config.zone().name() {
+        return Err(Error::Job(Problem::new(
+            "job.time_zone",
+            format!("{}, in which the store's times were read", catalogue.time_zone),
+            config.zone().name(),
+            "take the same time_zone, or another store",
+        )));
+    }
     config.stored_person = catalogue.person();
     let day = |at: Millis| day_of(at, config.zone()).map(|day| day.to_string());
     // Days of other zones begin and end up to a day apart.
@@ -256,8 +264,11 @@ pub fn attach(config: &mut Config) -> Result<Option<Store>> {
             || (from.as_ref().is_none_or(|from| *from <= segment.day)
                 && to.as_ref().is_none_or(|to| segment.day <= *to))
     };
+    // Where the lookback holds nothing at all, a run has to see what there is to say so.
+    let none_within = !catalogue.segments.iter().any(|segment| lies_within(&segment));
     for (number, feed) in (0u16..).zip(&mut config.feeds) {
-        let own = catalogue.segments.iter().filter(|segment| segment.feed == number).filter(lies_within);
+        let of_feed = catalogue.segments.iter().filter(|segment| segment.feed == number);
+        let own = of_feed.filter(|segment| none_within || lies_within(segment));
         let mut paths = Vec::new();
         for segment in own {
             let path = absolute(&store.input(&segment.file)?.path)?;
@@ -357,7 +368,7 @@ pub struct Writer {
     folder: PathBuf,
     /// What is in force.
     pub catalogue: Catalogue,
-    _writing: File,
+    writing: File,
 }
 
 impl Writer {
@@ -410,14 +421,14 @@ impl Writer {
                 "take the same time_zone, or another store",
             )));
         }
-        let writer = Writer { folder: folder.to_path_buf(), catalogue, _writing: writing };
+        let writer = Writer { folder: folder.to_path_buf(), catalogue, writing };
         writer.sweep();
         Ok(writer)
     }
 
     /// Where a file is made before it is in force; `name` is its path in the store.
     pub fn incoming(&self, name: &str) -> PathBuf {
-        self.folder.join(HIDDEN).join(INCOMING).join(name.replace('/', "~"))
+        self.folder.join(HIDDEN).join(INCOMING).join(name.replace('/', "~") + ".new")
     }
 
     /// Where what does not fit the memory goes meanwhile.
@@ -509,6 +520,15 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(self.folder.join(HIDDEN).join(INCOMING)));
+        // Said outright: a process that was just forked off holds what is only closed a moment longer.
+        drop(self.writing.unlock());
+    }
+}
+
+/// The same of readers.
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.reading.unlock());
     }
 }
 

@@ -74,6 +74,14 @@ struct Plan {
     ingestion: Ingestion,
 }
 
+/// What a file is known by: the digest of its bytes, and the folders that may be columns of it.
+fn identity(input: &Input) -> Result<String> {
+    let digest = files::digest(input, true)?;
+    let folders =
+        input.partitions.iter().map(|(key, value)| format!("/{key}={}", value.as_deref().unwrap_or("")));
+    Ok(std::iter::once(digest).chain(folders).collect())
+}
+
 /// A file that is read.
 struct New {
     input: Input,
@@ -96,11 +104,18 @@ fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Plan> {
     for (number, feed) in (0u16..).zip(&config.feeds) {
         let place = format!("{}.path", feed.label);
         let inputs = files::resolve(&config.base, &feed.path, &place)?;
-        let digests: Vec<Result<String>> =
-            inputs.par_iter().map(|input| files::digest(input, true)).collect();
+        let digests: Vec<Result<String>> = inputs.par_iter().map(identity).collect();
         let mut new: Vec<New> = Vec::new();
         for (input, digest) in inputs.into_iter().zip(digests) {
             let (digest, name) = (digest?, input.name.clone());
+            if catalogue.inputs.iter().any(|known| known.feed != number && known.sha256 == digest) {
+                return Err(Error::Input(Problem::new(
+                    format!("{name} ({})", feed.label),
+                    "files of which another feed of the store has none",
+                    "bytes that the store has in another feed",
+                    "bring the feeds in the order that they had, or make another store",
+                )));
+            }
             let is_this = |known: &Ingested| known.feed == number && known.sha256 == digest;
             if catalogue.inputs.iter().any(|known| is_this(known) && known.is_called(&name)) {
                 plan.ingestion.known += 1;
@@ -261,6 +276,19 @@ impl<'a> Ingest<'a> {
                 format!("the feeds of the store, in their order: {}", known.join(", ")),
                 now.join(", "),
                 "bring them in that order, or make another store",
+            )));
+        }
+        let reading = |text: &str| crate::config::reading_of(text);
+        if let Some((now, known)) = reading(&self.config.feeds_text)
+            .into_iter()
+            .zip(reading(&next.feeds))
+            .find(|(now, known)| now != known)
+        {
+            return Err(Error::Job(Problem::new(
+                "[[feeds]]",
+                format!("datum, columns and time_unit as when the store was made: {known}"),
+                now,
+                "make another store: what is in this one was read in that way",
             )));
         }
         next.feeds = self.config.feeds_text.clone();
