@@ -325,6 +325,11 @@ fn the_same_bytes_under_two_names_are_one_file_until_one_changes() {
     sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("8,355 rows");
     std::fs::remove_file(&twin).expect("a file");
     assert_eq!(answer(&sandbox, &["--store", "store"]), answer(&sandbox, &[]));
+    // What somebody else put into the folder stays.
+    sandbox.copresence(&["run", "job.toml", "--out", "store/out", "--progress", "none"]).succeeds();
+    save(&files[2].with_file_name("more.parquet"), &whole.slice(5, 10), 10);
+    ingest(&sandbox, []).succeeds();
+    assert!(sandbox.path("store/out/candidates.parquet").exists());
 }
 
 #[test]

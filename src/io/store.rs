@@ -40,6 +40,8 @@ pub struct Catalogue {
     pub feeds: String,
     /// Copies of the tables of towers and venues, by feed.
     pub places: Vec<Copied>,
+    /// The number of the next file that is ingested.
+    pub next_input: u32,
     /// The files that were ingested.
     pub inputs: Vec<Ingested>,
     /// The files of pings.
@@ -133,6 +135,7 @@ impl Catalogue {
             person: None,
             feeds: String::new(),
             places: Vec::new(),
+            next_input: 0,
             inputs: Vec::new(),
             segments: Vec::new(),
             faulty: Vec::new(),
@@ -503,8 +506,14 @@ impl Writer {
             return;
         }
         let kept: HashSet<PathBuf> = files_of(&self.catalogue).map(|name| self.folder.join(name)).collect();
+        // Only what an ingest writes where it writes it: other things in the folder are somebody's.
         let of_ours = |path: &Path| {
-            path.extension().is_some_and(|e| e == "parquet") || path.starts_with(hidden.join("places"))
+            let within = path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy().into_owned();
+            let named =
+                |start: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+            (within.starts_with("source=") && named("feed") && within.ends_with(".parquet"))
+                || (within.starts_with(&Writer::hidden_name("faulty/")) && named("v"))
+                || (within.starts_with(&Writer::hidden_name("places/")) && named("feed"))
         };
         for entry in walkdir::WalkDir::new(&self.folder).into_iter().flatten() {
             if entry.file_type().is_file() && of_ours(entry.path()) && !kept.contains(entry.path()) {

@@ -208,7 +208,7 @@ impl<'a> Ingest<'a> {
             parts *= 2;
         }
         let spill = Arc::new(Spill::new(&writer.spill()));
-        let first_input = writer.catalogue.inputs.iter().map(|input| input.number + 1).max().unwrap_or(0);
+        let first_input = writer.catalogue.next_input;
         Ok(Ingest {
             config,
             plan,
@@ -531,6 +531,7 @@ impl<'a> Ingest<'a> {
 
     fn note_inputs(&self, next: &mut Catalogue, found: &mut Found) -> Result<()> {
         next.inputs.retain(|input| !self.plan.gone.contains(&input.number));
+        next.next_input = self.first_input + self.plan.new.iter().map(Vec::len).sum::<usize>() as u32;
         found.faulty.sort_by_key(|(input, wrong)| (*input, wrong.fault.row));
         for (feed, new) in self.plan.new.iter().enumerate() {
             for (file, New { input, digest, also }) in new.iter().enumerate() {
