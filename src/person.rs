@@ -226,6 +226,12 @@ impl PersonRef<'_> {
     }
 }
 
+/// The part of a person, of so many (a power of two), by its [`PersonRef::spread`].
+#[inline]
+pub fn part_of(spread: u64, parts: usize) -> usize {
+    (spread >> 32) as usize & (parts - 1)
+}
+
 /// A borrowed person finds an owned one: both hash alike, having the same variants in the same order.
 impl hashbrown::Equivalent<PersonId> for PersonRef<'_> {
     fn equivalent(&self, key: &PersonId) -> bool {
@@ -460,6 +466,18 @@ impl PersonsSeen {
         for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
             *mine = (*mine).max(*theirs);
         }
+    }
+
+    /// The registers in hexadecimal.
+    pub fn to_text(&self) -> String {
+        self.registers.iter().map(|rank| format!("{rank:02x}")).collect()
+    }
+
+    /// What [`PersonsSeen::to_text`] wrote.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let rank = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+        let registers: Option<Vec<u8>> = (0..text.len()).step_by(2).map(rank).collect();
+        registers.filter(|all| all.len() == 1 << REGISTER_BITS).map(|registers| PersonsSeen { registers })
     }
 
     /// The estimate, without bias over the whole range: Ertl, "New cardinality estimation algorithms for

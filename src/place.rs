@@ -1,5 +1,7 @@
 //! When two positions are the same place: squares, H3 cells, metres.
 
+pub mod cells;
+
 use crate::geo::METRES_PER_DEGREE;
 use crate::rice::Within;
 use h3o::{LatLng, Resolution};

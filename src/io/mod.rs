@@ -5,6 +5,7 @@ pub mod cases;
 mod columns;
 pub mod decode;
 pub mod files;
+pub mod guide;
 pub mod inputs;
 pub mod machine;
 pub mod manifest;

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The version of the catalogue and of the files' layout.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The folder of all that is no pings; other tools leave names with an underscore alone.
 const HIDDEN: &str = "_copresence";
 const CATALOGUE: &str = "catalogue.json";
@@ -46,8 +46,45 @@ pub struct Catalogue {
     pub inputs: Vec<Ingested>,
     /// The files of pings.
     pub segments: Vec<Segment>,
+    /// The guides to days of sources that have positions.
+    pub guides: Vec<Guide>,
     /// The files of rows that could not be used.
     pub faulty: Vec<String>,
+}
+
+/// A small file of the store's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its path in the store.
+    pub file: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// The digest of all bytes.
+    pub sha256: String,
+}
+
+/// What finds rows of a source and day: see [`super::guide`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guide {
+    /// gps or tower.
+    pub source: String,
+    /// The day, in the store's zone.
+    pub day: String,
+    /// What lies in each block of the files.
+    pub blocks: Piece,
+    /// In which cells each person was.
+    pub visits: Piece,
+    /// Where each person was first.
+    pub firsts: Piece,
+    /// The copies of tables by which all rows have their places; none, if some had others.
+    pub places: Option<Vec<String>>,
+}
+
+impl Guide {
+    /// Its files.
+    pub fn pieces(&self) -> [&Piece; 3] {
+        [&self.blocks, &self.visits, &self.firsts]
+    }
 }
 
 /// A copy of a small table.
@@ -138,6 +175,7 @@ impl Catalogue {
             next_input: 0,
             inputs: Vec::new(),
             segments: Vec::new(),
+            guides: Vec::new(),
             faulty: Vec::new(),
         }
     }
@@ -513,6 +551,7 @@ impl Writer {
                 |start: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
             (within.starts_with("source=") && named("feed") && within.ends_with(".parquet"))
                 || (within.starts_with(&Writer::hidden_name("faulty/")) && named("v"))
+                || (within.starts_with(&Writer::hidden_name("guide/")) && named("v"))
                 || (within.starts_with(&Writer::hidden_name("places/")) && named("feed"))
         };
         for entry in walkdir::WalkDir::new(&self.folder).into_iter().flatten() {
@@ -544,7 +583,8 @@ impl Drop for Store {
 fn files_of(catalogue: &Catalogue) -> impl Iterator<Item = &str> {
     let segments = catalogue.segments.iter().map(|segment| segment.file.as_str());
     let places = catalogue.places.iter().map(|copy| copy.file.as_str());
-    segments.chain(places).chain(catalogue.faulty.iter().map(String::as_str))
+    let guides = catalogue.guides.iter().flat_map(Guide::pieces).map(|piece| piece.file.as_str());
+    segments.chain(places).chain(guides).chain(catalogue.faulty.iter().map(String::as_str))
 }
 
 /// Syncs a folder and those above it, up to the store's own. Some file systems cannot; the renames stand all the same.

@@ -1,21 +1,22 @@
-//! The rows of a prepared store: every readable ping as it was read, with its position in WGS84, its H3 cell, its person's
-//! next ping of the day, and the input that it came from. Columns of that name which a feed may have mean the same here.
+//! The rows of a prepared store: every readable ping as it was read, with its position in WGS84, its H3 cell, when and where
+//! its person is next that day, and the input that it came from. Columns of that name which a feed may have mean the same
+//! here.
 
 use super::decode::{Decoder, Fault, Numbering};
 use super::files::{Input, guarded};
 use super::pings::{OpenFeed, PingFile};
 use super::raw::Raw;
 use crate::error::{Error, Problem, Result};
-use crate::person::{PersonId, PersonType, Persons};
-use crate::place::{cell, outline};
+use crate::person::{PersonId, PersonKind, PersonType, Persons};
+use crate::place::cells::Cells;
 use crate::rule::Source;
 use crate::time::Millis;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-    UInt16Array, UInt32Array, UInt64Array,
+    UInt16Array, UInt32Array, UInt64Array, new_null_array,
 };
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
 use parquet::arrow::ArrowWriter;
@@ -30,18 +31,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The version of these columns.
-pub const VERSION: &str = "1";
-/// The H3 resolution of `cell`: edges of about 200 m.
-pub const CELL_RESOLUTION: u8 = 9;
-/// Rows of a row group, and of a page, at most.
-const GROUP_ROWS: usize = 1 << 18;
-const PAGE_ROWS: usize = 1 << 12;
-/// Cells are looked for by squares of this many degrees, about as large as they are.
-const LATTICE_DEG: f64 = 2e-3;
-/// So near to an edge, about 1 cm, H3 is asked.
-const EDGE_DEG: f64 = 1e-7;
-/// Outlines that are remembered, at most.
-const OUTLINES_MAX: usize = 1 << 20;
+pub const VERSION: &str = "2";
+/// Rows of a row group, at most.
+pub const GROUP_ROWS: usize = 1 << 18;
+/// Rows of a block, which is what is found and read for itself, and of a page.
+pub const BLOCK_ROWS: usize = 1 << 11;
+/// Bytes of a dictionary, at most: whoever reads a block reads it too.
+const DICTIONARY_BYTES: usize = 1 << 16;
 
 /// A row that could not be used, and its time, if it has one.
 #[derive(Debug, Clone, Copy)]
@@ -72,12 +68,15 @@ fn own_columns(source: Source) -> &'static [(&'static str, DataType)] {
 }
 
 /// The columns that say where a row came from and where it lies.
-const KEPT: [(&str, DataType); 5] = [
+const KEPT: [(&str, DataType); 8] = [
     ("feed", DataType::UInt16),
     ("input", DataType::UInt32),
     ("row", DataType::UInt64),
     ("cell", DataType::UInt64),
     ("next_time", DataType::Int64),
+    ("next_lat", DataType::Float64),
+    ("next_lon", DataType::Float64),
+    ("apart", DataType::Boolean),
 ];
 
 /// The rows of a source inside the program: persons in the inner type, times in ms.
@@ -87,82 +86,6 @@ pub fn schema(source: Source, person: &DataType) -> SchemaRef {
     let rest = own_columns(source).iter().chain(&KEPT);
     fields.extend(rest.map(|(name, kind)| Field::new(*name, kind.clone(), true)));
     Arc::new(Schema::new(fields))
-}
-
-/// Finds H3 cells, most of them without asking H3: the outlines of cells that were met are remembered, by squares of the map.
-#[derive(Debug, Default)]
-pub struct Cells {
-    known: HashMap<(i32, i32), Vec<u32>>,
-    outlines: Vec<Outline>,
-    numbers: HashMap<u64, u32>,
-}
-
-/// The inside of a cell, but for a hair's breadth at its edges.
-#[derive(Debug)]
-struct Outline {
-    cell: u64,
-    /// Each edge as a line a * lat + b * lon = c, on whose upper side the cell lies.
-    edges: Vec<(f64, f64, f64)>,
-}
-
-impl Outline {
-    fn new(of: u64) -> Self {
-        let corners = outline(of);
-        let count = corners.len();
-        let middle = corners.iter().fold((0.0, 0.0), |sum, corner| (sum.0 + corner.0, sum.1 + corner.1));
-        let middle = (middle.0 / count as f64, middle.1 / count as f64);
-        let edge = |(a, b): ((f64, f64), (f64, f64))| {
-            let (north, east) = (b.0 - a.0, b.1 - a.1);
-            let length = north.hypot(east).max(f64::MIN_POSITIVE);
-            let (lat, lon) = (east / length, -north / length);
-            let side = if lat * (middle.0 - a.0) + lon * (middle.1 - a.1) < 0.0 { -1.0 } else { 1.0 };
-            // Edges bend on this map, by far less than this.
-            (lat * side, lon * side, (lat * a.0 + lon * a.1) * side + EDGE_DEG)
-        };
-        let edges = corners.iter().copied().zip(corners.iter().copied().cycle().skip(1)).map(edge);
-        Outline { cell: of, edges: edges.collect() }
-    }
-
-    fn holds(&self, lat: f64, lon: f64) -> bool {
-        !self.edges.is_empty() && self.edges.iter().all(|(a, b, c)| a * lat + b * lon > *c)
-    }
-}
-
-impl Cells {
-    /// The cell of a position; 0 where there is none.
-    fn of(&mut self, lat: f64, lon: f64) -> u64 {
-        if lat.is_nan() || lon.is_nan() {
-            return 0;
-        }
-        // Elsewhere straight lines on this map are none on the Earth.
-        if lat.abs() > 75.0 || lon.abs() > 179.0 {
-            return cell(lat, lon, CELL_RESOLUTION);
-        }
-        let square = ((lat / LATTICE_DEG).floor() as i32, (lon / LATTICE_DEG).floor() as i32);
-        let near = self.known.entry(square).or_default();
-        for number in &*near {
-            let outline = &self.outlines[*number as usize];
-            if outline.holds(lat, lon) {
-                return outline.cell;
-            }
-        }
-        let found = cell(lat, lon, CELL_RESOLUTION);
-        let number = *self.numbers.entry(found).or_insert_with(|| {
-            self.outlines.push(Outline::new(found));
-            (self.outlines.len() - 1) as u32
-        });
-        if !near.contains(&number) {
-            near.push(number);
-        }
-        found
-    }
-
-    /// Forgets, if it has become much.
-    fn tidy(&mut self) {
-        if self.outlines.len() > OUTLINES_MAX {
-            *self = Cells::default();
-        }
-    }
 }
 
 /// Reads the rows of a row group as they are kept, batch by batch, with those that could not be used. `input` is the number
@@ -176,11 +99,11 @@ pub fn read_raw(
     cells: &mut Cells,
     each: &mut dyn FnMut(RecordBatch, Vec<Faulty>) -> Result<()>,
 ) -> Result<()> {
-    cells.tidy();
     let mut first_row = file.groups[group].first_row;
     decoder.batches(file, group, &file.roots(true), None, &mut |batch| {
         let numbering = Numbering::From(first_row);
         first_row += batch.num_rows() as u64;
+        cells.tidy();
         let rows = kept_rows(decoder, feed, file, batch, &numbering, input, cells);
         let (rows, faulty) = rows.map_err(|e| super::decode::broken(file, group, &e.to_string()))?;
         each(rows, faulty)
@@ -232,7 +155,7 @@ fn kept_rows(
             "input" => Arc::new(UInt32Array::from(vec![input; count])),
             "row" => Arc::new(UInt64Array::from(std::mem::take(&mut rows))),
             "cell" => Arc::new(UInt64Array::from(std::mem::take(&mut in_cells))),
-            "next_time" => Arc::new(Int64Array::new_null(count)),
+            "next_time" | "next_lat" | "next_lon" | "apart" => new_null_array(field.data_type(), count),
             name => take(&raw.values(name, batch.num_rows()), &kept, None)?,
         })
     });
@@ -276,18 +199,20 @@ pub fn write(path: &Path, rows: &RecordBatch, stamp: &Stamp) -> std::result::Res
             says.into_iter().map(|(key, value)| KeyValue::new(key.to_string(), value)).collect(),
         ))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
+        .set_data_page_row_count_limit(BLOCK_ROWS)
+        .set_write_batch_size(BLOCK_ROWS)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_sorting_columns(Some(vec![by("cell"), by("time")]))
         .set_column_bloom_filter_enabled(ColumnPath::from("person_id"), true)
         .set_column_bloom_filter_max_ndv(ColumnPath::from("person_id"), persons.max(1));
-    for name in ["lat", "lon"] {
+    for name in ["person_id", "lat", "lon", "next_lat", "next_lon"] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
     }
-    for name in ["time", "next_time", "until", "row"] {
+    let integers = if stamp.person.kind() == PersonKind::Integer { &["person_id"][..] } else { &[] };
+    for name in ["time", "next_time", "until", "row"].iter().chain(integers) {
         properties = properties
-            .set_column_dictionary_enabled(ColumnPath::from(name), false)
-            .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
+            .set_column_dictionary_enabled(ColumnPath::from(*name), false)
+            .set_column_encoding(ColumnPath::from(*name), Encoding::DELTA_BINARY_PACKED);
     }
     let file = BufWriter::new(File::create(path)?);
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build()))?;
@@ -378,7 +303,7 @@ pub fn read_back(
                 ("person_id", Some(column)) => person.adopt(column)?,
                 ("feed", _) => Arc::new(UInt16Array::from(vec![feed; rows])),
                 (_, Some(column)) => cast(column, field.data_type())?,
-                (_, None) => arrow::array::new_null_array(field.data_type(), rows),
+                (_, None) => new_null_array(field.data_type(), rows),
             })
         });
         let columns = columns.collect::<std::result::Result<Vec<_>, _>>();
@@ -412,14 +337,32 @@ pub fn write_faulty(path: &Path, rows: &[(u32, Faulty)]) -> std::result::Result<
     Ok(file.metadata()?.len())
 }
 
-/// What is wrong with the rows of one source and day, if anything; a batch lies in one file.
+/// A row of a track, as far as what follows it is concerned.
+#[derive(Clone, PartialEq)]
+struct Step {
+    at: Millis,
+    cell: u64,
+    place: (f64, f64),
+    next: Option<Millis>,
+    next_place: Option<(f64, f64)>,
+    apart: bool,
+}
+
+/// What is wrong with the rows of one source and day, if anything; a batch lies in one file. Places that follow are told of
+/// sources with cells only.
 pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
     let integers = |batch: &RecordBatch, name: &str| {
         batch.column_by_name(name).map(|c| c.as_primitive::<Int64Type>().clone())
     };
-    let mut tracks: HashMap<PersonId, Vec<(Millis, Option<Millis>)>> = HashMap::new();
+    let numbers = |batch: &RecordBatch, name: &str| {
+        batch.column_by_name(name).map(|c| c.as_primitive::<Float64Type>().clone())
+    };
+    let mut tracks: HashMap<PersonId, Vec<Step>> = HashMap::new();
     for batch in batches {
         let (times, nexts) = (integers(batch, "time")?, integers(batch, "next_time")?);
+        let (lats, lons) = (numbers(batch, "lat"), numbers(batch, "lon"));
+        let (next_lats, next_lons) = (numbers(batch, "next_lat")?, numbers(batch, "next_lon")?);
+        let aparts = batch.column_by_name("apart")?.as_boolean();
         let cells = batch.column_by_name("cell")?.as_primitive::<UInt64Type>();
         let places: Vec<(u64, Millis)> =
             cells.values().iter().copied().zip(times.values().iter().copied()).collect();
@@ -428,18 +371,36 @@ pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
         }
         let persons = Persons::of(batch.column(0));
         for row in 0..batch.num_rows() {
-            let next = (!nexts.is_null(row)).then(|| nexts.value(row));
-            tracks.entry(persons.at(row).to_id()).or_default().push((times.value(row), next));
+            let number = |column: &Option<Float64Array>| column.as_ref().map_or(f64::NAN, |c| c.value(row));
+            let step = Step {
+                at: times.value(row),
+                cell: cells.value(row),
+                place: (number(&lats), number(&lons)),
+                next: (!nexts.is_null(row)).then(|| nexts.value(row)),
+                next_place: (!next_lats.is_null(row)).then(|| (next_lats.value(row), next_lons.value(row))),
+                apart: !aparts.is_null(row) && aparts.value(row),
+            };
+            tracks.entry(persons.at(row).to_id()).or_default().push(step);
         }
     }
     for track in tracks.values_mut() {
-        track.sort_unstable();
-        let mut later = None;
-        for (at, same) in track.chunk_by(|a, b| a.0 == b.0).map(|same| (same[0].0, same)).rev() {
-            if same.iter().any(|(_, next)| *next != later) {
-                return Some("a next ping that is not the next".into());
+        track.sort_by_key(|step| step.at);
+        let mut later: &[Step] = &[];
+        for same in track.chunk_by(|a, b| a.at == b.at).collect::<Vec<_>>().into_iter().rev() {
+            for step in same {
+                let is_here = |other: &Step| other.cell == step.cell;
+                let told = later.iter().all(is_here);
+                let one_place = later.iter().all(|other| other.place == later[0].place);
+                let next_place = (step.cell != 0 && !told && one_place).then(|| later[0].place);
+                let apart = step.cell != 0 && (!same.iter().all(is_here) || !(told || one_place));
+                if step.next != later.first().map(|other| other.at) {
+                    return Some("a next ping that is not the next".into());
+                }
+                if (step.next_place, step.apart) != (next_place, apart) {
+                    return Some("another place after it than that of the next ping".into());
+                }
             }
-            later = Some(at);
+            later = same;
         }
     }
     None
@@ -528,27 +489,3 @@ const WORDS: [&str; 32] = [
     "venue_id",
     "venue_id_missing",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_are_those_of_h3() {
-        let mut cells = Cells::default();
-        for (lat, lon) in
-            [(34.75, 113.68), (-33.9, 18.4), (0.0, 0.0), (70.1, -150.2), (51.5, -0.1), (-80.0, 30.0)]
-        {
-            let mut asked = 0;
-            for n in 0..20_000u32 {
-                let (north, east) = (f64::from(n % 141) * 7e-5, f64::from(n / 141) * 7e-5);
-                let at = (lat + north, lon + east);
-                asked += cells.numbers.len();
-                assert_eq!(cells.of(at.0, at.1), cell(at.0, at.1, CELL_RESOLUTION), "{at:?}");
-            }
-            assert!(asked > 0 || lat < -75.0);
-        }
-        assert_eq!(cells.of(f64::NAN, 0.0), 0);
-        assert!(cells.outlines.iter().all(|outline| (5..=10).contains(&outline.edges.len())));
-    }
-}

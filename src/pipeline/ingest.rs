@@ -2,7 +2,8 @@
 //! day, they are parted by day and space, and each such part becomes a file in the order of space and time. Days that get
 //! rows, or lose some, are made anew from what the store has of them.
 
-use super::parts::{Parts, Room, part_of};
+use super::linking::{DayClock, HOURS, column, link, times};
+use super::parts::{Parts, Room};
 use super::safeguards::{ByDay, refuse_incomplete};
 use super::watch::{Stage, Watch};
 use super::{pool, too_large};
@@ -12,15 +13,16 @@ use crate::io::decode::Decoder;
 use crate::io::files::{self, Input};
 use crate::io::inputs::{self, OpenFeeds, Task};
 use crate::io::spill::Spill;
-use crate::io::store::{Catalogue, Copied, Ingested, Segment, Writer, person_name};
-use crate::io::stored::{self, Cells, Faulty, Stamp};
-use crate::person::{PersonType, Persons};
-use crate::ping::person_order;
+use crate::io::store::{Catalogue, Copied, Guide, Ingested, Piece, Segment, Writer, person_name};
+use crate::io::guide::{self, Block, TraceWriter};
+use crate::io::stored::{self, Faulty, Stamp};
+use crate::place::cells::Cells;
+use crate::person::{PersonType, Persons, part_of};
 use crate::rule::Source;
-use crate::time::{Edge, HOUR_MS, Millis, Tz, date_edge, day_of};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use crate::time::Tz;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{UInt32Type, UInt64Type};
 use hashbrown::{HashMap, HashSet};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,10 +37,6 @@ const DEALT_ROWS: usize = 1 << 19;
 /// Parts of the persons, at least.
 const PARTS_MIN: usize = 16;
 const PARTS_MAX: usize = 4_096;
-/// Hours of a day, at most.
-const HOURS: usize = 25;
-/// The day of times that no calendar knows.
-const NO_DAY: &str = "beyond";
 
 /// What an ingest did.
 #[derive(Debug, Clone, Default)]
@@ -244,7 +242,8 @@ impl<'a> Ingest<'a> {
         }
         let catalogue = &self.writer.catalogue;
         ingestion.store_rows = catalogue.segments.iter().map(|segment| segment.rows).sum();
-        ingestion.store_bytes = catalogue.segments.iter().map(|segment| segment.bytes).sum();
+        let guides = catalogue.guides.iter().flat_map(Guide::pieces).map(|piece| piece.bytes);
+        ingestion.store_bytes = catalogue.segments.iter().map(|segment| segment.bytes).chain(guides).sum();
         ingestion.version = catalogue.version;
         Ok(ingestion)
     }
@@ -352,10 +351,20 @@ impl<'a> Ingest<'a> {
             .collect();
         old.par_iter().try_for_each(|segment| self.read_old(segment, source, &by_person, &census))?;
         let census = census.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let made = self.make_files(source, &by_person, census)?;
+        let (made, mut guides) = self.make_files(source, &by_person, census)?;
+        let places = self.copies_of(source, next);
+        for guide in &mut guides {
+            let earlier = next.guides.iter().find(|g| (&g.source, &g.day) == (&guide.source, &guide.day));
+            // Rows that were there before stand where the tables of their time said.
+            let is_alike = earlier.is_none_or(|earlier| earlier.places.as_ref() == Some(&places));
+            guide.places = is_alike.then(|| places.clone());
+        }
         next.segments.retain(|segment| !old.contains(segment));
         next.segments.extend(made);
         next.segments.sort_by(|a, b| a.file.cmp(&b.file));
+        next.guides.retain(|guide| guide.source != source.name() || !touched.contains(&guide.day));
+        next.guides.extend(guides);
+        next.guides.sort_by(|a, b| (&a.source, &a.day).cmp(&(&b.source, &b.day)));
         self.plan.ingestion.days.extend(touched.into_iter().map(|day| (source, day)));
         found.days.append(&mut here.days);
         found.faulty.append(&mut here.faulty);
@@ -453,10 +462,25 @@ impl<'a> Ingest<'a> {
         days
     }
 
-    fn make_files(&self, source: Source, by_person: &Parts<'_>, census: Census) -> Result<Vec<Segment>> {
+    /// The copies of the tables by which rows of a source have their places.
+    fn copies_of(&self, source: Source, catalogue: &Catalogue) -> Vec<String> {
+        let of_source = |copy: &&Copied| {
+            let feed = self.open.feeds.get(usize::from(copy.feed));
+            feed.is_some_and(|feed| feed.config.stay.source == source)
+        };
+        catalogue.places.iter().filter(of_source).map(|copy| copy.file.clone()).collect()
+    }
+
+    fn make_files(
+        &self,
+        source: Source,
+        by_person: &Parts<'_>,
+        census: Census,
+    ) -> Result<(Vec<Segment>, Vec<Guide>)> {
         let share = self.config.memory_bytes / (6 * self.config.threads as u64 * ROW_BYTES);
         let layout = Layout::new(census, FILE_ROWS.min(share).max(1));
         let by_space = Parts::new(&self.room, layout.parts.len());
+        let tracers = Mutex::new(BTreeMap::<String, TraceWriter>::new());
         self.watch.start(Stage::Sieve, self.parts as u64);
         (0..self.parts).into_par_iter().try_for_each(|part| {
             let batches = by_person.take(part)?;
@@ -467,22 +491,80 @@ impl<'a> Ingest<'a> {
             let schema = stored::schema(source, &self.decoder.person.inner());
             let joined = concat_batches(&schema, &batches).map_err(too_large)?;
             drop(batches);
-            let linked = link(&joined, self.zone)?;
+            let (linked, traces) = link(&joined, self.zone)?;
             drop(joined);
+            for (day, traces) in traces {
+                let mut tracers = tracers.lock().unwrap_or_else(PoisonError::into_inner);
+                if !tracers.contains_key(&day) {
+                    tracers.insert(day.clone(), self.tracer(source, &day)?);
+                }
+                if let Some(tracer) = tracers.get_mut(&day) {
+                    let added = tracer.add(part, traces);
+                    added.map_err(|e| self.not_written(&self.guide_name(source, &day, "visits"), e))?;
+                }
+            }
             let mut clock = DayClock::new(self.zone);
             let cells = column(&linked, "cell").as_primitive::<UInt64Type>();
             let part = |row: usize| layout.part(clock.day(times(&linked).value(row)), cells.value(row));
             deal_to(&by_space, &linked, part)
         })?;
         self.watch.start(Stage::Write, layout.parts.len() as u64);
-        let made: Vec<Vec<Segment>> = (0..layout.parts.len())
+        let made: Vec<Vec<(Segment, Vec<Block>)>> = (0..layout.parts.len())
             .into_par_iter()
             .map(|part| {
                 self.watch.advance(1)?;
                 self.make_file(source, &layout.parts[part].0, part, by_space.take(part)?)
             })
             .collect::<Result<_>>()?;
-        Ok(made.into_iter().flatten().collect())
+        let mut made: Vec<(Segment, Vec<Block>)> = made.into_iter().flatten().collect();
+        made.sort_by(|a, b| a.0.file.cmp(&b.0.file));
+        let tracers = tracers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let guides = tracers.into_iter().map(|(day, tracer)| self.guide(source, day, tracer, &made));
+        let guides = guides.collect::<Result<_>>()?;
+        Ok((made.into_iter().map(|(segment, _)| segment).collect(), guides))
+    }
+
+    fn guide_name(&self, source: Source, day: &str, table: &str) -> String {
+        let version = self.writer.catalogue.version + 1;
+        Writer::hidden_name(&format!("guide/source={source}/day={day}/v{version:06}-{table}.parquet"))
+    }
+
+    fn not_written(&self, name: &str, error: arrow::error::ArrowError) -> Error {
+        self.writer.failed(name, &std::io::Error::other(error.to_string()))
+    }
+
+    fn tracer(&self, source: Source, day: &str) -> Result<TraceWriter> {
+        let [visits, firsts] = ["visits", "firsts"].map(|table| self.guide_name(source, day, table));
+        let paths = (self.writer.incoming(&visits), self.writer.incoming(&firsts));
+        TraceWriter::create(&paths.0, &paths.1, self.decoder.person, self.parts)
+            .map_err(|e| self.not_written(&visits, e))
+    }
+
+    /// The guide to a day whose files are made.
+    fn guide(
+        &self,
+        source: Source,
+        day: String,
+        tracer: TraceWriter,
+        made: &[(Segment, Vec<Block>)],
+    ) -> Result<Guide> {
+        let names = ["blocks", "visits", "firsts"].map(|table| self.guide_name(source, &day, table));
+        let seen = tracer.finish().map_err(|e| self.not_written(&names[1], e))?;
+        let of_day = made.iter().filter(|(segment, _)| segment.day == day);
+        let blocks: Vec<(String, Vec<Block>)> =
+            of_day.map(|(segment, blocks)| (segment.file.clone(), blocks.clone())).collect();
+        guide::write_blocks(&self.writer.incoming(&names[0]), &blocks, &seen)
+            .map_err(|e| self.not_written(&names[0], e))?;
+        let [blocks, visits, firsts] = names.map(|name| self.piece(name));
+        let (source, places) = (source.name().to_string(), None);
+        Ok(Guide { source, day, blocks: blocks?, visits: visits?, firsts: firsts?, places })
+    }
+
+    /// A new file as the catalogue has it.
+    fn piece(&self, file: String) -> Result<Piece> {
+        let path = self.writer.incoming(&file);
+        let input = files::input(&self.config.base, path)?;
+        Ok(Piece { bytes: input.bytes, sha256: files::digest(&input, true)?, file })
     }
 
     /// Files of one part of a day, one for each feed.
@@ -492,7 +574,7 @@ impl<'a> Ingest<'a> {
         day: &str,
         part: usize,
         batches: Vec<RecordBatch>,
-    ) -> Result<Vec<Segment>> {
+    ) -> Result<Vec<(Segment, Vec<Block>)>> {
         let schema = stored::schema(source, &self.decoder.person.inner());
         let joined = concat_batches(&schema, &batches).map_err(too_large)?;
         drop(batches);
@@ -514,9 +596,11 @@ impl<'a> Ingest<'a> {
             };
             let path = self.writer.incoming(&file);
             let bytes = stored::write(&path, &rows, &stamp)
-                .map_err(|e| self.writer.failed(&file, &std::io::Error::other(e.to_string())))?;
+                .map_err(|e| self.not_written(&file, e))?;
             let input = Input { name: file.clone(), path, partitions: Vec::new(), bytes };
-            segments.push(Segment {
+            let cells = column(&rows, "cell").as_primitive::<UInt64Type>();
+            let blocks = guide::blocks_of(cells.values(), times(&rows).values());
+            let segment = Segment {
                 source: source.name().to_string(),
                 feed: number,
                 day: day.to_string(),
@@ -524,7 +608,8 @@ impl<'a> Ingest<'a> {
                 bytes,
                 sha256: files::digest(&input, true)?,
                 file,
-            });
+            };
+            segments.push((segment, blocks));
         }
         Ok(segments)
     }
@@ -553,7 +638,7 @@ impl<'a> Ingest<'a> {
             let file =
                 Writer::hidden_name(&format!("faulty/v{:06}.parquet", self.writer.catalogue.version + 1));
             stored::write_faulty(&self.writer.incoming(&file), &found.faulty)
-                .map_err(|e| self.writer.failed(&file, &std::io::Error::other(e.to_string())))?;
+                .map_err(|e| self.not_written(&file, e))?;
             next.faulty.push(file);
         }
         Ok(())
@@ -563,52 +648,6 @@ impl<'a> Ingest<'a> {
 fn add_hours(sum: &mut Vec<u64>, more: &[u64]) {
     sum.resize(sum.len().max(more.len()), 0);
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-}
-
-fn column<'b>(rows: &'b RecordBatch, name: &str) -> &'b ArrayRef {
-    rows.column(rows.schema_ref().index_of(name).unwrap_or(0))
-}
-
-fn times(rows: &RecordBatch) -> &Int64Array {
-    column(rows, "time").as_primitive::<Int64Type>()
-}
-
-/// Days of instants that mostly follow one another.
-struct DayClock {
-    zone: Tz,
-    from: Millis,
-    to: Millis,
-    name: String,
-}
-
-impl DayClock {
-    fn new(zone: Tz) -> Self {
-        DayClock { zone, from: 0, to: 0, name: String::new() }
-    }
-
-    fn day(&mut self, at: Millis) -> &str {
-        if !(self.from..self.to).contains(&at) {
-            let date = day_of(at, self.zone);
-            let edges = date.and_then(|d| {
-                Some((date_edge(d, Edge::Start, self.zone)?, date_edge(d, Edge::End, self.zone)?))
-            });
-            // Where days have no edges each instant is looked up by itself.
-            (self.from, self.to) = edges.unwrap_or((0, 0));
-            self.name = date.map_or(NO_DAY.to_string(), |d| d.to_string());
-        }
-        &self.name
-    }
-
-    /// The hour after the midnight that the last day began with.
-    fn hour(&self, at: Millis) -> usize {
-        usize::try_from((at - self.from) / HOUR_MS).map_or(0, |hour| hour.min(HOURS - 1))
-    }
-
-    fn share_a_day(&mut self, a: Millis, b: Millis) -> bool {
-        self.day(a);
-        // Of days without edges all share the one that no calendar knows.
-        (self.from..self.to).contains(&b) || (self.from == self.to && self.day(b) == NO_DAY)
-    }
 }
 
 /// Deals rows to the parts of their persons.
@@ -625,30 +664,6 @@ fn deal_to(parts: &Parts<'_>, rows: &RecordBatch, mut part: impl FnMut(usize) ->
         parts.push(part, take_record_batch(rows, &UInt32Array::from(own)).map_err(too_large)?)?;
     }
     Ok(())
-}
-
-/// Rows with the next ping of their person on that day: the first that is later. The last of a day has none.
-fn link(rows: &RecordBatch, zone: Tz) -> Result<RecordBatch> {
-    let (persons, times) = (Persons::of(rows.column(0)), times(rows).values());
-    let order = person_order(&persons, |row| times[row]);
-    let mut next: Vec<Option<Millis>> = vec![None; rows.num_rows()];
-    let mut clock = DayClock::new(zone);
-    let mut later: Option<(u32, Millis)> = None;
-    for row in order.into_iter().rev() {
-        let (person, time) = (persons.at(row as usize), times[row as usize]);
-        let after = later.filter(|(other, _)| persons.at(*other as usize) == person);
-        next[row as usize] = match after {
-            Some((other, at)) if at == time => next[other as usize],
-            Some((_, at)) => Some(at).filter(|at| clock.share_a_day(time, *at)),
-            None => None,
-        };
-        later = Some((row, time));
-    }
-    let mut columns = rows.columns().to_vec();
-    if let Ok(at) = rows.schema_ref().index_of("next_time") {
-        columns[at] = Arc::new(Int64Array::from(next));
-    }
-    RecordBatch::try_new(rows.schema(), columns).map_err(too_large)
 }
 
 /// The rows of a feed in the order of space and time.

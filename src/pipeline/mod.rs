@@ -7,6 +7,7 @@ mod dwelling;
 pub mod ingest;
 mod intake;
 mod lane;
+mod linking;
 mod order;
 mod parts;
 mod person_order;

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::io::spill::Spill;
-use crate::person::PersonRef;
+use crate::person::{PersonRef, part_of};
 use crate::ping::{PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use arrow::array::RecordBatch;
@@ -57,12 +57,6 @@ pub struct Parts<'r> {
     room: &'r Room,
     parts: Vec<Mutex<Held>>,
     bytes: Vec<AtomicU64>,
-}
-
-/// The part of a person, of so many (a power of two), by its [`PersonRef::spread`].
-#[inline]
-pub fn part_of(spread: u64, parts: usize) -> usize {
-    (spread >> 32) as usize & (parts - 1)
 }
 
 /// Room for dealing rows out to parts, used again for the next.
