@@ -342,6 +342,24 @@ impl PingColumns {
         PingColumns::new(&self.schema)
     }
 
+    /// Adds one ping of somebody.
+    pub fn push(&mut self, person: PersonRef<'_>, ping: &Ping) {
+        self.persons.push(person);
+        self.times.push(ping.time);
+        self.lats.push(ping.lat);
+        self.lons.push(ping.lon);
+        for field in &self.schema.fields()[4..] {
+            match (field.name().as_str(), field.data_type()) {
+                ("accuracy_m", DataType::Float32) => self.short_accuracies_m.push(ping.accuracy_m as f32),
+                ("accuracy_m", _) => self.accuracies_m.push(ping.accuracy_m),
+                ("feed", _) => self.feeds.push(ping.feed),
+                ("place", _) => self.places.push(ping.place),
+                ("until", _) => self.untils.push(ping.until),
+                _ => self.floors.push(ping.floor),
+            }
+        }
+    }
+
     /// Adds these rows of a batch of the same shape.
     pub fn extend(&mut self, pings: &Pings<'_>, rows: &[u32]) {
         fn add<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {

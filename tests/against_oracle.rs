@@ -179,8 +179,15 @@ fn added_up_as_the_rows_come() {
 fn through_a_store() {
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config);
+    let ways = Ways::default();
     let done = runner.run(&(worlds(false), layouts()), |(world, layout)| {
-        same(&world, engine_stored(&world, &layout).map_err(|e| TestCaseError::fail(e.to_string()))?)
+        same(&world, engine_stored(&world, &layout, &ways).map_err(|e| TestCaseError::fail(e.to_string()))?)
     });
     done.unwrap_or_else(|e| panic!("{e}"));
+    ways.at_least(&[
+        ("space", 70),
+        ("space, filtered", 30),
+        ("space, by person", 10),
+        ("space, next day", 6),
+    ]);
 }

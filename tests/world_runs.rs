@@ -165,6 +165,19 @@ impl Ways {
                         add("person, filtered");
                     }
                 }
+                (None, "space") => {
+                    add("space");
+                    if filters {
+                        add("space, filtered");
+                    }
+                    let found = path.found.unwrap_or_default();
+                    if found.sought_by_person > 0 {
+                        add("space, by person");
+                    }
+                    if found.sought_next_day > 0 {
+                        add("space, next day");
+                    }
+                }
                 (None, _) if path.source != "venue" && path.readings >= 3 => {
                     add("none, read again");
                     if world.feeds.len() > feeds.len() {
@@ -205,9 +218,10 @@ impl Ways {
 }
 
 /// The engine's answer in the oracle's words, through a store.
-pub fn engine_stored(world: &World, layout: &Layout) -> copresence::error::Result<oracle::Answer> {
+pub fn engine_stored(world: &World, layout: &Layout, ways: &Ways) -> copresence::error::Result<oracle::Answer> {
     match run_stored(world, layout) {
         Ok(answer) => {
+            ways.count(world, layout, &answer);
             // Rows that gave nothing are named as the feeds have them.
             let rejections = run(world, layout).map(|answer| answer.survey.rejections.clone());
             assert_eq!(rejections.expect("an answer too"), answer.survey.rejections);

@@ -5,7 +5,8 @@ use crate::world_areas::{areas, shapes_near};
 use proptest::prelude::*;
 
 /// Start of all worlds: 2022-03-20T15:00:00Z, an hour before midnight in Shanghai.
-const T0: Ms = 1_647_788_400_000;
+/// Shortly before a midnight in Shanghai.
+const T0: Ms = 1_647_792_000_000 - 40;
 const METRES_PER_DEGREE: f64 = 111_195.08;
 
 /// How a world is laid out in files and run; none of it may change the answer.

@@ -84,6 +84,26 @@ pub struct SourcePath {
     pub readings: u8,
     /// Whether it was added up in the first of them how long everyone dwells where it may count.
     pub dwells_summed: bool,
+    /// What was read of a store in the order of space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundInStore>,
+}
+
+/// What was read of a store whose guides say where to look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FoundInStore {
+    /// Row groups that some rows were read of, each as often as it was.
+    pub row_groups_read: u64,
+    /// Blocks of up to 2,048 rows, each as often as it was read.
+    pub blocks_read: u64,
+    /// Blocks of the days that were looked at.
+    pub blocks: u64,
+    /// Bytes of their pages, compressed.
+    pub bytes_read: u64,
+    /// Pings after which rows of their person were looked for, as they do not tell all that follows them.
+    pub sought_by_person: u64,
+    /// Pings that are the last of their person's day, after which the next day's first was looked for.
+    pub sought_next_day: u64,
 }
 
 /// The answer of a run.

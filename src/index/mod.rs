@@ -8,6 +8,7 @@
 mod bits;
 pub mod intervals;
 pub mod sieve;
+mod touched;
 
 use crate::case::Case;
 use crate::contradiction::Contradiction;

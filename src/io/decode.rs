@@ -15,13 +15,15 @@ use crate::time::{Millis, TimeUnit, Tz};
 use crate::trip::Seat;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array,
-    UInt32Array,
+    UInt32Array, new_null_array,
 };
-use arrow::compute::{cast, filter};
+use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy, RowSelector,
+};
 use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
@@ -116,8 +118,65 @@ impl Decoder {
             };
             next += batch.num_rows() as u64;
             let decoded = self.decode(feed, file, batch, &numbering, visitors);
-            each(decoded.map_err(|e| broken(file, group, &e.to_string()))?)
+            each(decoded.map_err(|e| broken(file, group, &e.to_string()))?.0)
         })
+    }
+
+    /// Reads these rows of a row group of a store, page by page, each batch with the columns of `beside`, whose rows are
+    /// those of its pings. Gives the bytes that were read.
+    pub fn read_stored(
+        &self,
+        feed: &OpenFeed,
+        file: &PingFile,
+        group: usize,
+        rows: &[Range<u64>],
+        beside: &[&str],
+        each: &mut dyn FnMut(Decoded, RecordBatch) -> Result<()>,
+    ) -> Result<u64> {
+        let schema = file.metadata.schema();
+        let mut roots = file.roots(self.accuracies);
+        roots.extend(beside.iter().filter_map(|name| schema.index_of(name).ok()));
+        let (metadata, bytes) = file.with_pages(group, &roots, rows)?;
+        let first_row = file.groups[group].first_row;
+        let mut numbers = rows.iter().cloned().flatten();
+        self.batches_by(&metadata, file, group, &roots, Some(rows), &mut |batch| {
+            let numbering =
+                Numbering::Each(numbers.by_ref().take(batch.num_rows()).map(|row| first_row + row).collect());
+            let columns = beside.iter().map(|name| match batch.column_by_name(name) {
+                Some(column) => (*name, column.clone()),
+                None => (*name, new_null_array(&super::stored::type_of(name), batch.num_rows())),
+            });
+            let told = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, c)| (name, c, true)));
+            let decoded = told.and_then(|told| {
+                let (decoded, kept) = self.decode(feed, file, batch, &numbering, None)?;
+                let told = kept.map_or(Ok(told.clone()), |kept| filter_record_batch(&told, &kept))?;
+                Ok((decoded, told))
+            });
+            let (decoded, told) = decoded.map_err(|e| broken(file, group, &e.to_string()))?;
+            each(decoded, told)
+        })?;
+        Ok(bytes)
+    }
+
+    /// Reads only the times of these rows of a row group of a store. Gives the bytes that were read.
+    pub fn read_times(
+        &self,
+        file: &PingFile,
+        group: usize,
+        rows: &[Range<u64>],
+        each: &mut dyn FnMut(Vec<Millis>),
+    ) -> Result<u64> {
+        let Some((_, Origin::Column(at))) = file.columns.iter().find(|(name, _)| *name == "time") else {
+            return Ok(0);
+        };
+        let (metadata, bytes) = file.with_pages(group, &[*at], rows)?;
+        self.batches_by(&metadata, file, group, &[*at], Some(rows), &mut |batch| {
+            let times = cast(batch.column(0), &DataType::Int64);
+            let times = times.map_err(|e| broken(file, group, &e.to_string()))?;
+            each(times.as_primitive::<Int64Type>().values().to_vec());
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Reads only the persons of these rows of a row group; rows without one count among them as null.
@@ -146,15 +205,30 @@ impl Decoder {
         rows: Option<&[Range<u64>]>,
         each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
+        self.batches_by(&file.metadata, file, group, roots, rows, each)
+    }
+
+    fn batches_by(
+        &self,
+        metadata: &ArrowReaderMetadata,
+        file: &PingFile,
+        group: usize,
+        roots: &[usize],
+        rows: Option<&[Range<u64>]>,
+        each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
         let source = PagedFile::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
         let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots.iter().copied());
         let opened = guarded(|| {
-            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, file.metadata.clone())
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata.clone())
                 .with_projection(mask)
                 .with_row_groups(vec![group])
                 .with_batch_size(self.batch_rows);
             match rows {
-                Some(rows) => reader.with_row_selection(selection(rows)).build(),
+                Some(rows) => {
+                    let reader = reader.with_row_selection(selection(rows));
+                    reader.with_row_selection_policy(RowSelectionPolicy::Selectors).build()
+                }
                 None => reader.build(),
             }
         });
@@ -257,6 +331,7 @@ impl Decoder {
         }))
     }
 
+    /// What a batch gives, and which of its rows are pings, if not all.
     fn decode(
         &self,
         feed: &OpenFeed,
@@ -264,9 +339,9 @@ impl Decoder {
         batch: &RecordBatch,
         numbering: &Numbering,
         visitors: Option<&PersonSet>,
-    ) -> std::result::Result<Decoded, ArrowError> {
+    ) -> std::result::Result<(Decoded, Option<BooleanArray>), ArrowError> {
         if let Some(decoded) = self.as_it_is(feed, file, batch)? {
-            return Ok(decoded);
+            return Ok((decoded, None));
         }
         let rows = batch.num_rows();
         let raw = Raw::new(self, feed, file, batch)?;
@@ -301,13 +376,11 @@ impl Decoder {
             }
             keep.push(kept);
         }
-        let persons = if out.times.len() == rows {
-            raw.person_column
-        } else {
-            filter(&raw.person_column, &BooleanArray::from(keep))?
-        };
+        let kept = (out.times.len() < rows).then(|| BooleanArray::from(keep));
+        let persons =
+            kept.as_ref().map_or(Ok(raw.person_column.clone()), |kept| filter(&raw.person_column, kept))?;
         let pings = out.finish(persons, feed.number, &self.schema)?;
-        Ok(Decoded {
+        let decoded = Decoded {
             rows: rows as u64,
             pings,
             scan_rows,
@@ -317,7 +390,8 @@ impl Decoder {
             after,
             seatless,
             span,
-        })
+        };
+        Ok((decoded, kept))
     }
 }
 

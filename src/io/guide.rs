@@ -4,7 +4,9 @@
 use super::files::{Input, guarded, unreadable};
 use super::stored::{BLOCK_ROWS, GROUP_ROWS};
 use crate::error::{Error, Problem, Result};
-use crate::person::{PersonColumn, PersonId, PersonRef, PersonSet, PersonType, Persons, PersonsSeen, part_of};
+use crate::person::{
+    PersonColumn, PersonId, PersonRef, PersonSet, PersonType, Persons, PersonsSeen, part_of,
+};
 use crate::time::Millis;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array, UInt64Array,

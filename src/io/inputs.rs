@@ -307,6 +307,7 @@ impl Inputs {
         let proper = given
             && !self.is_uncertain
             && !self.contradicts
+            && self.feeds.iter().all(|feed| feed.config.stored.is_none())
             && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
         proper.then(|| {
             let fields = self.decoder.schema.fields().iter().filter(|field| field.name() != "accuracy_m");

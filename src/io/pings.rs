@@ -9,9 +9,13 @@ use crate::person::{PersonId, PersonType};
 use crate::rule::Source;
 use crate::time::{Millis, TimeUnit, Tz};
 use arrow::datatypes::DataType;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{LogicalType, TimeUnit as ParquetUnit};
+use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A feed whose files are open and whose columns are known to be there.
 #[derive(Debug)]
@@ -171,6 +175,53 @@ impl PingFile {
             _ => None,
         };
         groups.filter_map(|group| range(group.column(leaf?).statistics()?)).collect()
+    }
+
+    /// The file's metadata with where the pages of a row group's columns are, and how many bytes those of these rows have.
+    pub(super) fn with_pages(
+        &self,
+        group: usize,
+        roots: &[usize],
+        rows: &[Range<u64>],
+    ) -> Result<(ArrowReaderMetadata, u64)> {
+        let schema = self.metadata.parquet_schema();
+        let leaves: Vec<usize> = (0..schema.num_columns())
+            .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
+            .collect();
+        let file = File::open(&self.input.path).map_err(|e| files::unreadable(&self.input.name, &e))?;
+        let read = files::guarded(|| {
+            let known = self.metadata.metadata().as_ref().clone();
+            let mut reader = ParquetMetaDataReader::new_with_metadata(known)
+                .with_offset_index_policy(PageIndexPolicy::Optional)
+                .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns(
+                    [group],
+                    leaves.iter().copied(),
+                ));
+            reader.read_page_indexes(&file)?;
+            ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), ArrowReaderOptions::new())
+        });
+        let metadata = match read {
+            Ok(Ok(metadata)) => metadata,
+            Ok(Err(e)) => return Err(super::decode::broken(self, group, &e.to_string())),
+            Err(_) => return Err(super::decode::broken(self, group, "page indexes that cannot be read")),
+        };
+        let index = metadata.metadata().page_index_for_row_group(group);
+        let mut bytes = 0;
+        for leaf in leaves {
+            let Some(pages) = index.offset_index(leaf).map(|index| index.page_locations()) else { continue };
+            for (number, page) in pages.iter().enumerate() {
+                let start = page.first_row_index.max(0) as u64;
+                let end = pages.get(number + 1).map_or(u64::MAX, |next| next.first_row_index.max(0) as u64);
+                let next = rows.partition_point(|rows| rows.end <= start);
+                if rows.get(next).is_some_and(|rows| rows.start < end) {
+                    bytes += page.compressed_page_size.max(0) as u64;
+                }
+            }
+            let column = self.metadata.metadata().row_group(group).column(leaf);
+            let dictionary = column.dictionary_page_offset().map_or(0, |at| column.data_page_offset() - at);
+            bytes += dictionary.max(0) as u64;
+        }
+        Ok((metadata, bytes))
     }
 
     /// Rows.

@@ -10,10 +10,11 @@ use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::rule::Source;
-use crate::time::{DAY_MS, Millis, day_of};
+use crate::time::{Edge, Millis, date_edge, day_of};
+use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -180,6 +181,21 @@ impl Catalogue {
         }
     }
 
+    /// The files of the days that a job reads.
+    fn days_read<'a>(&'a self, config: &Config) -> impl Iterator<Item = &'a Segment> {
+        let day = |at: Millis| day_of(at, config.zone()).map(|day| day.to_string());
+        let (from, to) = (day(config.lookback_start()), day(config.as_of.saturating_sub(1)));
+        let lies_within = move |segment: &Segment| {
+            let is_day = segment.day.as_bytes().first().is_some_and(u8::is_ascii_digit);
+            !is_day
+                || (from.as_ref().is_none_or(|from| *from <= segment.day)
+                    && to.as_ref().is_none_or(|to| segment.day <= *to))
+        };
+        // Where the lookback holds nothing at all, a run has to see what there is to say so.
+        let none_within = !self.segments.iter().any(&lies_within);
+        self.segments.iter().filter(move |segment| none_within || lies_within(segment))
+    }
+
     /// The type of person_id, as far as it is known.
     pub fn person(&self) -> Option<PersonType> {
         match self.person.as_deref()? {
@@ -272,6 +288,65 @@ fn read_catalogue(folder: &Path) -> Result<Catalogue> {
     Ok(catalogue)
 }
 
+/// A day of a source, in a store that a job reads.
+#[derive(Debug)]
+pub struct StoredDay {
+    /// gps or tower.
+    pub source: Source,
+    /// When the day begins, and when the next does.
+    pub times: (Millis, Millis),
+    /// See [`Guide::blocks`].
+    pub blocks: Input,
+    /// See [`Guide::visits`].
+    pub visits: Input,
+    /// See [`Guide::firsts`].
+    pub firsts: Input,
+    /// Whether all rows stand where the tables of towers that the job reads have them.
+    pub is_current: bool,
+}
+
+/// The days of a source that a job reads; nothing, if some of them have no guide.
+pub fn days(config: &Config, source: Source) -> Result<Option<Vec<StoredDay>>> {
+    let Some(folder) = &config.store else { return Ok(None) };
+    let catalogue = read_catalogue(folder)?;
+    let read: HashSet<&str> = catalogue.days_read(config).map(|segment| segment.day.as_str()).collect();
+    let of_source = catalogue.segments.iter().filter(|segment| segment.source == source.name());
+    let wanted: BTreeSet<&str> =
+        of_source.map(|segment| segment.day.as_str()).filter(|day| read.contains(day)).collect();
+    let is_of_source =
+        |feed: u16| config.feeds.get(usize::from(feed)).is_some_and(|feed| feed.stay.source == source);
+    let places: Vec<String> = catalogue
+        .places
+        .iter()
+        .filter(|copy| is_of_source(copy.feed))
+        .map(|copy| copy.file.clone())
+        .collect();
+    let mut days = Vec::new();
+    for day in wanted {
+        let guide = catalogue.guides.iter().find(|guide| guide.source == source.name() && guide.day == day);
+        let date = day.parse::<NaiveDate>().ok();
+        let edge = |edge: Edge| date.and_then(|date| date_edge(date, edge, config.zone()));
+        let (Some(guide), Some(times)) = (guide, edge(Edge::Start).zip(edge(Edge::End))) else {
+            return Ok(None);
+        };
+        let piece = |piece: &Piece| input(folder, &piece.file);
+        days.push(StoredDay {
+            source,
+            times,
+            blocks: piece(&guide.blocks)?,
+            visits: piece(&guide.visits)?,
+            firsts: piece(&guide.firsts)?,
+            is_current: guide.places.as_ref() == Some(&places),
+        });
+    }
+    Ok(Some(days))
+}
+
+/// The path of a file of a job's store.
+pub fn path_in(config: &Config, file: &str) -> Result<PathBuf> {
+    absolute(&config.store.clone().unwrap_or_default().join(file))
+}
+
 /// Opens the store of a job, and lets its feeds be read from there: positions are WGS84 and columns have their own names.
 pub fn attach(config: &mut Config) -> Result<Option<Store>> {
     let Some(folder) = config.store.clone() else { return Ok(None) };
@@ -295,21 +370,9 @@ pub fn attach(config: &mut Config) -> Result<Option<Store>> {
         )));
     }
     config.stored_person = catalogue.person();
-    let day = |at: Millis| day_of(at, config.zone()).map(|day| day.to_string());
-    // Days of other zones begin and end up to a day apart.
-    let from = day(config.lookback_start().saturating_sub(2 * DAY_MS));
-    let to = day(config.as_of.saturating_add(2 * DAY_MS));
-    let lies_within = |segment: &&Segment| {
-        let is_day = segment.day.as_bytes().first().is_some_and(u8::is_ascii_digit);
-        !is_day
-            || (from.as_ref().is_none_or(|from| *from <= segment.day)
-                && to.as_ref().is_none_or(|to| segment.day <= *to))
-    };
-    // Where the lookback holds nothing at all, a run has to see what there is to say so.
-    let none_within = !catalogue.segments.iter().any(|segment| lies_within(&segment));
+    let read: Vec<&Segment> = catalogue.days_read(config).collect();
     for (number, feed) in (0u16..).zip(&mut config.feeds) {
-        let of_feed = catalogue.segments.iter().filter(|segment| segment.feed == number);
-        let own = of_feed.filter(|segment| none_within || lies_within(segment));
+        let own = read.iter().filter(|segment| segment.feed == number);
         let mut paths = Vec::new();
         for segment in own {
             let path = absolute(&store.input(&segment.file)?.path)?;
@@ -367,6 +430,15 @@ pub fn check(store: &Store) -> Result<u64> {
     let mut days: BTreeMap<(&str, &str), Vec<&Segment>> = BTreeMap::new();
     catalogue.segments.iter().for_each(|s| days.entry((&s.source, &s.day)).or_default().push(s));
     let mut rows = 0;
+    for piece in catalogue.guides.iter().flat_map(Guide::pieces) {
+        let input = store.input(&piece.file)?;
+        let digest = files::digest(&input, true)?;
+        if digest != piece.sha256 {
+            let cure = "bring the file back from a backup, or ingest its day into a new store";
+            let expected = format!("the file of digest {}", piece.sha256);
+            return Err(Error::Input(Problem::new(&*input.name, expected, digest, cure)));
+        }
+    }
     for ((source, _), segments) in days {
         let Some(source) = Source::ALL.into_iter().find(|known| known.name() == source) else { continue };
         let mut batches = Vec::new();

@@ -79,6 +79,11 @@ const KEPT: [(&str, DataType); 8] = [
     ("apart", DataType::Boolean),
 ];
 
+/// The type of one of the columns that say where a row lies and what follows it.
+pub fn type_of(name: &str) -> DataType {
+    KEPT.iter().find(|(kept, _)| *kept == name).map_or(DataType::Null, |(_, kind)| kind.clone())
+}
+
 /// The rows of a source inside the program: persons in the inner type, times in ms.
 pub fn schema(source: Source, person: &DataType) -> SchemaRef {
     let mut fields =
@@ -348,8 +353,8 @@ struct Step {
     apart: bool,
 }
 
-/// What is wrong with the rows of one source and day, if anything; a batch lies in one file. Places that follow are told of
-/// sources with cells only.
+/// What is wrong with the rows of one source and day, if anything; a batch lies in one file. Places that follow are told
+/// of sources that have positions.
 pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
     let integers = |batch: &RecordBatch, name: &str| {
         batch.column_by_name(name).map(|c| c.as_primitive::<Int64Type>().clone())
@@ -389,10 +394,11 @@ pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
         for same in track.chunk_by(|a, b| a.at == b.at).collect::<Vec<_>>().into_iter().rev() {
             for step in same {
                 let is_here = |other: &Step| other.cell == step.cell;
+                let is_placed = !step.place.0.is_nan();
                 let told = later.iter().all(is_here);
                 let one_place = later.iter().all(|other| other.place == later[0].place);
-                let next_place = (step.cell != 0 && !told && one_place).then(|| later[0].place);
-                let apart = step.cell != 0 && (!same.iter().all(is_here) || !(told || one_place));
+                let next_place = (is_placed && !told && one_place).then(|| later[0].place);
+                let apart = is_placed && (!same.iter().all(is_here) || !(told || one_place));
                 if step.next != later.first().map(|other| other.at) {
                     return Some("a next ping that is not the next".into());
                 }

@@ -11,13 +11,13 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::io::decode::Decoder;
 use crate::io::files::{self, Input};
+use crate::io::guide::{self, Block, TraceWriter};
 use crate::io::inputs::{self, OpenFeeds, Task};
 use crate::io::spill::Spill;
 use crate::io::store::{Catalogue, Copied, Guide, Ingested, Piece, Segment, Writer, person_name};
-use crate::io::guide::{self, Block, TraceWriter};
 use crate::io::stored::{self, Faulty, Stamp};
-use crate::place::cells::Cells;
 use crate::person::{PersonType, Persons, part_of};
+use crate::place::cells::Cells;
 use crate::rule::Source;
 use crate::time::Tz;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
@@ -595,8 +595,7 @@ impl<'a> Ingest<'a> {
                 person: self.decoder.person,
             };
             let path = self.writer.incoming(&file);
-            let bytes = stored::write(&path, &rows, &stamp)
-                .map_err(|e| self.not_written(&file, e))?;
+            let bytes = stored::write(&path, &rows, &stamp).map_err(|e| self.not_written(&file, e))?;
             let input = Input { name: file.clone(), path, partitions: Vec::new(), bytes };
             let cells = column(&rows, "cell").as_primitive::<UInt64Type>();
             let blocks = guide::blocks_of(cells.values(), times(&rows).values());

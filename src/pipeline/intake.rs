@@ -121,6 +121,21 @@ impl Intake {
         Ok(())
     }
 
+    /// Counts rows of a feed in, all of one day, and either all inside the lookback or all outside.
+    pub fn count_block(&mut self, job: &Job<'_>, feed: usize, rows: u64, (first, last): (Millis, Millis)) {
+        let feed = &mut self.feeds[feed];
+        feed.span = Some(feed.span.map_or((first, last), |span| (span.0.min(first), span.1.max(last))));
+        feed.rows_read += rows;
+        if last < job.decoder.from {
+            feed.before += rows;
+        } else if first >= job.decoder.to {
+            feed.after += rows;
+        } else {
+            feed.rows_kept += rows;
+            feed.by_day[job.days.partition_point(|(start, _)| *start <= first).saturating_sub(1)] += rows;
+        }
+    }
+
     /// Makes [`Intake::spreads`] those of this batch.
     pub fn spread(&mut self, decoded: &Decoded) {
         Pings::of(&decoded.pings).persons.spreads(&mut self.spreads);

@@ -1,6 +1,7 @@
 //! One source on its way through the run: in which order its rows come, and what they have come to.
 
 use super::Job;
+use super::guided::Guided;
 use super::intake::Intake;
 use super::order::{self, Unit};
 use super::parts::{Gathering, Parts, Room};
@@ -39,14 +40,22 @@ pub struct Lane<'r> {
     pub tracked: u64,
     /// How long everyone dwells where it may count, if that was added up.
     pub dwellings: Option<DwellSums>,
+    /// What finds its rows, if they are in the order of space.
+    guided: Option<Guided>,
 }
 
 impl<'r> Lane<'r> {
     /// Nothing read yet, but perhaps some rows to see their order.
     pub fn new(job: &Job<'_>, source: Source, room: &'r Room) -> Result<Self> {
         let units = order::units(job, source);
-        let order = order::order_of(job, source, &units)?;
-        let again = order == Order::None && unordered::is_worth_reading_again(job, source);
+        let guided = Guided::open(job, source)?;
+        let order = match &guided {
+            // Of space: what comes when is all the same.
+            Some(_) => Order::None,
+            None => order::order_of(job, source, &units)?,
+        };
+        let again =
+            order == Order::None && guided.is_none() && unordered::is_worth_reading_again(job, source);
         Ok(Lane {
             source,
             order,
@@ -59,6 +68,7 @@ impl<'r> Lane<'r> {
             marked: 0,
             tracked: 0,
             dwellings: None,
+            guided,
         })
     }
 
@@ -106,10 +116,23 @@ impl<'r> Lane<'r> {
         };
         if found.is_none() {
             stays.clear()?;
-            survivors::gather(job, &self.units, persons, &gathering)?;
+            self.gather_persons(job, persons, &gathering)?;
         }
         gathering.finish()?;
         Ok((stays, pings))
+    }
+
+    /// Gathers all pings of these persons.
+    pub fn gather_persons(
+        &self,
+        job: &Job<'_>,
+        persons: &PersonSet,
+        gathering: &Gathering<'_, '_>,
+    ) -> Result<()> {
+        match &self.guided {
+            Some(guided) => guided.gather_persons(job, persons, gathering),
+            None => survivors::gather(job, &self.units, persons, gathering),
+        }
     }
 
     fn gather(&mut self, job: &Job<'_>) -> Result<()> {
@@ -120,11 +143,15 @@ impl<'r> Lane<'r> {
 
     /// Whether all rows are read when the cases are known.
     pub fn after_cases(&self) -> bool {
-        self.order == Order::Person || self.again
+        self.order == Order::Person || self.again || self.guided.is_some()
     }
 
     /// The pass that finds the cases' pings; in the order of time it is the only one.
     pub fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
+        if let Some(guided) = &self.guided {
+            self.intake = guided.case_pings(job)?;
+            return Ok(());
+        }
         match self.order {
             Order::None if self.again => {
                 self.intake = unordered::survey(job, &self.units)?;
@@ -148,6 +175,12 @@ impl<'r> Lane<'r> {
 
     /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
     pub fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
+        if let Some(guided) = &self.guided {
+            let gathering = Gathering::new(&self.pings, &job.decoder.schema);
+            guided.gather(job, self.source, index, &gathering)?;
+            gathering.finish()?;
+            return Ok(true);
+        }
         if self.again {
             let gathering = Gathering::new(&self.pings, &job.decoder.schema);
             unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
@@ -182,8 +215,9 @@ impl<'r> Lane<'r> {
     pub fn path(&self, job: &Job<'_>) -> SourcePath {
         SourcePath {
             source: self.source.name(),
-            order: self.order.name(),
+            order: if self.guided.is_some() { "space" } else { self.order.name() },
             broken_promise: self.promised.map(Order::name),
+            found: self.guided.as_ref().map(Guided::found),
             readings: u8::from(job.began_before)
                 + match (self.again, self.source) {
                     (true, _) => 3,

@@ -4,6 +4,7 @@
 mod clock;
 pub mod covered;
 mod dwelling;
+mod guided;
 pub mod ingest;
 mod intake;
 mod lane;

@@ -98,7 +98,7 @@ pub fn check(
             None => {
                 let pings = Parts::new(room, job.parts);
                 let gathering = Gathering::new(&pings, &job.decoder.schema);
-                gather(job, &lane.units, &persons, &gathering)?;
+                lane.gather_persons(job, &persons, &gathering)?;
                 gathering.finish()?;
                 (Parts::new(room, job.parts), pings)
             }

@@ -138,8 +138,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// Adds all positions of an area, or within some metres of it, in a time.
-    pub fn add(&mut self, cells: &mut Cells, area: LatLonBox, metres: f64, times: (Millis, Millis)) {
+    /// Adds all positions of an area, or within some metres of it, at some times.
+    pub fn add(&mut self, cells: &mut Cells, area: LatLonBox, metres: f64, times: &[(Millis, Millis)]) {
         let lat = (area.lat_min + area.lat_max) / 2.0;
         let lon = (area.lon_min + area.lon_max) / 2.0;
         let cos = cos_lat(area.lat_min.abs().max(area.lat_max.abs()));
@@ -149,15 +149,16 @@ impl Region {
         );
         let half_m = high.hypot(wide) + metres;
         // Flat maps do for what is neither large nor near a pole nor across the antimeridian.
-        let is_plain = half_m < AREA_M_MAX && lat.abs() < LAT_MAX && area.lon_min > -179.0 && area.lon_max < 179.0;
+        let is_plain =
+            half_m < AREA_M_MAX && lat.abs() < LAT_MAX && area.lon_min > -179.0 && area.lon_max < 179.0;
         if !is_plain || !cos.is_finite() {
-            self.anywhere.push(times);
+            self.anywhere.extend(times);
             return;
         }
         let fine = |resolution: &Resolution| half_m <= EDGES_MAX * resolution.edge_length_m();
         let finest = Resolution::range(Resolution::Zero, Resolution::Ten);
         let Some(resolution) = finest.filter(fine).last() else {
-            self.anywhere.push(times);
+            self.anywhere.extend(times);
             return;
         };
         let number = u8::from(resolution);
@@ -175,7 +176,7 @@ impl Region {
             let north = (area.lat_min - *cell_lat).max(*cell_lat - area.lat_max).max(0.0) * METRES_PER_DEGREE;
             let east = (area.lon_min - *cell_lon).max(*cell_lon - area.lon_max).max(0.0);
             if north.hypot(east * METRES_PER_DEGREE * cos) <= reach_m {
-                self.times.entry(*cell).or_default().push(times);
+                self.times.entry(*cell).or_default().extend(times);
             }
         }
     }
@@ -283,7 +284,7 @@ mod tests {
             let size = if round % 2 == 0 { 0.0 } else { 10f64.powf(random() * 3.0 - 5.0) };
             let area = LatLonBox::of_path(lat, lon, size, size);
             let mut region = Region::default();
-            region.add(&mut cells, area, metres, (1_000, 2_000));
+            region.add(&mut cells, area, metres, &[(1_000, 2_000)]);
             region.finish();
             let grown = area.grown(metres);
             let mut near = 0;
@@ -292,7 +293,8 @@ mod tests {
                     grown.lat_min + random() * (grown.lat_max - grown.lat_min),
                     grown.lon_min + random() * (grown.lon_max - grown.lon_min),
                 );
-                let nearest = (at.0.clamp(area.lat_min, area.lat_max), at.1.clamp(area.lon_min, area.lon_max));
+                let nearest =
+                    (at.0.clamp(area.lat_min, area.lat_max), at.1.clamp(area.lon_min, area.lon_max));
                 if crate::geo::haversine_m(at.0, at.1, nearest.0, nearest.1) > metres {
                     continue;
                 }
@@ -301,7 +303,8 @@ mod tests {
                 assert!(region.holds(own, 1_500), "{lat} {lon} {metres} {size}: {at:?}");
                 assert!(!region.holds(own, 2_500));
                 assert_eq!(region.times_in(own), [(1_000, 2_000)]);
-                let in_range = |((first, last), _): ((u64, u64), &[(Millis, Millis)])| (first..=last).contains(&own);
+                let in_range =
+                    |((first, last), _): ((u64, u64), &[(Millis, Millis)])| (first..=last).contains(&own);
                 assert!(region.ranges().any(in_range));
             }
             assert!(near > 50);
