@@ -1,6 +1,7 @@
 //! When two positions are the same place: squares, H3 cells, metres.
 
 pub mod cells;
+pub mod region;
 
 use crate::geo::METRES_PER_DEGREE;
 use crate::rice::Within;

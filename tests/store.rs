@@ -1,6 +1,6 @@
 //! The prepared store from outside: the same bytes as the feeds themselves, whatever happened on the way.
 
-use crate::support::{Sandbox, column, read, text, times};
+use crate::support::{Sandbox, column, i64s, read, text, times};
 use crate::world_files::save;
 use arrow::array::{Array, AsArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -408,4 +408,264 @@ fn folders_that_are_columns_tell_equal_bytes_apart() {
     ingest(&sandbox, []).succeeds().stdout_has("2 read, 0 known");
     let [raw, stored] = [&[][..], &["--store", "store"][..]].map(|flags| answer(&sandbox, flags));
     assert_eq!(raw, stored);
+}
+
+#[test]
+fn a_case_is_answered_as_a_run_would_and_nobody_else_is() {
+    let (sandbox, files) = office_by_day();
+    let last = files.last().expect("a day");
+    let away = last.with_extension("away");
+    std::fs::rename(last, &away).expect("a rename");
+    ingest(&sandbox, []).succeeds();
+    let ask = |case_id: &str, flags: &[&str]| {
+        let args = ["case", "job.toml", case_id, "--store", "store", "--progress", "none"];
+        sandbox.copresence(&[&args[..], flags].concat())
+    };
+    let rows = |case_id: &str| {
+        let exposures = read(sandbox.path("out/exposures.parquet"));
+        let persons = column(&exposures, "person_id");
+        let persons = arrow::compute::cast(persons, &arrow::datatypes::DataType::Utf8).expect("text");
+        let persons: Vec<String> =
+            persons.as_string::<i32>().iter().map(|id| id.expect("an id").to_string()).collect();
+        let all = text(&exposures, "case_id").into_iter().zip(persons);
+        let all = all.zip(i64s(&exposures, "direct_s")).zip(i64s(&exposures, "confirmed_s"));
+        let own = all.filter(|(((case, _), _), _)| case == case_id);
+        let mut own: Vec<(String, i64, i64)> =
+            own.map(|(((_, person), direct), confirmed)| (person, direct, confirmed)).collect();
+        own.sort();
+        own
+    };
+    let asked = |case_id: &str, flags: &[&str]| {
+        let said = ask(case_id, &[&["--format", "json"], flags].concat()).succeeds().stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(said["case"]["case_id"], case_id);
+        let exposures = said["exposures"].as_array().expect("rows").clone();
+        let number = |row: &serde_json::Value, name: &str| row[name].as_i64().expect("a number");
+        assert!(exposures.is_sorted_by_key(|row| -number(row, "direct_s")));
+        let person = |row: &serde_json::Value| match &row["person_id"] {
+            serde_json::Value::String(id) => id.clone(),
+            other => other.to_string(),
+        };
+        let mut own: Vec<(String, i64, i64)> = exposures
+            .iter()
+            .map(|row| (person(row), number(row, "direct_s"), number(row, "confirmed_s")))
+            .collect();
+        own.sort();
+        own
+    };
+    answer(&sandbox, &["--store", "store"]);
+    for case_id in ["case-1", "case-2", "case-3", "case-4"] {
+        assert!(!rows(case_id).is_empty(), "{case_id}");
+        assert_eq!(asked(case_id, &[]), rows(case_id));
+        assert_eq!(asked(case_id, &[]), rows(case_id));
+        assert_eq!(asked(case_id, &["--no-cache"]), rows(case_id));
+    }
+    ask("case-1", &[])
+        .succeeds()
+        .stdout_has("kept from an earlier question")
+        .stdout_has("infectious from 2013-06-24");
+    ask("case-1", &["--set", "rule.encounter.lag_s_max=1"]).succeeds().stdout_has("answered from the store");
+    ask("case-1", &["--no-cache"]).succeeds().stdout_has("answered from the store");
+    // Another day, another answer.
+    std::fs::rename(&away, last).expect("a rename");
+    ingest(&sandbox, []).succeeds();
+    ask("case-2", &[]).succeeds().stdout_has("answered from the store");
+    answer(&sandbox, &["--store", "store"]);
+    assert_eq!(asked("case-2", &[]), rows("case-2"));
+    assert_eq!(std::fs::read_dir(sandbox.path("store/_copresence/cache")).expect("a folder").count(), 1);
+    // A person is no case.
+    ask("63", &[]).fails_with(2).stderr_has("who is no case cannot be asked about");
+    ask("case-9", &[]).fails_with(2).stderr_has("one of the 5 cases of the job's list");
+    sandbox.copresence(&["case", "job.toml", "case-1"]).fails_with(2).stderr_has("add --store DIR");
+}
+
+/// The gps feed of a day and a half in Shanghai, one ping an hour of each of three persons, one of them a case.
+fn hourly() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "job.toml",
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-23T00:00:00+08:00\"\ntime_zone = \"Asia/Shanghai\"\n\
+         [[feeds]]\nsource = \"gps\"\npath = \"pings\"\ndatum = \"wgs84\"\nhold_s_max = 3600\n\
+         [cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\nlookback_days = 3\n\
+         [rule.encounter]\nplace = \"distance\"\ndistance_m_max = 50\n[rule.candidate]\ndirect_s_min = 600\n",
+    );
+    sandbox.write(
+        "cases.csv",
+        "case_id,person_id,infectious_from,infectious_to,report_id,authority\n\
+         c,a,2022-03-20T00:00:00+08:00,2022-03-23T00:00:00+08:00,r,x\n",
+    );
+    // 2022-03-20T12:00:00+08:00 on.
+    let hours = |from: i64, to: i64| (from..to).flat_map(|hour| [(hour, "a"), (hour, "b"), (hour, "z")]);
+    for (name, from, to) in [("first", 0, 12), ("second", 12, 36), ("third", 36, 60)] {
+        let rows: Vec<(i64, &str)> = hours(from, to).collect();
+        let at = |hour: i64| 1_647_748_800_000 + hour * 3_600_000;
+        let far = |who: &str| if who == "z" { 1.0 } else { 0.0 };
+        sandbox.write_parquet(
+            &format!("pings/{name}.parquet"),
+            vec![
+                ("person_id", crate::support::text_array(rows.iter().map(|(_, who)| *who))),
+                ("time", crate::support::time_array(rows.iter().map(|(hour, _)| at(*hour)))),
+                (
+                    "lat",
+                    std::sync::Arc::new(
+                        rows.iter()
+                            .map(|(_, who)| Some(34.75 + far(who)))
+                            .collect::<arrow::array::Float64Array>(),
+                    ),
+                ),
+                (
+                    "lon",
+                    std::sync::Arc::new(
+                        rows.iter()
+                            .map(|(hour, _)| (*hour != 30).then_some(113.68))
+                            .collect::<arrow::array::Float64Array>(),
+                    ),
+                ),
+            ],
+        );
+    }
+    sandbox
+}
+
+#[test]
+fn days_past_retention_are_gone_and_it_is_proven() {
+    let sandbox = hourly();
+    let reject = ["--set", "job.rejected_share_max=0.5"];
+    ingest(&sandbox, reject).succeeds().stdout_has("180 read, 177 of them usable");
+    let stored = [&["--store", "store"][..], &reject[..]].concat();
+    assert_eq!(answer(&sandbox, &stored), answer(&sandbox, &reject));
+    let days = |sandbox: &Sandbox| {
+        let list = sandbox.copresence(&["store", "list", "store"]).succeeds().stdout;
+        list.lines()
+            .filter(|line| line.contains(" gps "))
+            .map(|line| line[6..16].to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(days(&sandbox), ["2022-03-20", "2022-03-21", "2022-03-22"]);
+    let purge = |before: &str| sandbox.copresence(&["purge", "store", "--before", before]);
+    purge("2022-03-22")
+        .succeeds()
+        .stdout_has("removed    9 files, 105 rows")
+        .stdout_has("days       gps 2022-03-20, gps 2022-03-21")
+        .stdout_has("proof      store/_copresence/purged/v000002-");
+    assert_eq!(days(&sandbox), ["2022-03-22"]);
+    let left = parquet_below(&sandbox.path("store"));
+    assert!(
+        left.iter().all(|path| !path.display().to_string().contains("2022-03-2")
+            || path.display().to_string().contains("2022-03-22")),
+        "{left:?}"
+    );
+    // The row without a longitude was of the second day.
+    assert!(!left.iter().any(|path| path.display().to_string().contains("faulty")));
+    let proofs = sandbox.path("store/_copresence/purged");
+    let proof =
+        std::fs::read_dir(&proofs).expect("a folder").next().expect("a proof").expect("an entry").path();
+    let said = std::fs::read_to_string(&proof).expect("a proof");
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(said["rows_by_day"], serde_json::json!({ "gps 2022-03-20": 36, "gps 2022-03-21": 69 }));
+    assert_eq!(said["unusable_rows"], 3);
+    assert_eq!(said["checked"]["earliest_time_left"], "2022-03-21T16:00:00.000Z");
+    assert_eq!(said["removed"].as_array().expect("files").len(), 9);
+    sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("72 rows in order");
+    // The files are known, and late ones of these days are left out.
+    ingest(&sandbox, reject).succeeds().stdout_has("0 read, 3 known already");
+    let rows = read(sandbox.path("pings/second.parquet"));
+    save(&sandbox.path("pings/late.parquet"), &rows.slice(0, 5), 9);
+    ingest(&sandbox, reject).succeeds().stdout_has("5 of days that the store keeps no longer, left out");
+    assert_eq!(days(&sandbox), ["2022-03-22"]);
+    let run = ["run", "job.toml", "--store", "store", "--out", "out", "--force", "--progress", "none"];
+    sandbox.copresence(&run).succeeds().stderr_has("the store keeps nothing before 2022-03-21T16:00:00.000Z");
+    // A second proof names the first.
+    purge("2022-03-22").succeeds().stdout_has("nothing was there to remove");
+    purge("2022-03-23").succeeds().stdout_has("72 rows");
+    let last =
+        std::fs::read_dir(&proofs).expect("a folder").map(|entry| entry.expect("an entry").path()).max();
+    let last = std::fs::read_to_string(last.expect("a proof")).expect("a proof");
+    assert!(last.contains(proof.file_name().expect("a name").to_str().expect("text")), "{last}");
+    purge("yesterday").fails_with(2).stderr_has("--before");
+    sandbox
+        .copresence(&["purge", "nowhere", "--before", "2022-03-22"])
+        .fails_with(1)
+        .stderr_has("a prepared store");
+}
+
+#[test]
+fn a_store_drops_days_and_is_made_compact() {
+    let sandbox = hourly();
+    let reject = ["--set", "job.rejected_share_max=0.5"];
+    let away = sandbox.path("third");
+    std::fs::rename(sandbox.path("pings/third.parquet"), &away).expect("a rename");
+    ingest(&sandbox, reject).succeeds();
+    std::fs::rename(&away, sandbox.path("pings/third.parquet")).expect("a rename");
+    let rows = read(sandbox.path("pings/second.parquet"));
+    save(&sandbox.path("pings/late.parquet"), &rows.slice(50, 6), 9);
+    ingest(&sandbox, reject).succeeds();
+    let expected = answer(&sandbox, &reject);
+    let stored = [&["--store", "store"][..], &reject[..]].concat();
+    assert_eq!(answer(&sandbox, &stored), expected);
+    let faulty = || std::fs::read_dir(sandbox.path("store/_copresence/faulty")).expect("a folder").count();
+    assert_eq!(faulty(), 2);
+    sandbox.copresence(&["store", "compact", "store"]).succeeds().stdout_has("version 3, compact");
+    assert_eq!(faulty(), 1);
+    assert_eq!(answer(&sandbox, &stored), expected);
+    let reader = copresence::io::store::Store::open(&sandbox.path("store")).expect("a store");
+    sandbox
+        .copresence(&["store", "drop", "store", "--before", "2022-03-21"])
+        .succeeds()
+        .stdout_has("version 4 keeps days");
+    // Who reads keeps what was opened.
+    assert!(sandbox.path("store/source=gps/day=2022-03-20").exists());
+    drop(reader);
+    sandbox.copresence(&["store", "compact", "store"]).succeeds();
+    assert!(!sandbox.path("store/source=gps/day=2022-03-20").exists());
+    sandbox.copresence(&["store", "check", "store"]).succeeds();
+}
+
+#[test]
+fn the_figures_of_a_night_are_for_prometheus() {
+    let sandbox = hourly();
+    let reject = "job.rejected_share_max=0.5";
+    let ingest = [
+        "ingest",
+        "job.toml",
+        "--store",
+        "store",
+        "--metrics",
+        "ingest.prom",
+        "--set",
+        reject,
+        "--progress",
+        "none",
+    ];
+    sandbox.copresence(&ingest).succeeds();
+    let run = [
+        "run",
+        "job.toml",
+        "--store",
+        "store",
+        "--metrics",
+        "run.prom",
+        "--set",
+        reject,
+        "--progress",
+        "none",
+    ];
+    sandbox.copresence(&run).succeeds();
+    let text = |name: &str| std::fs::read_to_string(sandbox.path(name)).expect(name);
+    for line in [
+        "copresence_ingest_rows{job=\"job\"} 180",
+        "copresence_ingest_rows_unusable{job=\"job\"} 3",
+        "copresence_store_rows{job=\"job\"} 177",
+    ] {
+        assert!(text("ingest.prom").lines().any(|other| other == line), "{line}: {}", text("ingest.prom"));
+    }
+    for line in [
+        "# TYPE copresence_run_candidates gauge",
+        "copresence_run_candidates{job=\"job\"} 1",
+        "copresence_run_cases_without_pings{job=\"job\"} 0",
+        "copresence_run_rows{job=\"job\",feed=\"feeds[0]\",source=\"gps\"} 177",
+        "copresence_run_rows_last_day{job=\"job\",feed=\"feeds[0]\",source=\"gps\"} 72",
+    ] {
+        assert!(text("run.prom").lines().any(|other| other == line), "{line}: {}", text("run.prom"));
+    }
 }

@@ -5,6 +5,7 @@ use crate::support::{Ran, read};
 use crate::world_files::{save, write};
 use crate::worlds::{Layout, PersonAs};
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
 use copresence::answer::Answer;
 use copresence::config::{Config, Overrides};
@@ -98,6 +99,20 @@ pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<R
     let opened = store::attach(&mut config)?;
     let inputs = inputs::open(&config)?;
     let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+    // Asked about one case, it says of that the same.
+    if let Some(number) = (layout.seed as usize).checked_rem(answer.cases.len()) {
+        config.only_case = Some(answer.cases[number].case.case_id.clone());
+        let inputs = inputs::open(&config)?;
+        let own = pipeline::compute(&config, &inputs, &dir.path().join("own"), &Watch::default())?;
+        let of_case = |answer: &Answer| {
+            let exposures = answer.exposures.whole().expect("exposures");
+            let cases = exposures.column_by_name("case").expect("case").as_primitive::<UInt32Type>();
+            let is_own = cases.values().iter().map(|case| Some(*case == number as u32)).collect();
+            filter_record_batch(&exposures, &is_own).expect("rows")
+        };
+        assert_eq!(of_case(&own), of_case(&answer));
+        assert_eq!(of_case(&own).num_rows(), own.exposures.whole().expect("exposures").num_rows());
+    }
     drop(opened);
     Ok(Ran::new(answer, dir))
 }
@@ -218,7 +233,11 @@ impl Ways {
 }
 
 /// The engine's answer in the oracle's words, through a store.
-pub fn engine_stored(world: &World, layout: &Layout, ways: &Ways) -> copresence::error::Result<oracle::Answer> {
+pub fn engine_stored(
+    world: &World,
+    layout: &Layout,
+    ways: &Ways,
+) -> copresence::error::Result<oracle::Answer> {
     match run_stored(world, layout) {
         Ok(answer) => {
             ways.count(world, layout, &answer);

@@ -95,14 +95,14 @@ impl Explain {
 }
 
 /// One row as JSON; the person's own id is left out, as whoever asks knows it.
-fn row_value(batch: &RecordBatch, row: usize) -> Value {
+pub(super) fn row_value(batch: &RecordBatch, row: usize) -> Value {
     let schema = batch.schema();
     let fields = schema.fields().iter().zip(batch.columns()).filter(|(f, _)| f.name() != "person_id");
     let cells = fields.map(|(field, column)| (field.name().clone(), cell(column.as_ref(), row)));
     Value::Object(cells.collect::<Map<_, _>>())
 }
 
-fn cell(column: &dyn Array, row: usize) -> Value {
+pub(super) fn cell(column: &dyn Array, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
     }

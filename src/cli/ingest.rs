@@ -1,5 +1,6 @@
 //! `ingest JOB --store DIR`: the feeds' files into the prepared store.
 
+use super::metrics::Metrics;
 use super::progress::Progress;
 use super::{JobArgs, interrupt, thousands};
 use crate::config::Overrides;
@@ -9,6 +10,7 @@ use crate::io::store::Writer;
 use crate::pipeline::ingest;
 use crate::pipeline::watch::Watch;
 use clap::Args;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +32,9 @@ pub struct Ingest {
     /// Let files of a known name but other bytes take the place of the earlier ones.
     #[arg(long)]
     replace: bool,
+    /// Also write the ingest's figures to this file, for Prometheus (the textfile collector of its node_exporter).
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
 }
 
 impl Ingest {
@@ -56,14 +61,32 @@ impl Ingest {
         let also = format!("{} known already, {} replaced", thousands(done.known), thousands(done.replaced));
         line("files", format!("{} read, {also}", thousands(done.files)));
         let seconds = clock.elapsed().as_secs_f64();
-        let usable = thousands(done.rows - done.faulty);
+        let usable = thousands(done.rows - done.faulty - done.past);
         line("rows", format!("{} read, {usable} of them usable", thousands(done.rows)));
+        if done.past > 0 {
+            let past = thousands(done.past);
+            line("past", format!("{past} of days that the store keeps no longer, left out"));
+        }
         let days: Vec<String> = done.days.iter().map(|(source, day)| format!("{source} {day}")).collect();
         line("days", if days.is_empty() { "none touched".into() } else { shortened(&days) });
         let each = done.store_bytes as f64 / done.store_rows.max(1) as f64;
         line("store", format!("{} rows, {each:.1} bytes each", thousands(done.store_rows)));
         let rate = thousands((done.rows as f64 / seconds) as u64);
         line("time", format!("{seconds:.2} s, {rate} rows/s, {} threads", config.threads));
+        if let Some(path) = &self.metrics {
+            let mut metrics = Metrics::default();
+            let labels = || vec![("job", config.name.clone())];
+            let mut one = |name: &str, help: &str, value: f64| metrics.add(name, help, &[(labels(), value)]);
+            let now = super::run::chrono_now() as f64 / 1e3;
+            one("ingest_timestamp_seconds", "When the last ingest that went through ended.", now);
+            one("ingest_duration_seconds", "How long it took.", seconds);
+            one("ingest_files", "Files that it read.", done.files as f64);
+            one("ingest_rows", "Rows that it read.", done.rows as f64);
+            one("ingest_rows_unusable", "Rows among them that could not be used.", done.faulty as f64);
+            one("store_rows", "Rows of the store.", done.store_rows as f64);
+            one("store_bytes", "Bytes of the store.", done.store_bytes as f64);
+            metrics.write(path)?;
+        }
         if let Some(peak) = machine::memory_peak_bytes() {
             line("memory", format!("{} MiB at its peak", peak >> 20));
         }
@@ -72,7 +95,7 @@ impl Ingest {
 }
 
 /// The first and the last of many.
-fn shortened(days: &[String]) -> String {
+pub(super) fn shortened(days: &[String]) -> String {
     match days {
         [first, .., last] if days.len() > 4 => format!("{first} to {last}, {} in all", days.len()),
         _ => days.join(", "),

@@ -5,10 +5,12 @@ macro_rules! out {
     ($($arg:tt)*) => { $crate::cli::say(&format!("{}\n", format_args!($($arg)*))) };
 }
 
+mod case;
 mod check;
 mod explain;
 mod ingest;
 mod interrupt;
+mod metrics;
 mod progress;
 mod rules;
 mod run;
@@ -40,6 +42,8 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage or job file,
 enum Command {
     /// Run a job: read pings and cases, write candidates with their evidence.
     Run(run::Run),
+    /// Show whom one case of a job met, from a prepared store, at once.
+    Case(case::Case),
     /// Check a job and its inputs; nothing is computed or written.
     Check(check::Check),
     /// Show the evidence about one person in an output folder.
@@ -48,7 +52,9 @@ enum Command {
     Rules(rules::Rules),
     /// Read feeds into a prepared store, which runs then read in their place.
     Ingest(ingest::Ingest),
-    /// Look into a prepared store: what it holds, whether it is whole.
+    /// Remove the days before a date from a prepared store for good, and prove it.
+    Purge(store::Purge),
+    /// Look into a prepared store: what it holds, whether it is whole; drop days, make it compact.
     Store(store::Store),
     /// Write a made-up city: pings and cases of any number, and the job that reads them.
     Synth(synth::Synth),
@@ -123,11 +129,14 @@ impl Cli {
     pub fn log_format(&self) -> LogFormat {
         match &self.command {
             Command::Run(run) => run.job.log_format,
+            Command::Case(case) => case.job.log_format,
             Command::Check(check) => check.job.log_format,
             Command::Ingest(ingest) => ingest.job.log_format,
-            Command::Explain(_) | Command::Rules(_) | Command::Store(_) | Command::Synth(_) => {
-                LogFormat::Text
-            }
+            Command::Explain(_)
+            | Command::Purge(_)
+            | Command::Rules(_)
+            | Command::Store(_)
+            | Command::Synth(_) => LogFormat::Text,
         }
     }
 
@@ -135,10 +144,12 @@ impl Cli {
     pub fn run(self) -> Result<u8> {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Case(case) => case.run(),
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Ingest(ingest) => ingest.run(),
             Command::Rules(rules) => rules.run(),
+            Command::Purge(purge) => purge.run(),
             Command::Store(store) => store.run(),
             Command::Synth(synth) => synth.run(),
         }

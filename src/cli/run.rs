@@ -1,15 +1,19 @@
 //! `run JOB`: the nightly batch.
 
+use super::metrics::Metrics;
 use super::progress::Progress;
 use super::{JobArgs, interrupt, summary};
-use crate::config::Overrides;
+use crate::answer::{Answer, FeedSurvey};
+use crate::config::{Config, FeedConfig, Overrides};
 use crate::error::Result;
+use crate::io::inputs::{self, Inputs};
+use crate::io::machine;
 use crate::io::manifest::{self, Circumstances};
 use crate::io::output::{Kind, Staging};
-use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::{Stage, Watch};
 use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,6 +49,9 @@ pub struct Run {
     /// What the digests of Parquet inputs cover.
     #[arg(long, value_enum, default_value_t = Digest::Footer)]
     digest: Digest,
+    /// Also write the run's figures to this file, for Prometheus (the textfile collector of its node_exporter).
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
     /// Exit with 4 if there were warnings.
     #[arg(long)]
     strict: bool,
@@ -61,7 +68,6 @@ enum Digest {
 impl Run {
     /// Checks, computes, writes, and sums up.
     pub fn run(&self) -> Result<u8> {
-        let (clock, started_at) = (Instant::now(), chrono_now());
         let (config, _store) = self.job.config(Overrides {
             exposures: self.exposures.clone(),
             encounters: self.encounters.clone(),
@@ -72,32 +78,89 @@ impl Run {
         interrupt::install(&watch);
         let staging = Staging::new(Kind::Answer, &config.out, config.force)?;
         let progress = Progress::start(self.job.progress, &watch);
-        let inputs = inputs::open(&config)?;
-        let mut answer = pipeline::compute(&config, &inputs, &staging.path("spill"), &watch)?;
-        pipeline::safeguards::check(&config, &answer.survey)?;
+        let Night { inputs, answer, circumstances } = Night::compute(&config, &staging, &watch)?;
+        staging.commit()?;
+        drop(progress);
+        for warning in &circumstances.warnings {
+            super::warn(warning, self.job.log_format);
+        }
+        if let Some(path) = &self.metrics {
+            figures(&config, &inputs, &answer, &circumstances).write(path)?;
+        }
+        summary::print(&config, &inputs, &answer, &circumstances);
+        Ok(if self.strict && !circumstances.warnings.is_empty() { 4 } else { 0 })
+    }
+}
+
+/// The figures of a run.
+fn figures(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &Circumstances) -> Metrics {
+    let mut metrics = Metrics::default();
+    let job = || ("job", config.name.clone());
+    let mut one = |name: &str, help: &str, value: f64| metrics.add(name, help, &[(vec![job()], value)]);
+    let counts = &answer.counts;
+    one(
+        "run_timestamp_seconds",
+        "When the last run that went through began.",
+        circumstances.started_at as f64 / 1e3,
+    );
+    one("run_as_of_timestamp_seconds", "Its as_of.", config.as_of as f64 / 1e3);
+    one("run_duration_seconds", "How long it took.", circumstances.seconds);
+    let peak = circumstances.memory_peak_bytes.unwrap_or(0);
+    one("run_memory_peak_bytes", "Its memory at the peak.", peak as f64);
+    one("run_warnings", "What it warned of.", circumstances.warnings.len() as f64);
+    one("run_cases", "Cases of its list.", answer.cases.len() as f64);
+    let without = answer.cases.iter().filter(|case| !case.has_pings).count();
+    one("run_cases_without_pings", "Cases whose person has no ping in the lookback.", without as f64);
+    one("run_persons", "Persons seen, about.", counts.persons as f64);
+    one("run_exposures", "Exposures found.", counts.exposures as f64);
+    one("run_candidates", "Candidates found.", counts.candidates as f64);
+    let by_feed = |of: &dyn Fn(&FeedSurvey) -> u64| -> Vec<(Vec<(&str, String)>, f64)> {
+        let feeds = inputs.feeds.iter().zip(&answer.survey.feeds);
+        let labels = |feed: &FeedConfig| {
+            let (label, source) = (feed.label.clone(), feed.stay.source.to_string());
+            vec![job(), ("feed", label), ("source", source)]
+        };
+        feeds.map(|(open, survey)| (labels(&open.config), of(survey) as f64)).collect()
+    };
+    let kept = by_feed(&|feed| feed.rows_kept);
+    metrics.add("run_rows", "Readable rows inside the lookback, by feed.", &kept);
+    let rejected = by_feed(&|feed| feed.rejected_rows());
+    metrics.add("run_rows_rejected", "Rows inside the lookback that could not be read, by feed.", &rejected);
+    let last_day = by_feed(&|feed| feed.by_day.last().copied().unwrap_or(0));
+    metrics.add("run_rows_last_day", "Readable rows of the lookback's last day, by feed.", &last_day);
+    metrics
+}
+
+/// A job that was run, its answer written but not yet in place.
+pub(super) struct Night {
+    inputs: Inputs,
+    answer: Answer,
+    pub(super) circumstances: Circumstances,
+}
+
+impl Night {
+    /// Computes, and writes into a folder on its way.
+    pub(super) fn compute(config: &Config, staging: &Staging, watch: &Watch) -> Result<Self> {
+        let (clock, started_at) = (Instant::now(), chrono_now());
+        let inputs = inputs::open(config)?;
+        let mut answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
+        pipeline::safeguards::check(config, &answer.survey)?;
         watch.start(Stage::Write, 0);
-        pipeline::write(&config, &inputs, &staging, &mut answer)?;
-        let warnings = pipeline::warnings::warnings(&config, &inputs, &answer);
+        pipeline::write(config, &inputs, staging, &mut answer)?;
         let circumstances = Circumstances {
             started_at,
             seconds: clock.elapsed().as_secs_f64(),
             memory_peak_bytes: machine::memory_peak_bytes(),
-            warnings: warnings.clone(),
+            warnings: pipeline::warnings::warnings(config, &inputs, &answer),
         };
-        manifest::write(&staging, &config, &inputs, &answer, &circumstances)?;
+        manifest::write(staging, config, &inputs, &answer, &circumstances)?;
         watch.advance(0)?;
-        staging.commit()?;
-        drop(progress);
-        for warning in &warnings {
-            super::warn(warning, self.job.log_format);
-        }
-        summary::print(&config, &inputs, &answer, &circumstances);
-        Ok(if self.strict && !warnings.is_empty() { 4 } else { 0 })
+        Ok(Night { inputs, answer, circumstances })
     }
 }
 
 /// The wall clock, ms UTC.
-fn chrono_now() -> crate::time::Millis {
+pub(super) fn chrono_now() -> crate::time::Millis {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| d.as_millis() as i64)
 }

@@ -2,7 +2,9 @@
 
 use super::thousands;
 use crate::error::Result;
+use crate::io::purge;
 use crate::io::store::{self, Store as Opened};
+use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +24,22 @@ enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Put what is small and scattered together, and remove files that are not in force. Days are always whole: an ingest
+    /// makes each anew.
+    Compact {
+        /// The folder of the store.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Take the days before a date out of the store; their files go when nobody reads. `purge` also proves it.
+    Drop {
+        /// The folder of the store.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The first day that is kept, as 2022-03-08.
+        #[arg(long, value_name = "DATE")]
+        before: NaiveDate,
+    },
     /// Read the whole store: digests, the order of rows, and next pings. Exit code 1 if anything is wrong.
     Check {
         /// The folder of the store.
@@ -36,8 +54,55 @@ impl Store {
         match &self.command {
             Command::List { folder } => list(&Opened::open(folder)?),
             Command::Check { folder } => check(&Opened::open(folder)?),
+            Command::Compact { folder } => {
+                let version = purge::compact(&mut store::change(folder)?)?;
+                out!("{}: version {version}, compact", folder.display());
+                Ok(())
+            }
+            Command::Drop { folder, before } => {
+                let version = purge::drop_days(&mut store::change(folder)?, *before)?;
+                out!("{}: version {version} keeps days from {before} on", folder.display());
+                Ok(())
+            }
         }
         .map(|()| 0)
+    }
+}
+
+/// Remove the days before a date from a prepared store for good, and prove it.
+///
+/// It waits until nobody reads, removes the files of these days and every file that is not in force, looks whether they are gone and
+/// whether all that is left is younger, and leaves a list of what was removed, with digests and without persons, below the store's
+/// hidden folder. Nothing of these days is ingested again.
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// The folder of the store.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The first day that is kept, as 2022-03-08, in the store's time zone.
+    #[arg(long, value_name = "DATE")]
+    before: NaiveDate,
+}
+
+impl Purge {
+    /// Purges, and says what is gone.
+    pub fn run(&self) -> Result<u8> {
+        let folder = self.folder.display();
+        let now = super::run::chrono_now();
+        let done = purge::purge(&mut store::change(&self.folder)?, self.before, now)?;
+        out!("{folder}: version {} keeps days from {} on", done.version, self.before);
+        let rows = thousands(done.rows);
+        out!("  removed    {} files, {rows} rows, {} bytes", thousands(done.files), thousands(done.bytes));
+        let days: Vec<String> = done.days.iter().map(|(source, day)| format!("{source} {day}")).collect();
+        out!(
+            "  days       {}",
+            if days.is_empty() { "none".into() } else { super::ingest::shortened(&days) }
+        );
+        match done.proof {
+            Some(proof) => out!("  proof      {folder}/{proof}"),
+            None => out!("  proof      nothing was there to remove"),
+        }
+        Ok(0)
     }
 }
 

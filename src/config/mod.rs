@@ -99,6 +99,8 @@ pub struct Config {
     pub batch_rows: usize,
     /// Whether input digests read whole files.
     pub digest_full: bool,
+    /// The only case whom others can meet, if one was asked about.
+    pub only_case: Option<String>,
 }
 
 /// One `[[feeds]]`.
@@ -297,6 +299,7 @@ impl Config {
             memory_bytes: 0,
             batch_rows: BATCH_ROWS,
             digest_full: overrides.digest_full,
+            only_case: None,
         })
     }
 

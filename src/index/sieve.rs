@@ -117,6 +117,18 @@ impl Sieve {
         marks.extend(by_cases.map(case));
     }
 
+    /// Whether where and when pings of a source are is all that this asks.
+    pub fn asks_places_only(&self, source: Source) -> bool {
+        self.bands.len() == 1 && self.areas.is_none() && !self.one_by_one(source)
+    }
+
+    /// The rows that may meet a case, of pings of which only that is known.
+    pub fn marks_of_places(&self, places: (&[Millis], &[f64], &[f64]), source: Source, rows: &mut Vec<u32>) {
+        if let Some((_, bits)) = self.bands.first().filter(|(_, bits)| !bits.is_empty()) {
+            bits.marked(places, source, rows);
+        }
+    }
+
     /// Whether pings of a source have to be looked at one by one.
     fn one_by_one(&self, source: Source) -> bool {
         self.bands.iter().any(|(_, bits)| bits.one_by_one(source))

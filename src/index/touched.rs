@@ -3,7 +3,7 @@
 use super::CaseIndex;
 use super::sieve::is_met;
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::place::cells::{Cells, Region};
+use crate::place::region::Region;
 use crate::place::{PlaceKey, PlaceRule, cell, outline, row_cos, square};
 use crate::rule::Source;
 use crate::stay::Stay;
@@ -14,16 +14,15 @@ use hashbrown::HashMap;
 /// Degrees, and a share, by which the bounds of squares and cells are widened, so that rounding and bending lose nothing.
 const SLACK_DEG: f64 = 1e-7;
 const SLACK: f64 = 1e-3;
+/// Degrees of latitude beyond which corners of cells may lie around a pole.
+const LAT_MAX: f64 = 70.0;
 
 impl CaseIndex {
-    /// Where pings of a source have to be, each standing for as long as `hold_ms`, to meet a case of those that stand still,
-    /// and where the next pings after them may be looked for in the same cell.
+    /// Where and when pings of a source have to be, each standing for as long as `hold_ms`, to meet a case, where nobody moves.
     pub fn touched(&self, source: Source, hold_ms: Millis, uncertainty: Option<&Uncertainty>) -> Region {
-        let (mut region, mut cells) = (Region::default(), Cells::default());
-        let times = |stay: &Stay| {
-            let (from, to) = (stay.start.saturating_sub(hold_ms), stay.end.saturating_add(self.rule.lag_ms));
-            (from, to.saturating_add(hold_ms))
-        };
+        let mut region = Region::default();
+        let times =
+            |stay: &Stay| (stay.start.saturating_sub(hold_ms), stay.end.saturating_add(self.rule.lag_ms));
         let meets = |stay: &&Stay| {
             let same = stay.source == source;
             stay.has_position() && (same && !source.is_by_id() || self.rule.cross_source)
@@ -38,7 +37,7 @@ impl CaseIndex {
                 });
                 let reach_m = own.filter_map(|band| band.reach_m(stay.sigma_m)).reduce(f64::max);
                 if let Some(reach_m) = reach_m {
-                    region.add(&mut cells, stay.bounds(), reach_m, &[times(stay)]);
+                    region.add(stay.bounds().grown(reach_m), &[times(stay)]);
                 }
             }
         } else {
@@ -50,7 +49,7 @@ impl CaseIndex {
             }
             for (bounds, mut times) in by_place.into_values() {
                 crate::time::unite(&mut times);
-                region.add(&mut cells, bounds, 0.0, &times);
+                region.add(bounds, &times);
             }
         }
         region.finish();
@@ -74,6 +73,18 @@ fn bounds_of(place: &PlaceRule, lat: f64, lon: f64) -> LatLonBox {
     let around = LatLonBox::of_path(lat, lon, 0.0, 0.0);
     let bounds = corners.into_iter().map(|(lat, lon)| LatLonBox::of_path(lat, lon, 0.0, 0.0));
     let bounds = bounds.fold(around, LatLonBox::with);
+    // Around a pole, and across the antimeridian, corners are no bounds.
+    let is_plain =
+        bounds.lat_min > -LAT_MAX && bounds.lat_max < LAT_MAX && bounds.lon_max - bounds.lon_min < 180.0;
+    if !is_plain {
+        let (south, north) = (bounds.lat_min < 0.0, bounds.lat_max > 0.0);
+        return LatLonBox {
+            lat_min: if south { -90.0 } else { 0.0 },
+            lat_max: if north { 90.0 } else { 0.0 },
+            lon_min: -180.0,
+            lon_max: 180.0,
+        };
+    }
     // Edges of large cells bend.
     let lat_slack = SLACK_DEG + SLACK * (bounds.lat_max - bounds.lat_min);
     let lon_slack = SLACK_DEG + SLACK * (bounds.lon_max - bounds.lon_min);

@@ -23,6 +23,23 @@ pub struct Cases {
     pub rejections: Vec<Rejection>,
 }
 
+impl Cases {
+    /// Lets nobody be met but this case; the persons of the others are cases all the same.
+    pub fn keep_only(&mut self, case_id: &str) -> Result<()> {
+        if !self.cases.iter().any(|case| case.case_id == case_id) {
+            return Err(Error::Job(Problem::new(
+                "CASE_ID",
+                format!("one of the {} cases of the job's list", self.cases.len()),
+                "another word",
+                "write case_id as it stands there; who is no case cannot be asked about",
+            )));
+        }
+        let others = self.cases.iter_mut().filter(|case| case.case_id != case_id);
+        others.for_each(|case| case.infectious_to = case.infectious_from);
+        Ok(())
+    }
+}
+
 /// A fault of one row.
 struct Fault {
     reason: &'static str,

@@ -3,7 +3,7 @@
 use super::columns::Clock;
 use super::files::{guarded, unreadable};
 use super::paged_file::PagedFile;
-use super::pings::{Group, OpenFeed, Origin, PingFile};
+use super::pings::{Group, OpenFeed, Origin, Pages, PingFile};
 use super::places::Numbers;
 use super::raw::{Raw, Row, column, time_reason};
 use crate::datum::Datum;
@@ -14,11 +14,11 @@ use crate::rule::Source;
 use crate::time::{Millis, TimeUnit, Tz};
 use crate::trip::Seat;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array,
-    UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
+    RecordBatchOptions, UInt16Array, UInt32Array, new_null_array,
 };
 use arrow::compute::{cast, filter, filter_record_batch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -62,6 +62,9 @@ pub struct Decoded {
     pub span: Option<(Millis, Millis)>,
 }
 
+/// Takes times in ms, latitudes and longitudes of rows.
+type EachPlaces<'e> = dyn FnMut(&[Millis], &[f64], &[f64]) -> Result<()> + 'e;
+
 /// How files become batches of pings.
 #[derive(Debug, Clone)]
 pub struct Decoder {
@@ -90,6 +93,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// The same that leaves accuracies unread.
+    pub fn without_accuracies(&self) -> Self {
+        let fields = self.schema.fields().iter().filter(|field| field.name() != "accuracy_m");
+        let schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        Decoder { schema, accuracies: false, ..self.clone() }
+    }
+
     /// Whether a row group can hold a ping of the lookback.
     pub fn wants(&self, group: &Group) -> bool {
         group.time_range.is_none_or(|(min, max)| max >= self.from && min < self.to)
@@ -122,61 +132,88 @@ impl Decoder {
         })
     }
 
+    /// The columns of a store's file that this reads of a ping, by their names.
+    pub fn columns_of(&self, file: &PingFile) -> Vec<&'static str> {
+        let roots = file.roots(self.accuracies);
+        let read = |origin: &Origin| matches!(origin, Origin::Column(at) if roots.contains(at));
+        file.columns.iter().filter(|(_, origin)| read(origin)).map(|(name, _)| *name).collect()
+    }
+
     /// Reads these rows of a row group of a store, page by page, each batch with the columns of `beside`, whose rows are
-    /// those of its pings. Gives the bytes that were read.
+    /// those of its pings.
     pub fn read_stored(
         &self,
         feed: &OpenFeed,
         file: &PingFile,
-        group: usize,
+        pages: &Pages,
         rows: &[Range<u64>],
-        beside: &[&str],
+        beside: &[&'static str],
         each: &mut dyn FnMut(Decoded, RecordBatch) -> Result<()>,
-    ) -> Result<u64> {
-        let schema = file.metadata.schema();
+    ) -> Result<()> {
         let mut roots = file.roots(self.accuracies);
-        roots.extend(beside.iter().filter_map(|name| schema.index_of(name).ok()));
-        let (metadata, bytes) = file.with_pages(group, &roots, rows)?;
-        let first_row = file.groups[group].first_row;
+        roots.extend(pages.roots(beside));
+        let first_row = file.groups[pages.group].first_row;
         let mut numbers = rows.iter().cloned().flatten();
-        self.batches_by(&metadata, file, group, &roots, Some(rows), &mut |batch| {
+        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
             let numbering =
                 Numbering::Each(numbers.by_ref().take(batch.num_rows()).map(|row| first_row + row).collect());
-            let columns = beside.iter().map(|name| match batch.column_by_name(name) {
-                Some(column) => (*name, column.clone()),
-                None => (*name, new_null_array(&super::stored::type_of(name), batch.num_rows())),
-            });
-            let told = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, c)| (name, c, true)));
+            let told = told(batch, beside);
             let decoded = told.and_then(|told| {
                 let (decoded, kept) = self.decode(feed, file, batch, &numbering, None)?;
                 let told = kept.map_or(Ok(told.clone()), |kept| filter_record_batch(&told, &kept))?;
                 Ok((decoded, told))
             });
-            let (decoded, told) = decoded.map_err(|e| broken(file, group, &e.to_string()))?;
+            let (decoded, told) = decoded.map_err(|e| broken(file, pages.group, &e.to_string()))?;
             each(decoded, told)
-        })?;
-        Ok(bytes)
+        })
     }
 
-    /// Reads only the times of these rows of a row group of a store. Gives the bytes that were read.
-    pub fn read_times(
+    /// Reads only when and where these rows of a row group of a store are: times in ms, or also degrees.
+    pub fn read_places(
         &self,
         file: &PingFile,
-        group: usize,
+        pages: &Pages,
         rows: &[Range<u64>],
-        each: &mut dyn FnMut(Vec<Millis>),
-    ) -> Result<u64> {
-        let Some((_, Origin::Column(at))) = file.columns.iter().find(|(name, _)| *name == "time") else {
-            return Ok(0);
-        };
-        let (metadata, bytes) = file.with_pages(group, &[*at], rows)?;
-        self.batches_by(&metadata, file, group, &[*at], Some(rows), &mut |batch| {
-            let times = cast(batch.column(0), &DataType::Int64);
-            let times = times.map_err(|e| broken(file, group, &e.to_string()))?;
-            each(times.as_primitive::<Int64Type>().values().to_vec());
-            Ok(())
-        })?;
-        Ok(bytes)
+        with_degrees: bool,
+        each: &mut EachPlaces<'_>,
+    ) -> Result<()> {
+        let columns = if with_degrees { &["time", "lat", "lon"][..] } else { &["time"] };
+        let roots = pages.roots(columns);
+        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
+            let found = |name: &str, kind: &DataType| {
+                let column = batch.column_by_name(name);
+                let column = column.ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")));
+                column.and_then(|column| cast(column, kind))
+            };
+            let wrong = |e: ArrowError| broken(file, pages.group, &e.to_string());
+            let times = found("time", &DataType::Int64).map_err(wrong)?;
+            let times = times.as_primitive::<Int64Type>().values();
+            if !with_degrees {
+                return each(times, &[], &[]);
+            }
+            let lats = found("lat", &DataType::Float64).map_err(wrong)?;
+            let lons = found("lon", &DataType::Float64).map_err(wrong)?;
+            let (lats, lons) = (lats.as_primitive::<Float64Type>(), lons.as_primitive::<Float64Type>());
+            each(times, lats.values(), lons.values())
+        })
+    }
+
+    /// Reads only whose these rows of a row group of a store are, and the columns of `beside`.
+    pub fn read_owners(
+        &self,
+        file: &PingFile,
+        pages: &Pages,
+        rows: &[Range<u64>],
+        beside: &[&'static str],
+        each: &mut dyn FnMut(Persons<'_>, &RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut roots = pages.roots(&["person_id"]);
+        roots.extend(pages.roots(beside));
+        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
+            let wrong = |e: ArrowError| broken(file, pages.group, &e.to_string());
+            let persons = self.person.adopt(batch.column(0)).map_err(wrong)?;
+            each(Persons::of(&persons), &told(batch, beside).map_err(wrong)?)
+        })
     }
 
     /// Reads only the persons of these rows of a row group; rows without one count among them as null.
@@ -393,6 +430,22 @@ impl Decoder {
         };
         Ok((decoded, kept))
     }
+}
+
+/// These columns of a batch of a store; null where its file has none of the name.
+fn told(batch: &RecordBatch, names: &[&'static str]) -> std::result::Result<RecordBatch, ArrowError> {
+    let columns: Vec<ArrayRef> = names
+        .iter()
+        .map(|name| match batch.column_by_name(name) {
+            Some(column) => column.clone(),
+            None => new_null_array(&super::stored::type_of(name), batch.num_rows()),
+        })
+        .collect();
+    let fields = names.iter().zip(&columns);
+    let fields = fields.map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let count = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &count)
 }
 
 pub(super) fn broken(file: &PingFile, group: usize, why: &str) -> Error {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Problem, Result, nearest};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::ParquetStatisticsPolicy;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -222,6 +223,20 @@ pub fn unreadable(name: &str, error: &std::io::Error) -> Error {
 
 /// Opens a Parquet file and reads its footer.
 pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
+    open_with(input, ArrowReaderOptions::new())
+}
+
+/// The same of a file of a store, of which statistics are not needed.
+pub fn open_stored(input: &Input) -> Result<ArrowReaderMetadata> {
+    let skip = ParquetStatisticsPolicy::SkipAll;
+    let options = ArrowReaderOptions::new()
+        .with_column_stats_policy(skip.clone())
+        .with_size_stats_policy(skip.clone())
+        .with_encoding_stats_policy(skip);
+    open_with(input, options)
+}
+
+fn open_with(input: &Input, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
     let mut file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
     let problem = |found: &str, cure: &str| {
         Err(Error::Input(Problem::new(&*input.name, "a whole Parquet file", found, cure)))
@@ -242,7 +257,7 @@ pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
             "copy or write the file again: it was cut off",
         );
     }
-    let loaded = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
+    let loaded = guarded(|| ArrowReaderMetadata::load(&file, options));
     match loaded {
         Ok(Ok(metadata)) => Ok(metadata),
         Ok(Err(e)) => problem(&format!("a footer that cannot be read ({e})"), "write the file again"),
@@ -305,6 +320,11 @@ pub fn digest(input: &Input, full: bool) -> Result<String> {
         Ok(hex(&hasher.finalize()))
     };
     read().map_err(|e| unreadable(&input.name, &e))
+}
+
+/// SHA-256 of a text; hex.
+pub fn digest_of_text(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,15 +4,18 @@
 use super::files::{Input, guarded, unreadable};
 use super::stored::{BLOCK_ROWS, GROUP_ROWS};
 use crate::error::{Error, Problem, Result};
+use crate::geo::LatLonBox;
 use crate::person::{
     PersonColumn, PersonId, PersonRef, PersonSet, PersonType, Persons, PersonsSeen, part_of,
 };
 use crate::time::Millis;
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt16Array, UInt64Array,
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt64Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt64Type,
+};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
@@ -36,49 +39,84 @@ const VISIT_PAGE_ROWS: usize = 1 << 10;
 const PARTS: &str = "copresence.parts";
 const PART_OF_GROUPS: &str = "copresence.part_of_row_groups";
 const PERSONS_SEEN: &str = "copresence.persons_seen";
+const FILES: &str = "copresence.files";
 
-/// Rows of a file that follow one another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    /// The first of them, counted in the file.
-    pub first_row: u64,
-    /// How many.
-    pub rows: u64,
-    /// The first and the last cell.
-    pub cells: (u64, u64),
+/// The blocks of some files of a day: rows that follow one another, [`BLOCK_ROWS`] of them but for the last of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Blocks {
+    /// The files' names, each with its rows and where its blocks begin among all.
+    pub files: Vec<(String, u64, usize)>,
+    /// The first and the last cell, block by block.
+    pub cells: Vec<(u64, u64)>,
     /// The earliest and the latest time.
-    pub times: (Millis, Millis),
+    pub times: Vec<(Millis, Millis)>,
+    /// A box that holds all positions, on whatever side of the antimeridian they are: south, north, west, east.
+    pub bounds: Vec<[f32; 4]>,
 }
 
-impl Block {
-    /// The row group that it lies in.
-    pub fn group(&self) -> usize {
-        (self.first_row / GROUP_ROWS as u64) as usize
+impl Blocks {
+    /// Which blocks are those of a file.
+    pub fn of_file(&self, file: usize) -> Range<usize> {
+        let end = self.files.get(file + 1).map_or(self.cells.len(), |(_, _, start)| *start);
+        self.files[file].2..end
     }
 
-    /// Its rows, counted in the row group.
-    pub fn rows_in_group(&self) -> Range<u64> {
-        let start = self.first_row % GROUP_ROWS as u64;
-        start..start + self.rows
+    /// Adds the blocks of a file, whose rows are in their order.
+    pub fn add(&mut self, file: &str, rows: &RecordBatch) {
+        let column = |name: &str| rows.column_by_name(name);
+        let degrees = |name: &str| column(name).map(|c| c.as_primitive::<Float64Type>().values().as_ref());
+        let cells = column("cell").map(|c| c.as_primitive::<UInt64Type>().values().as_ref());
+        let times = column("time").map(|c| c.as_primitive::<Int64Type>().values().as_ref());
+        let (Some(cells), Some(times)) = (cells, times) else { return };
+        let ends = |values: Option<&[f64]>, rows: Range<usize>| {
+            let own = values.map_or(&[][..], |values| &values[rows]);
+            let (least, most) =
+                own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+            // Outward, whatever rounding does.
+            ((least as f32).next_down(), (most as f32).next_up())
+        };
+        self.files.push((file.to_string(), rows.num_rows() as u64, self.cells.len()));
+        for first in (0..cells.len()).step_by(BLOCK_ROWS) {
+            let rows = first..cells.len().min(first + BLOCK_ROWS);
+            let times = &times[rows.clone()];
+            let (south, north) = ends(degrees("lat"), rows.clone());
+            let (west, east) = ends(degrees("lon"), rows.clone());
+            self.cells.push((cells[rows.start], cells[rows.end - 1]));
+            let ends = times.iter().fold((Millis::MAX, Millis::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+            self.times.push(ends);
+            self.bounds.push([south, north, west, east]);
+        }
     }
-}
 
-/// The blocks of rows that are in the order of cells and times.
-pub fn blocks_of(cells: &[u64], times: &[Millis]) -> Vec<Block> {
-    let block = |(number, (cells, times)): (usize, (&[u64], &[Millis]))| Block {
-        first_row: (number * BLOCK_ROWS) as u64,
-        rows: cells.len() as u64,
-        cells: (cells[0], cells[cells.len() - 1]),
-        times: times.iter().fold((Millis::MAX, Millis::MIN), |(a, b), t| (a.min(*t), b.max(*t))),
-    };
-    cells.chunks(BLOCK_ROWS).zip(times.chunks(BLOCK_ROWS)).enumerate().map(block).collect()
+    /// Adds those of other files.
+    pub fn append(&mut self, mut other: Blocks) {
+        let before = self.cells.len();
+        self.files.extend(other.files.into_iter().map(|(file, rows, start)| (file, rows, start + before)));
+        self.cells.append(&mut other.cells);
+        self.times.append(&mut other.times);
+        self.bounds.append(&mut other.bounds);
+    }
+
+    /// The row group of a block of a file, by its number there, and its rows in that.
+    pub fn rows(number: usize, of_rows: u64) -> (usize, Range<u64>) {
+        let first = (number * BLOCK_ROWS) as u64;
+        let end = of_rows.min(first + BLOCK_ROWS as u64);
+        let group = first / GROUP_ROWS as u64;
+        (group as usize, first - group * GROUP_ROWS as u64..end - group * GROUP_ROWS as u64)
+    }
+
+    /// A block's box.
+    pub fn area(&self, block: usize) -> LatLonBox {
+        let [lat_min, lat_max, lon_min, lon_max] = self.bounds[block].map(f64::from);
+        LatLonBox { lat_min, lat_max, lon_min, lon_max }
+    }
 }
 
 fn properties() -> WriterPropertiesBuilder {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")));
-    for name in ["time_min", "time_max", "first_row", "from", "to", "time"] {
+    for name in ["from", "to", "time"] {
         properties = properties
             .set_column_dictionary_enabled(ColumnPath::from(name), false)
             .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
@@ -92,30 +130,36 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> std::result::Result<RecordBatch, Arr
     RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect())
 }
 
-/// Writes the blocks of a day's files, by the files' names, and about how many persons are in them.
-pub fn write_blocks(
-    path: &Path,
-    blocks: &[(String, Vec<Block>)],
-    seen: &PersonsSeen,
-) -> std::result::Result<(), ArrowError> {
-    let all = || blocks.iter().flat_map(|(file, blocks)| blocks.iter().map(move |block| (file, block)));
-    let u64s = |value: &dyn Fn(&Block) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(all().map(|(_, block)| value(block))))
+/// Writes the blocks of a day's files, and about how many persons are in them. Plain and without compression, as every run
+/// reads all of it.
+pub fn write_blocks(path: &Path, blocks: &Blocks, seen: &PersonsSeen) -> std::result::Result<(), ArrowError> {
+    let cells = |of: fn(&(u64, u64)) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(blocks.cells.iter().map(of)))
     };
-    let i64s = |value: &dyn Fn(&Block) -> Millis| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(all().map(|(_, block)| value(block))))
+    let times = |of: fn(&(Millis, Millis)) -> Millis| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(blocks.times.iter().map(of)))
+    };
+    let bounds = |side: usize| -> ArrayRef {
+        Arc::new(Float32Array::from_iter_values(blocks.bounds.iter().map(|bounds| bounds[side])))
     };
     let rows = batch(vec![
-        ("file", Arc::new(StringArray::from_iter_values(all().map(|(file, _)| file)))),
-        ("first_row", u64s(&|block| block.first_row)),
-        ("rows", u64s(&|block| block.rows)),
-        ("cell_min", u64s(&|block| block.cells.0)),
-        ("cell_max", u64s(&|block| block.cells.1)),
-        ("time_min", i64s(&|block| block.times.0)),
-        ("time_max", i64s(&|block| block.times.1)),
+        ("cell_min", cells(|c| c.0)),
+        ("cell_max", cells(|c| c.1)),
+        ("time_min", times(|t| t.0)),
+        ("time_max", times(|t| t.1)),
+        ("lat_min", bounds(0)),
+        ("lat_max", bounds(1)),
+        ("lon_min", bounds(2)),
+        ("lon_max", bounds(3)),
     ])?;
-    let says = KeyValue::new(PERSONS_SEEN.to_string(), seen.to_text());
-    let properties = properties().set_key_value_metadata(Some(vec![says])).build();
+    let files: Vec<String> = blocks.files.iter().map(|(file, rows, _)| format!("{rows} {file}")).collect();
+    let says = [(PERSONS_SEEN, seen.to_text()), (FILES, files.join("\n"))];
+    let says = says.into_iter().map(|(key, value)| KeyValue::new(key.to_string(), value)).collect();
+    let properties = WriterProperties::builder()
+        .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")))
+        .set_dictionary_enabled(false)
+        .set_key_value_metadata(Some(says))
+        .build();
     let file = BufWriter::new(File::create(path)?);
     let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties))?;
     writer.write(&rows)?;
@@ -156,37 +200,43 @@ fn says<'a>(metadata: &'a ArrowReaderMetadata, key: &str) -> Option<&'a str> {
     all.iter().find(|says| says.key == key)?.value.as_deref()
 }
 
-/// Reads the blocks of a day, each with its file's name, and about how many persons are in them.
-pub fn read_blocks(input: &Input) -> Result<(Vec<(String, Vec<Block>)>, PersonsSeen)> {
+/// Reads the blocks of a day, and about how many persons are in them.
+pub fn read_blocks(input: &Input) -> Result<(Blocks, PersonsSeen)> {
     reading(input, |file| {
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let seen = says(&metadata, PERSONS_SEEN).and_then(PersonsSeen::from_text).unwrap_or_default();
-        let mut files: Vec<(String, Vec<Block>)> = Vec::new();
-        for batch in ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build()? {
-            let batch = batch?;
-            let names = column(&batch, "file", &DataType::Utf8)?;
-            let u64s = |name: &str| column(&batch, name, &DataType::UInt64);
-            let i64s = |name: &str| column(&batch, name, &DataType::Int64);
-            let (first, rows, least, most) =
-                (u64s("first_row")?, u64s("rows")?, u64s("cell_min")?, u64s("cell_max")?);
-            let (from, to) = (i64s("time_min")?, i64s("time_max")?);
-            let u = |column: &ArrayRef, row: usize| column.as_primitive::<UInt64Type>().value(row);
-            let i = |column: &ArrayRef, row: usize| column.as_primitive::<Int64Type>().value(row);
-            for row in 0..batch.num_rows() {
-                let block = Block {
-                    first_row: u(&first, row),
-                    rows: u(&rows, row),
-                    cells: (u(&least, row), u(&most, row)),
-                    times: (i(&from, row), i(&to, row)),
-                };
-                let name = names.as_string::<i32>().value(row);
-                match files.last_mut().filter(|(last, _)| last == name) {
-                    Some((_, blocks)) => blocks.push(block),
-                    None => files.push((name.to_string(), vec![block])),
-                }
-            }
+        let mut blocks = Blocks::default();
+        let mut start = 0;
+        for line in says(&metadata, FILES).unwrap_or_default().lines() {
+            let wrong = || ArrowError::SchemaError("a list of files that cannot be read".into());
+            let (rows, file) = line.split_once(' ').ok_or_else(wrong)?;
+            let rows: u64 = rows.parse().map_err(|_| wrong())?;
+            blocks.files.push((file.to_string(), rows, start));
+            start += rows.div_ceil(BLOCK_ROWS as u64) as usize;
         }
-        Ok((files, seen))
+        for batch in ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_batch_size(1 << 16)
+            .build()?
+        {
+            let batch = batch?;
+            let [least, most] = ["cell_min", "cell_max"].map(|name| column(&batch, name, &DataType::UInt64));
+            let [from, to] = ["time_min", "time_max"].map(|name| column(&batch, name, &DataType::Int64));
+            let (least, most, from, to) = (least?, most?, from?, to?);
+            let u = |column: &ArrayRef| column.as_primitive::<UInt64Type>().values().clone();
+            let i = |column: &ArrayRef| column.as_primitive::<Int64Type>().values().clone();
+            blocks.cells.extend(u(&least).iter().copied().zip(u(&most).iter().copied()));
+            blocks.times.extend(i(&from).iter().copied().zip(i(&to).iter().copied()));
+            let mut sides = Vec::new();
+            for name in ["lat_min", "lat_max", "lon_min", "lon_max"] {
+                sides.push(column(&batch, name, &DataType::Float32)?.as_primitive::<Float32Type>().clone());
+            }
+            let bounds = |row: usize| [0, 1, 2, 3].map(|side: usize| sides[side].value(row));
+            blocks.bounds.extend((0..batch.num_rows()).map(bounds));
+        }
+        if blocks.cells.len() != start {
+            return Err(ArrowError::SchemaError("blocks other than those of its files".into()));
+        }
+        Ok((blocks, seen))
     })
 }
 
@@ -512,7 +562,8 @@ mod tests {
                 [(id(n), n, at, at + 9), (id(n), n + 1, at + 4, at + 4)]
             });
             let mut expected: Vec<_> = expected.collect();
-            (found.sort(), expected.sort());
+            found.sort();
+            expected.sort();
             assert_eq!(found, expected);
             let mut found = Vec::new();
             firsts(&input(&firsts_at), person, &wanted, &mut |whose, first| {

@@ -18,7 +18,7 @@ use crate::risk_area::RiskAreas;
 use crate::rule::{Source, StayRule};
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::DataType;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub struct Inputs {
     pub stored_faults: Vec<(usize, Rejection)>,
     /// Names of the files that a store was made from, by number.
     pub stored_names: HashMap<u32, String>,
+    /// When what the store keeps begins, if days before it were dropped.
+    pub kept_from: Option<Millis>,
 }
 
 /// One row group to read.
@@ -120,7 +122,10 @@ pub fn decoder_of_all_times(config: &Config, open: &OpenFeeds, person: PersonTyp
 /// Opens all inputs of a job.
 pub fn open(config: &Config) -> Result<Inputs> {
     let OpenFeeds { feeds, places, person } = open_feeds(config)?;
-    let cases = cases::read(config, person)?;
+    let mut cases = cases::read(config, person)?;
+    if let Some(only) = &config.only_case {
+        cases.keep_only(only)?;
+    }
     let mut area_inputs = Vec::new();
     let areas = match &config.risk_areas {
         None => None,
@@ -189,12 +194,30 @@ pub fn open(config: &Config) -> Result<Inputs> {
         contradicts,
         stored_faults: Vec::new(),
         stored_names: HashMap::new(),
+        kept_from: None,
     };
     if config.store.is_some() {
         (inputs.stored_faults, inputs.stored_names) = store::origins(config)?;
+        inputs.kept_from = store::kept_from(config)?;
     }
     inputs.areas = areas.map(|listed| Arc::new(RiskAreas::new(listed, &inputs.stay_rules())));
     Ok(inputs)
+}
+
+/// The digests of the small tables that an answer hangs on beside its feeds: cases, and areas.
+pub fn digests_of_tables(config: &Config) -> Result<Vec<String>> {
+    let mut digests = Vec::new();
+    let tables = [
+        config.cases.as_ref().map(|table| (&table.path, "cases")),
+        config.risk_areas.as_ref().map(|table| (&table.path, "risk_areas")),
+        config.area.as_ref().map(|area| (&area.path, "job.area")),
+    ];
+    for (path, place) in tables.into_iter().flatten() {
+        for input in super::files::resolve(&config.base, path, place)? {
+            digests.push(super::files::digest(&input, true)?);
+        }
+    }
+    Ok(digests)
 }
 
 /// The one kind that all files share. Integers come back signed if any file has signed ones, so that the
@@ -309,11 +332,7 @@ impl Inputs {
             && !self.contradicts
             && self.feeds.iter().all(|feed| feed.config.stored.is_none())
             && self.feeds.iter().flat_map(|f| &f.files).all(PingFile::accuracies_are_proper);
-        proper.then(|| {
-            let fields = self.decoder.schema.fields().iter().filter(|field| field.name() != "accuracy_m");
-            let schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
-            Decoder { schema, accuracies: false, ..self.decoder.clone() }
-        })
+        proper.then(|| self.decoder.without_accuracies())
     }
 
     /// The row groups that can hold a ping of the lookback, and the rows they have.

@@ -13,6 +13,7 @@ pub mod output;
 mod paged_file;
 pub mod pings;
 pub mod places;
+pub mod purge;
 mod raw;
 pub mod read_back;
 pub mod results;

@@ -57,6 +57,13 @@ pub fn cannot_write(kind: Kind, path: &Path, error: &std::io::Error) -> Error {
     Error::Output(Problem::new(path.display().to_string(), expected, error.to_string(), cure))
 }
 
+/// Puts a text in the place of a file, by one rename.
+pub fn replace_text(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = beside(path, ".new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
+}
+
 /// Ends the name of the file that a run keeps locked, beside its folder, as long as it lives.
 const LOCK: &str = ".lock";
 /// Ends the name of an earlier output that is being replaced.

@@ -1,7 +1,7 @@
 //! Feeds of pings: Parquet files, opened and checked at once.
 
 use super::columns::{Clock, Role, ambiguous, clock, missing, wrong_type};
-use super::files::{self, Input, open_parquet, resolve};
+use super::files::{self, Input, open_parquet, open_stored, resolve};
 use super::places::Places;
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::error::{Error, Problem, Result};
@@ -59,6 +59,44 @@ pub struct Group {
     pub person_range: Option<(PersonId, PersonId)>,
 }
 
+/// Where the pages of a row group's columns are.
+#[derive(Debug)]
+pub struct Pages {
+    pub(super) group: usize,
+    pub(super) metadata: ArrowReaderMetadata,
+}
+
+impl Pages {
+    /// The places of columns among the top-level ones.
+    pub(super) fn roots(&self, columns: &[&str]) -> Vec<usize> {
+        columns.iter().filter_map(|name| self.metadata.schema().index_of(name).ok()).collect()
+    }
+
+    /// How many bytes have to be read for these rows of some columns.
+    pub fn bytes(&self, columns: &[&str], rows: &[Range<u64>]) -> u64 {
+        let (roots, schema) = (self.roots(columns), self.metadata.parquet_schema());
+        let index = self.metadata.metadata().page_index_for_row_group(self.group);
+        let mut bytes = 0;
+        for leaf in
+            (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
+        {
+            let Some(pages) = index.offset_index(leaf).map(|index| index.page_locations()) else { continue };
+            for (number, page) in pages.iter().enumerate() {
+                let start = page.first_row_index.max(0) as u64;
+                let end = pages.get(number + 1).map_or(u64::MAX, |next| next.first_row_index.max(0) as u64);
+                let next = rows.partition_point(|rows| rows.end <= start);
+                if rows.get(next).is_some_and(|rows| rows.start < end) {
+                    bytes += page.compressed_page_size.max(0) as u64;
+                }
+            }
+            let column = self.metadata.metadata().row_group(self.group).column(leaf);
+            let dictionary = column.dictionary_page_offset().map_or(0, |at| column.data_page_offset() - at);
+            bytes += dictionary.max(0) as u64;
+        }
+        bytes
+    }
+}
+
 /// Where the values of a column come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -98,7 +136,7 @@ pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
 }
 
 fn open_file(input: Input, feed: &FeedConfig, zone: Option<Tz>, is_stored: bool) -> Result<PingFile> {
-    let metadata = open_parquet(&input)?;
+    let metadata = if is_stored { open_stored(&input)? } else { open_parquet(&input)? };
     let schema = metadata.schema().clone();
     let (mut columns, mut clocks, mut person) = (Vec::new(), Vec::new(), None);
     // Of scans it may have to be told where they came from.
@@ -177,14 +215,11 @@ impl PingFile {
         groups.filter_map(|group| range(group.column(leaf?).statistics()?)).collect()
     }
 
-    /// The file's metadata with where the pages of a row group's columns are, and how many bytes those of these rows have.
-    pub(super) fn with_pages(
-        &self,
-        group: usize,
-        roots: &[usize],
-        rows: &[Range<u64>],
-    ) -> Result<(ArrowReaderMetadata, u64)> {
+    /// Where the pages of some columns of a row group are.
+    pub fn pages(&self, group: usize, columns: &[&str]) -> Result<Pages> {
+        let names = self.metadata.schema();
         let schema = self.metadata.parquet_schema();
+        let roots: Vec<usize> = columns.iter().filter_map(|name| names.index_of(name).ok()).collect();
         let leaves: Vec<usize> = (0..schema.num_columns())
             .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
             .collect();
@@ -193,35 +228,15 @@ impl PingFile {
             let known = self.metadata.metadata().as_ref().clone();
             let mut reader = ParquetMetaDataReader::new_with_metadata(known)
                 .with_offset_index_policy(PageIndexPolicy::Optional)
-                .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns(
-                    [group],
-                    leaves.iter().copied(),
-                ));
+                .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns([group], leaves));
             reader.read_page_indexes(&file)?;
             ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), ArrowReaderOptions::new())
         });
-        let metadata = match read {
-            Ok(Ok(metadata)) => metadata,
-            Ok(Err(e)) => return Err(super::decode::broken(self, group, &e.to_string())),
-            Err(_) => return Err(super::decode::broken(self, group, "page indexes that cannot be read")),
-        };
-        let index = metadata.metadata().page_index_for_row_group(group);
-        let mut bytes = 0;
-        for leaf in leaves {
-            let Some(pages) = index.offset_index(leaf).map(|index| index.page_locations()) else { continue };
-            for (number, page) in pages.iter().enumerate() {
-                let start = page.first_row_index.max(0) as u64;
-                let end = pages.get(number + 1).map_or(u64::MAX, |next| next.first_row_index.max(0) as u64);
-                let next = rows.partition_point(|rows| rows.end <= start);
-                if rows.get(next).is_some_and(|rows| rows.start < end) {
-                    bytes += page.compressed_page_size.max(0) as u64;
-                }
-            }
-            let column = self.metadata.metadata().row_group(group).column(leaf);
-            let dictionary = column.dictionary_page_offset().map_or(0, |at| column.data_page_offset() - at);
-            bytes += dictionary.max(0) as u64;
+        match read {
+            Ok(Ok(metadata)) => Ok(Pages { group, metadata }),
+            Ok(Err(e)) => Err(super::decode::broken(self, group, &e.to_string())),
+            Err(_) => Err(super::decode::broken(self, group, "page indexes that cannot be read")),
         }
-        Ok((metadata, bytes))
     }
 
     /// Rows.

@@ -10,7 +10,7 @@ use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::rule::Source;
-use crate::time::{Edge, Millis, date_edge, day_of};
+use crate::time::{Edge, Millis, Tz, date_edge, day_of};
 use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ pub const FORMAT: u32 = 2;
 const HIDDEN: &str = "_copresence";
 const CATALOGUE: &str = "catalogue.json";
 const INCOMING: &str = "incoming";
+const CACHE: &str = "cache";
 
 /// What is in a store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub struct Catalogue {
     pub guides: Vec<Guide>,
     /// The files of rows that could not be used.
     pub faulty: Vec<String>,
+    /// The first day that is kept, if those before were dropped; rows of these are not taken in again.
+    #[serde(default)]
+    pub kept_from: Option<String>,
 }
 
 /// A small file of the store's own.
@@ -178,7 +182,13 @@ impl Catalogue {
             segments: Vec::new(),
             guides: Vec::new(),
             faulty: Vec::new(),
+            kept_from: None,
         }
+    }
+
+    /// The zone in which days begin and end.
+    pub fn zone(&self) -> Tz {
+        self.time_zone.parse().unwrap_or(Tz::UTC)
     }
 
     /// The files of the days that a job reads.
@@ -342,6 +352,18 @@ pub fn days(config: &Config, source: Source) -> Result<Option<Vec<StoredDay>>> {
     Ok(Some(days))
 }
 
+/// When what a job's store keeps begins, if days before it were dropped.
+pub fn kept_from(config: &Config) -> Result<Option<Millis>> {
+    let Some(folder) = &config.store else { return Ok(None) };
+    Ok(super::purge::kept_from(&read_catalogue(folder)?))
+}
+
+/// Where the answer to a question is kept, as long as the store is as it was.
+pub fn cached(folder: &Path, store: &Store, key: &str) -> PathBuf {
+    let kept = folder.join(HIDDEN).join(CACHE);
+    kept.join(format!("v{:06}-{}", store.catalogue.version, key.get(..32).unwrap_or(key)))
+}
+
 /// The path of a file of a job's store.
 pub fn path_in(config: &Config, file: &str) -> Result<PathBuf> {
     absolute(&config.store.clone().unwrap_or_default().join(file))
@@ -484,6 +506,11 @@ pub struct Writer {
     writing: File,
 }
 
+/// Opens a store that there is, to change it.
+pub fn change(folder: &Path) -> Result<Writer> {
+    Writer::open(folder, &read_catalogue(folder)?.time_zone)
+}
+
 impl Writer {
     /// Opens a store to change it, a new one if there is nothing yet; its days are those of `time_zone`.
     pub fn open(folder: &Path, time_zone: &str) -> Result<Self> {
@@ -566,6 +593,54 @@ impl Writer {
         copied.map_err(|e| failed(&to, &e))
     }
 
+    /// A folder of all that is no pings.
+    pub fn hidden(&self, name: &str) -> PathBuf {
+        self.folder.join(HIDDEN).join(name)
+    }
+
+    /// Waits until nobody reads, and lets nobody begin as long as the file is held.
+    pub fn wait_for_readers(&self) -> Result<ReadersOut> {
+        let path = self.hidden("readers.lock");
+        let readers = File::open(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
+        readers.lock().map_err(|e| failed(&path, &e))?;
+        Ok(ReadersOut(readers))
+    }
+
+    /// Writes a small file of the store's own, and syncs it.
+    pub fn write_small(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
+            let mut file = File::create(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|e| failed(&path, &e))?;
+        sync_up(path.parent().unwrap_or(&self.folder), &self.folder);
+        Ok(())
+    }
+
+    /// Removes every file of the store that is not in force, while nobody reads, and all answers that are kept; looks whether
+    /// they are gone. Gives them with their bytes.
+    pub fn remove_unlisted(&self) -> Result<Vec<(String, u64)>> {
+        drop(fs::remove_dir_all(self.hidden(CACHE)));
+        let mut removed = Vec::new();
+        for path in self.unlisted() {
+            let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            fs::remove_file(&path).map_err(|e| failed(&path, &e))?;
+            if path.exists() {
+                return Err(failed(&path, &std::io::Error::other("a file that does not go away")));
+            }
+            let name = path.strip_prefix(&self.folder).unwrap_or(&path).display().to_string();
+            removed.push((name, bytes));
+            let parent = path.parent().unwrap_or(&self.folder);
+            drop(fs::remove_dir(parent));
+            sync_up(parent.parent().unwrap_or(&self.folder), &self.folder);
+        }
+        removed.sort();
+        Ok(removed)
+    }
+
     /// An error for a file that could not be written.
     pub fn failed(&self, name: &str, error: &std::io::Error) -> Error {
         failed(&self.folder.join(name), error)
@@ -615,8 +690,23 @@ impl Writer {
         if readers.try_lock().is_err() {
             return;
         }
+        let current = format!("v{:06}-", self.catalogue.version);
+        for entry in fs::read_dir(hidden.join(CACHE)).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(&current) {
+                drop(fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path())));
+            }
+        }
+        for path in self.unlisted() {
+            drop(fs::remove_file(&path));
+            // The folder of a day may be empty now.
+            drop(path.parent().map(fs::remove_dir));
+        }
+    }
+
+    /// Files that an ingest wrote and that are not in force. Only what it writes where it writes it: other things in the
+    /// folder are somebody's.
+    fn unlisted(&self) -> Vec<PathBuf> {
         let kept: HashSet<PathBuf> = files_of(&self.catalogue).map(|name| self.folder.join(name)).collect();
-        // Only what an ingest writes where it writes it: other things in the folder are somebody's.
         let of_ours = |path: &Path| {
             let within = path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy().into_owned();
             let named =
@@ -626,13 +716,19 @@ impl Writer {
                 || (within.starts_with(&Writer::hidden_name("guide/")) && named("v"))
                 || (within.starts_with(&Writer::hidden_name("places/")) && named("feed"))
         };
-        for entry in walkdir::WalkDir::new(&self.folder).into_iter().flatten() {
-            if entry.file_type().is_file() && of_ours(entry.path()) && !kept.contains(entry.path()) {
-                drop(fs::remove_file(entry.path()));
-                // The folder of a day may be empty now.
-                drop(entry.path().parent().map(fs::remove_dir));
-            }
-        }
+        let entries = walkdir::WalkDir::new(&self.folder).into_iter().flatten();
+        let files = entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+        files.filter(|path| of_ours(path) && !kept.contains(path)).collect()
+    }
+}
+
+/// Nobody reads as long as this lives.
+#[derive(Debug)]
+pub struct ReadersOut(File);
+
+impl Drop for ReadersOut {
+    fn drop(&mut self) {
+        drop(self.0.unlock());
     }
 }
 

@@ -35,7 +35,7 @@ pub const VERSION: &str = "2";
 /// Rows of a row group, at most.
 pub const GROUP_ROWS: usize = 1 << 18;
 /// Rows of a block, which is what is found and read for itself, and of a page.
-pub const BLOCK_ROWS: usize = 1 << 11;
+pub const BLOCK_ROWS: usize = 1 << 10;
 /// Bytes of a dictionary, at most: whoever reads a block reads it too.
 const DICTIONARY_BYTES: usize = 1 << 16;
 
@@ -68,7 +68,7 @@ fn own_columns(source: Source) -> &'static [(&'static str, DataType)] {
 }
 
 /// The columns that say where a row came from and where it lies.
-const KEPT: [(&str, DataType); 8] = [
+const KEPT: [(&str, DataType); 9] = [
     ("feed", DataType::UInt16),
     ("input", DataType::UInt32),
     ("row", DataType::UInt64),
@@ -77,6 +77,7 @@ const KEPT: [(&str, DataType); 8] = [
     ("next_lat", DataType::Float64),
     ("next_lon", DataType::Float64),
     ("apart", DataType::Boolean),
+    ("repeated", DataType::Boolean),
 ];
 
 /// The type of one of the columns that say where a row lies and what follows it.
@@ -160,7 +161,9 @@ fn kept_rows(
             "input" => Arc::new(UInt32Array::from(vec![input; count])),
             "row" => Arc::new(UInt64Array::from(std::mem::take(&mut rows))),
             "cell" => Arc::new(UInt64Array::from(std::mem::take(&mut in_cells))),
-            "next_time" | "next_lat" | "next_lon" | "apart" => new_null_array(field.data_type(), count),
+            "next_time" | "next_lat" | "next_lon" | "apart" | "repeated" => {
+                new_null_array(field.data_type(), count)
+            }
             name => take(&raw.values(name, batch.num_rows()), &kept, None)?,
         })
     });
@@ -210,8 +213,12 @@ pub fn write(path: &Path, rows: &RecordBatch, stamp: &Stamp) -> std::result::Res
         .set_sorting_columns(Some(vec![by("cell"), by("time")]))
         .set_column_bloom_filter_enabled(ColumnPath::from("person_id"), true)
         .set_column_bloom_filter_max_ndv(ColumnPath::from("person_id"), persons.max(1));
-    for name in ["person_id", "lat", "lon", "next_lat", "next_lon"] {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    properties = properties.set_column_dictionary_enabled(ColumnPath::from("person_id"), false);
+    // What stands near one another has the same first bytes.
+    for name in ["lat", "lon", "next_lat", "next_lon"] {
+        properties = properties
+            .set_column_dictionary_enabled(ColumnPath::from(name), false)
+            .set_column_encoding(ColumnPath::from(name), Encoding::BYTE_STREAM_SPLIT);
     }
     let integers = if stamp.person.kind() == PersonKind::Integer { &["person_id"][..] } else { &[] };
     for name in ["time", "next_time", "until", "row"].iter().chain(integers) {
@@ -343,14 +350,15 @@ pub fn write_faulty(path: &Path, rows: &[(u32, Faulty)]) -> std::result::Result<
 }
 
 /// A row of a track, as far as what follows it is concerned.
-#[derive(Clone, PartialEq)]
 struct Step {
     at: Millis,
-    cell: u64,
+    /// What it is: its position, and the rest of what is told of it.
     place: (f64, f64),
+    rest: Vec<Option<String>>,
     next: Option<Millis>,
     next_place: Option<(f64, f64)>,
     apart: bool,
+    repeated: bool,
 }
 
 /// What is wrong with the rows of one source and day, if anything; a batch lies in one file. Places that follow are told
@@ -368,10 +376,13 @@ pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
         let (lats, lons) = (numbers(batch, "lat"), numbers(batch, "lon"));
         let (next_lats, next_lons) = (numbers(batch, "next_lat")?, numbers(batch, "next_lon")?);
         let aparts = batch.column_by_name("apart")?.as_boolean();
+        let repeats = batch.column_by_name("repeated")?.as_boolean();
         let cells = batch.column_by_name("cell")?.as_primitive::<UInt64Type>();
-        let places: Vec<(u64, Millis)> =
-            cells.values().iter().copied().zip(times.values().iter().copied()).collect();
-        if !places.is_sorted() {
+        let rest = ["accuracy_m", "tower_id", "feed"].map(|name| {
+            let text = batch.column_by_name(name).map(|column| cast(column, &DataType::Utf8));
+            text.and_then(std::result::Result::ok)
+        });
+        if !cells.values().iter().zip(times.values()).is_sorted() {
             return Some("rows out of order".into());
         }
         let persons = Persons::of(batch.column(0));
@@ -379,11 +390,18 @@ pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
             let number = |column: &Option<Float64Array>| column.as_ref().map_or(f64::NAN, |c| c.value(row));
             let step = Step {
                 at: times.value(row),
-                cell: cells.value(row),
+                rest: rest
+                    .iter()
+                    .map(|column| {
+                        let column = column.as_ref()?.as_string::<i32>();
+                        (!column.is_null(row)).then(|| column.value(row).to_string())
+                    })
+                    .collect(),
                 place: (number(&lats), number(&lons)),
                 next: (!nexts.is_null(row)).then(|| nexts.value(row)),
                 next_place: (!next_lats.is_null(row)).then(|| (next_lats.value(row), next_lons.value(row))),
                 apart: !aparts.is_null(row) && aparts.value(row),
+                repeated: !repeats.is_null(row) && repeats.value(row),
             };
             tracks.entry(persons.at(row).to_id()).or_default().push(step);
         }
@@ -392,18 +410,23 @@ pub fn fault_of_day(batches: &[RecordBatch]) -> Option<String> {
         track.sort_by_key(|step| step.at);
         let mut later: &[Step] = &[];
         for same in track.chunk_by(|a, b| a.at == b.at).collect::<Vec<_>>().into_iter().rev() {
+            let is_placed = !same[0].place.0.is_nan();
+            let one_place =
+                later.first().filter(|first| later.iter().all(|other| other.place == first.place));
+            let next_place = one_place.filter(|_| is_placed).map(|first| first.place);
+            let what = |step: &Step| (step.place, step.rest.clone());
+            let others = same.iter().any(|step| what(step) != what(&same[0]));
+            let apart = is_placed && (others || (next_place.is_none() && !later.is_empty()));
             for step in same {
-                let is_here = |other: &Step| other.cell == step.cell;
-                let is_placed = !step.place.0.is_nan();
-                let told = later.iter().all(is_here);
-                let one_place = later.iter().all(|other| other.place == later[0].place);
-                let next_place = (is_placed && !told && one_place).then(|| later[0].place);
-                let apart = is_placed && (!same.iter().all(is_here) || !(told || one_place));
                 if step.next != later.first().map(|other| other.at) {
                     return Some("a next ping that is not the next".into());
                 }
                 if (step.next_place, step.apart) != (next_place, apart) {
                     return Some("another place after it than that of the next ping".into());
+                }
+                let alike = same.iter().filter(|other| what(other) == what(step));
+                if is_placed && alike.filter(|other| !other.repeated).count() != 1 {
+                    return Some("a ping that does not stand for those equal to it".into());
                 }
             }
             later = same;

@@ -1,34 +1,43 @@
 //! Rows of a store, found by its guides: the cases' own pings by where each person was, then the pings that stand where and
-//! when cases did, each with what follows it. Nothing else is read.
+//! when cases did. As each tells what follows it, it gives its stay by itself; nothing else is read.
 
 use super::Job;
 use super::intake::Intake;
 use super::linking::column;
-use super::parts::{Dealing, Gathering};
+use super::parts::{Dealing, Gathering, Handing, Parts};
 use super::watch::Stage;
 use crate::answer::FoundInStore;
 use crate::error::Result;
 use crate::index::CaseIndex;
 use crate::io::decode::Decoded;
-use crate::io::guide::{self, Block, Visit};
+use crate::io::guide::{self, Blocks, First};
+use crate::io::pings::Pages;
 use crate::io::store::{self, StoredDay};
-use crate::person::{PersonId, PersonSet, PersonsSeen};
-use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, PingColumns, Pings};
-use crate::place::cells::{Cells, Region};
+use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
+use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings, person_order};
+use crate::place::PlaceKey;
+use crate::place::region::Region;
 use crate::rule::{Motion, Source};
-use crate::time::Millis;
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::{Float64Type, Int64Type, UInt64Type};
-use hashbrown::{HashMap, HashSet};
+use crate::stay::{Stay, StayColumns, Stays, join};
+use crate::time::{Millis, unite};
+use crate::track::{Track, TrackRule};
+use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use hashbrown::HashMap;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The columns that say where a row lies and what follows it.
-const TOLD: [&str; 5] = ["cell", "next_time", "next_lat", "next_lon", "apart"];
+/// The columns that say what follows a row.
+const TOLD: [&str; 5] = ["next_time", "next_lat", "next_lon", "apart", "repeated"];
+/// Those that say whose it is, and when and where.
+const OWNER: [&str; 1] = ["person_id"];
+const PLACE: [&str; 3] = ["time", "lat", "lon"];
+/// Rows between two that are wanted, which are read along, at most.
+const GAP_ROWS: u64 = 32;
 /// A person is in so many blocks of a day, about; who asks for most blocks reads them all, without asking where each is.
 const BLOCKS_PER_PERSON: usize = 16;
 
@@ -45,14 +54,9 @@ pub struct Guided {
 
 struct Day {
     stored: StoredDay,
-    files: Vec<File>,
-}
-
-/// A file of a day, by its place among the job's.
-struct File {
-    feed: usize,
-    file: usize,
-    blocks: Vec<Block>,
+    blocks: Blocks,
+    /// Its files by feed and their place among the job's, in the order of the blocks' own.
+    files: Vec<(usize, usize)>,
 }
 
 /// Rows of a row group that are to be read.
@@ -65,26 +69,36 @@ struct Wanted {
     blocks: u64,
 }
 
-/// Which blocks of a day are wanted, by file.
-struct Marks(Vec<Vec<bool>>);
+/// Which blocks of a day are wanted.
+struct Marks(Vec<bool>);
 
 impl Marks {
     fn none(day: &Day) -> Self {
-        Marks(day.files.iter().map(|file| vec![false; file.blocks.len()]).collect())
+        Marks(vec![false; day.blocks.cells.len()])
     }
 
     fn all(day: &Day) -> Self {
-        Marks(day.files.iter().map(|file| vec![true; file.blocks.len()]).collect())
+        Marks(vec![true; day.blocks.cells.len()])
     }
 
-    /// Marks the blocks that may hold a row of these cells at these times.
-    fn set(&mut self, day: &Day, (first, last): (u64, u64), times: &[(Millis, Millis)]) {
-        for (file, marks) in day.files.iter().zip(&mut self.0) {
-            let from = file.blocks.partition_point(|block| block.cells.1 < first);
-            let own = file.blocks.iter().zip(marks).skip(from).take_while(|(block, _)| block.cells.0 <= last);
-            for (block, mark) in own {
-                let next = times.partition_point(|(_, to)| *to < block.times.0);
-                *mark |= times.get(next).is_some_and(|(from, _)| *from <= block.times.1);
+    /// The blocks that may hold something of a region.
+    fn near(day: &Day, region: &Region) -> Self {
+        let touches = |(block, times): (usize, &(Millis, Millis))| {
+            region.may_touch(day.blocks.bounds[block], *times)
+                && region.touches(&day.blocks.area(block), *times)
+        };
+        Marks(day.blocks.times.iter().enumerate().map(touches).collect())
+    }
+
+    /// Marks the blocks that may hold a row of a cell at some time.
+    fn set(&mut self, day: &Day, cell: u64, (from, to): (Millis, Millis)) {
+        for file in 0..day.files.len() {
+            let own = day.blocks.of_file(file);
+            let cells = &day.blocks.cells[own.clone()];
+            let first = own.start + cells.partition_point(|(_, last)| *last < cell);
+            for block in (first..own.end).take_while(|block| day.blocks.cells[*block].0 <= cell) {
+                let times = day.blocks.times[block];
+                self.0[block] |= times.0 <= to && from <= times.1;
             }
         }
     }
@@ -96,10 +110,10 @@ type Windows = HashMap<PersonId, Vec<(Millis, Millis)>>;
 /// What marked rows leave to be looked for elsewhere.
 #[derive(Default)]
 struct Left {
-    /// By day, all rows of somebody in a time.
-    windows: Vec<(usize, PersonId, (Millis, Millis))>,
-    /// The first pings of somebody on a later day: the day before, and up to when.
-    first: Vec<(usize, PersonId, Millis)>,
+    /// Instants of persons, and when the hold is over, that only all rows of the person from then on tell of.
+    apart: Vec<(PersonId, Millis, Millis)>,
+    /// The last pings of days, each with its day and when its hold is over.
+    last: Vec<(usize, PersonId, Ping, Millis)>,
 }
 
 impl Guided {
@@ -120,11 +134,9 @@ impl Guided {
         let (mut days, mut seen) = (Vec::new(), PersonsSeen::default());
         for (stored, (blocks, own)) in stored.into_iter().zip(read) {
             let mut files = Vec::new();
-            for (name, blocks) in blocks {
-                let Some((feed, file)) = places.get(&store::path_in(job.config, &name)?) else {
-                    return Ok(None);
-                };
-                files.push(File { feed: *feed, file: *file, blocks });
+            for (name, ..) in &blocks.files {
+                let Some(place) = places.get(&store::path_in(job.config, name)?) else { return Ok(None) };
+                files.push(*place);
             }
             if !stored.is_current {
                 return Ok(None);
@@ -132,7 +144,7 @@ impl Guided {
             if stored.times.1 > job.decoder.from && stored.times.0 < job.decoder.to {
                 seen.merge(&own);
             }
-            days.push(Day { stored, files });
+            days.push(Day { stored, blocks, files });
         }
         let (row_groups, blocks, bytes, by_person, next_day) = Default::default();
         Ok(Some(Guided { days, seen, row_groups, blocks, bytes, by_person, next_day }))
@@ -143,7 +155,7 @@ impl Guided {
         FoundInStore {
             row_groups_read: self.row_groups.load(Ordering::Relaxed),
             blocks_read: self.blocks.load(Ordering::Relaxed),
-            blocks: self.days.iter().flat_map(|day| &day.files).map(|file| file.blocks.len() as u64).sum(),
+            blocks: self.days.iter().map(|day| day.blocks.cells.len() as u64).sum(),
             bytes_read: self.bytes.load(Ordering::Relaxed),
             sought_by_person: self.by_person.load(Ordering::Relaxed),
             sought_next_day: self.next_day.load(Ordering::Relaxed),
@@ -151,12 +163,14 @@ impl Guided {
     }
 
     fn wanted(&self, day: usize, marks: &Marks, wanted: &mut Vec<Wanted>) {
-        for (file, marks) in self.days[day].files.iter().zip(&marks.0) {
-            let marked = file.blocks.iter().zip(marks).filter(|(_, mark)| **mark).map(|(block, _)| block);
-            for block in marked {
-                let (group, rows) = (block.group(), block.rows_in_group());
+        let of = &self.days[day];
+        for (place, (feed, file)) in of.files.iter().enumerate() {
+            let own = of.blocks.of_file(place);
+            let marked = marks.0[own].iter().enumerate().filter(|(_, mark)| **mark);
+            for (number, _) in marked {
+                let (group, rows) = Blocks::rows(number, of.blocks.files[place].1);
                 let same = |last: &&mut Wanted| {
-                    (last.day, last.feed, last.file, last.group) == (day, file.feed, file.file, group)
+                    (last.day, last.feed, last.file, last.group) == (day, *feed, *file, group)
                 };
                 match wanted.last_mut().filter(same) {
                     Some(last) => {
@@ -167,7 +181,7 @@ impl Guided {
                         }
                     }
                     None => {
-                        let (feed, file, rows) = (file.feed, file.file, vec![rows]);
+                        let (feed, file, rows) = (*feed, *file, vec![rows]);
                         wanted.push(Wanted { day, feed, file, group, rows, blocks: 1 });
                     }
                 }
@@ -175,42 +189,34 @@ impl Guided {
         }
     }
 
-    fn read(
-        &self,
-        job: &Job<'_>,
-        wanted: &Wanted,
-        told: &[&str],
-        each: &mut dyn FnMut(Decoded, RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        let feed = &job.inputs.feeds[wanted.feed];
-        let file = &feed.files[wanted.file];
-        let bytes =
-            job.decoder.read_stored(feed, file, wanted.group, &wanted.rows, told, &mut |decoded, told| {
-                job.watch.advance(decoded.rows)?;
-                each(decoded, told)
-            })?;
+    /// What is read of a file of a store for these rows, in one or several steps.
+    fn open_pages(&self, job: &Job<'_>, wanted: &Wanted, columns: &[&str]) -> Result<Pages> {
+        job.watch.advance(0)?;
         self.row_groups.fetch_add(1, Ordering::Relaxed);
         self.blocks.fetch_add(wanted.blocks, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        job.inputs.feeds[wanted.feed].files[wanted.file].pages(wanted.group, columns)
+    }
+
+    /// Counts what reading these rows of some columns takes.
+    fn count(&self, pages: &Pages, columns: &[&str], rows: &[Range<u64>]) {
+        self.bytes.fetch_add(pages.bytes(columns, rows), Ordering::Relaxed);
     }
 
     /// The blocks of a day in which rows of some persons are, in a time of each.
     fn blocks_with(&self, job: &Job<'_>, day: usize, windows: &Windows) -> Result<Marks> {
         let of = &self.days[day];
-        let blocks: usize = of.files.iter().map(|file| file.blocks.len()).sum();
-        if windows.len() * BLOCKS_PER_PERSON > blocks {
+        if windows.len() * BLOCKS_PER_PERSON > of.blocks.cells.len() {
             return Ok(Marks::all(of));
         }
         let mut marks = Marks::none(of);
         let persons: Vec<PersonId> = windows.keys().cloned().collect();
-        let mut visits: Vec<(Visit, (Millis, Millis))> = Vec::new();
+        let mut visits: Vec<(u64, (Millis, Millis))> = Vec::new();
         guide::visits(&of.stored.visits, job.decoder.person, &persons, &mut |whose, visit| {
             let own = windows.get(&whose).into_iter().flatten();
-            visits.extend(own.map(|(from, to)| (visit, (visit.from.max(*from), visit.to.min(*to)))));
+            visits.extend(own.map(|(from, to)| (visit.cell, (visit.from.max(*from), visit.to.min(*to)))));
         })?;
-        for (visit, times) in visits.into_iter().filter(|(_, (from, to))| from <= to) {
-            marks.set(of, (visit.cell, visit.cell), &[times]);
+        for (cell, times) in visits.into_iter().filter(|(_, (from, to))| from <= to) {
+            marks.set(of, cell, times);
         }
         Ok(marks)
     }
@@ -220,7 +226,7 @@ impl Guided {
         &self,
         job: &Job<'_>,
         windows: &HashMap<usize, Windows>,
-        each: &(dyn Fn(&Wanted, &Decoded, &RecordBatch, &[u32]) -> Result<()> + Sync),
+        each: &(dyn Fn(&Decoded, &[u32]) -> Result<()> + Sync),
     ) -> Result<()> {
         let days: Vec<(&usize, &Windows)> = windows.iter().filter(|(_, own)| !own.is_empty()).collect();
         let marks: Vec<(usize, Marks)> = days
@@ -231,16 +237,34 @@ impl Guided {
         marks.iter().for_each(|(day, marks)| self.wanted(*day, marks, &mut wanted));
         wanted.par_iter().try_for_each(|wanted| {
             let Some(windows) = windows.get(&wanted.day) else { return Ok(()) };
-            self.read(job, wanted, &TOLD[..1], &mut |decoded, told| {
+            let feed = &job.inputs.feeds[wanted.feed];
+            let file = &feed.files[wanted.file];
+            let columns = job.decoder.columns_of(file);
+            let pages = self.open_pages(job, wanted, &columns)?;
+            // Whose they are first, as few rows are theirs.
+            self.count(&pages, &OWNER, &wanted.rows);
+            let mut numbers = wanted.rows.iter().cloned().flatten();
+            let mut own = Runs::default();
+            job.decoder.read_owners(file, &pages, &wanted.rows, &[], &mut |persons, _| {
+                for (row, number) in (0..persons.len()).zip(numbers.by_ref()) {
+                    if windows.contains_key(&persons.at(row)) {
+                        own.add(number);
+                    }
+                }
+                Ok(())
+            })?;
+            self.count(&pages, &columns, &own.ranges);
+            job.decoder.read_stored(feed, file, &pages, &own.ranges, &[], &mut |decoded, _| {
+                job.watch.advance(decoded.rows)?;
                 let pings = Pings::of(&decoded.pings);
                 let is_wanted = |row: &u32| {
                     let row = *row as usize;
-                    let at = pings.times[row];
                     let own = windows.get(&pings.persons.at(row));
+                    let at = pings.times[row];
                     own.is_some_and(|own| own.iter().any(|(from, to)| (*from..=*to).contains(&at)))
                 };
                 let rows: Vec<u32> = (0..pings.times.len() as u32).filter(is_wanted).collect();
-                if rows.is_empty() { Ok(()) } else { each(wanted, &decoded, &told, &rows) }
+                if rows.is_empty() { Ok(()) } else { each(&decoded, &rows) }
             })
         })
     }
@@ -250,7 +274,7 @@ impl Guided {
         &self,
         job: &Job<'_>,
         persons: &PersonSet,
-        each: &(dyn Fn(&Wanted, &Decoded, &RecordBatch, &[u32]) -> Result<()> + Sync),
+        each: &(dyn Fn(&Decoded, &[u32]) -> Result<()> + Sync),
     ) -> Result<()> {
         let always = || persons.iter().map(|person| (person.clone(), vec![(Millis::MIN, Millis::MAX)]));
         self.rows_of(job, &(0..self.days.len()).map(|day| (day, always().collect())).collect(), each)
@@ -263,7 +287,7 @@ impl Guided {
         persons: &PersonSet,
         gathering: &Gathering<'_, '_>,
     ) -> Result<()> {
-        self.all_rows_of(job, persons, &|_, decoded, _, rows| {
+        self.all_rows_of(job, persons, &|decoded, rows| {
             let mut spreads = Vec::new();
             Pings::of(&decoded.pings).persons.spreads(&mut spreads);
             gathering.add(&decoded.pings, &spreads, Some(rows), &mut Dealing::default())
@@ -274,7 +298,7 @@ impl Guided {
     pub fn case_pings(&self, job: &Job<'_>) -> Result<Intake> {
         let mut intake = self.survey(job)?;
         let found = Mutex::new(Vec::new());
-        self.all_rows_of(job, job.case_persons.set(), &|_, decoded, _, rows| {
+        self.all_rows_of(job, job.case_persons.set(), &|decoded, rows| {
             let own = take_record_batch(&decoded.pings, &UInt32Array::from(rows.to_vec()));
             let own = own.map_err(super::too_large)?;
             job.hold_case_rows(own.num_rows() as u64)?;
@@ -292,13 +316,14 @@ impl Guided {
         let mut wanted = Vec::new();
         for (day, of) in self.days.iter().enumerate() {
             let mut marks = Marks::none(of);
-            for (file, marks) in of.files.iter().zip(&mut marks.0) {
-                for (block, mark) in file.blocks.iter().zip(marks) {
-                    let (first, last) = block.times;
-                    let is_cut = first < to && last >= from && (first < from || last >= to);
-                    *mark = is_cut;
+            for (place, (feed, _)) in of.files.iter().enumerate() {
+                for (number, block) in of.blocks.of_file(place).enumerate() {
+                    let times = of.blocks.times[block];
+                    let is_cut = times.0 < to && times.1 >= from && (times.0 < from || times.1 >= to);
+                    marks.0[block] = is_cut;
                     if !is_cut {
-                        intake.count_block(job, file.feed, block.rows, block.times);
+                        let (_, rows) = Blocks::rows(number, of.blocks.files[place].1);
+                        intake.count_block(job, *feed, rows.end - rows.start, times);
                     }
                 }
             }
@@ -307,13 +332,15 @@ impl Guided {
         let cut: Vec<(usize, Vec<Millis>)> = wanted
             .par_iter()
             .map(|wanted| {
-                let feed = &job.inputs.feeds[wanted.feed];
-                let mut times = Vec::new();
-                let file = &feed.files[wanted.file];
-                let bytes =
-                    job.decoder.read_times(file, wanted.group, &wanted.rows, &mut |own| times.extend(own))?;
-                self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                Ok((wanted.feed, times))
+                let file = &job.inputs.feeds[wanted.feed].files[wanted.file];
+                let pages = self.open_pages(job, wanted, &PLACE[..1])?;
+                self.count(&pages, &PLACE[..1], &wanted.rows);
+                let mut all = Vec::new();
+                job.decoder.read_places(file, &pages, &wanted.rows, false, &mut |times, _, _| {
+                    all.extend_from_slice(times);
+                    Ok(())
+                })?;
+                Ok((wanted.feed, all))
             })
             .collect::<Result<_>>()?;
         for (feed, times) in cut {
@@ -323,227 +350,376 @@ impl Guided {
         Ok(intake)
     }
 
-    /// Gathers the pings that stand where and when cases did, with those that each is followed by. Gives how many rows the
-    /// sieve marks among them.
-    pub fn gather(
+    /// Finds the pings that stand where and when cases did, and hands over the stay of each; where a filter may drop pings,
+    /// all pings of those persons are gathered instead. Gives how many rows the sieve marks.
+    pub fn find(
         &self,
         job: &Job<'_>,
         source: Source,
         index: &CaseIndex,
+        stays: &Parts<'_>,
         gathering: &Gathering<'_, '_>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let region = index.touched(source, job.hold_ms(source), job.uncertainty());
+        let marks: Vec<Marks> = self.days.par_iter().map(|day| Marks::near(day, &region)).collect();
         let mut wanted = Vec::new();
-        let marks: Vec<Marks> = self
-            .days
-            .par_iter()
-            .map(|day| {
-                let mut marks = Marks::none(day);
-                region.ranges().for_each(|(cells, times)| marks.set(day, cells, times));
-                marks
-            })
-            .collect();
         marks.iter().enumerate().for_each(|(day, marks)| self.wanted(day, marks, &mut wanted));
         job.watch.start(Stage::Sieve, wanted.iter().flat_map(|w| &w.rows).map(|r| r.end - r.start).sum());
-        let filters = job.track_rule(source).filters();
-        let search = Search { guided: self, job, source, index, region: &region, gathering };
-        if filters {
-            return search.whole_tracks(&wanted);
+        let search = Search { guided: self, job, source, index, stays };
+        if job.track_rule(source).filters() {
+            return search.whole_tracks(&wanted, gathering);
         }
-        let left: Vec<Left> = wanted
+        let found: Vec<(u64, Left)> = wanted
             .par_iter()
-            .map_init(Room::default, |room, wanted| search.near(wanted, room))
-            .collect::<Result<_>>()?;
-        search.rest(left)
+            .fold(
+                || (Room::new(job, source, stays), Ok(Vec::new())),
+                |(mut room, found): (_, Result<Vec<_>>), wanted| {
+                    let found = found.and_then(|mut found| {
+                        found.push(search.near(wanted, &mut room)?);
+                        Ok(found)
+                    });
+                    (room, found)
+                },
+            )
+            .map(|(mut room, found)| {
+                room.out.hand_over()?;
+                found
+            })
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        let marked = found.iter().map(|(marked, _)| marked).sum();
+        search.rest(found.into_iter().map(|(_, left)| left).collect())?;
+        Ok(marked)
+    }
+
+    /// The stays of a part, those of a person together, joined where the rule cannot tell them apart.
+    pub fn joined(job: &Job<'_>, source: Source, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        let all = concat_batches(&job.stay_schema, batches).map_err(super::too_large)?;
+        let view = Stays::of(&all);
+        let (mut rule, mut out) = (job.track_rule(source), StayColumns::new(&job.stay_schema));
+        let mut run: Option<(PersonRef<'_>, (Stay, PlaceKey))> = None;
+        for row in person_order(&view.persons, |row| view.starts[row]) {
+            let (person, stay) = (view.persons.at(row as usize), view.at(row as usize));
+            let key = rule.key_of_stay(&stay);
+            if let Some((last, run)) = &mut run
+                && *last == person
+                && join(run, &stay, key, false)
+            {
+                continue;
+            }
+            if let Some((person, (stay, _))) = run.replace((person, (stay, key))) {
+                out.push(person, &stay);
+            }
+        }
+        if let Some((person, (stay, _))) = run {
+            out.push(person, &stay);
+        }
+        out.finish().map(Some).map_err(super::too_large)
+    }
+}
+
+/// Rows of a row group as ranges, which may hold some more.
+#[derive(Default)]
+struct Runs {
+    ranges: Vec<Range<u64>>,
+}
+
+impl Runs {
+    /// Adds the next row.
+    fn add(&mut self, row: u64) {
+        match self.ranges.last_mut().filter(|last| row < last.end + GAP_ROWS) {
+            Some(last) => last.end = row + 1,
+            None => self.ranges.push(row..row + 1),
+        }
     }
 }
 
 /// What a thread uses again.
-#[derive(Default)]
-struct Room {
-    dealing: Dealing,
-    cells: Cells,
-    spreads: Vec<u64>,
+struct Room<'s, 'r> {
+    out: Handing<'s, 'r>,
+    rule: TrackRule<'s>,
 }
 
-struct Search<'s, 'p, 'r> {
+impl<'s, 'r> Room<'s, 'r> {
+    fn new(job: &'s Job<'s>, source: Source, stays: &'s Parts<'r>) -> Self {
+        Room { out: Handing::new(stays, &job.stay_schema), rule: job.track_rule(source) }
+    }
+}
+
+struct Search<'s, 'r> {
     guided: &'s Guided,
     job: &'s Job<'s>,
     source: Source,
     index: &'s CaseIndex,
-    region: &'s Region,
-    gathering: &'s Gathering<'p, 'r>,
+    stays: &'s Parts<'r>,
 }
 
-impl Search<'_, '_, '_> {
-    /// The rows of a batch that stand in the region.
-    fn rows_in(&self, cells: &[u64], times: &[Millis]) -> Vec<u32> {
-        let mut rows = Vec::new();
-        let mut start = 0;
-        for run in cells.chunk_by(|a, b| a == b) {
-            let of_cell = self.region.times_in(run[0]);
-            if !of_cell.is_empty() {
-                for (row, at) in (start as u32..).zip(&times[start..start + run.len()]) {
-                    let next = of_cell.partition_point(|(_, to)| to < at);
-                    if of_cell.get(next).is_some_and(|(from, _)| from <= at) {
-                        rows.push(row);
-                    }
-                }
-            }
-            start += run.len();
-        }
-        rows
+impl Search<'_, '_> {
+    /// Calls `each` with the pings that the sieve marks, and what follows them.
+    fn marked(&self, wanted: &Wanted, each: &mut dyn FnMut(PersonRef<'_>, Ping, Next)) -> Result<u64> {
+        let by_places = self.source == Source::Gps && self.index.sieve.asks_places_only(self.source);
+        if by_places { self.marked_by_places(wanted, each) } else { self.marked_by_all(wanted, each) }
     }
 
-    /// Rows of the region that the sieve marks, as their places in `rows`.
-    fn marked(&self, pings: &RecordBatch, rows: &[u32]) -> Result<Vec<u32>> {
-        let near = take_record_batch(pings, &UInt32Array::from(rows.to_vec())).map_err(super::too_large)?;
-        let mut marks = Vec::new();
-        self.index.sieve.marks(&Pings::of(&near), self.source, &mut marks);
-        Ok(marks.iter().map(|mark| rows[mark.row() as usize]).collect())
+    /// Where and when rows are first, as most are elsewhere; then the rest of those that are marked.
+    fn marked_by_places(
+        &self,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(PersonRef<'_>, Ping, Next),
+    ) -> Result<u64> {
+        let (job, guided) = (self.job, self.guided);
+        let feed = &job.inputs.feeds[wanted.feed];
+        let file = &feed.files[wanted.file];
+        let rest: Vec<&str> = OWNER.into_iter().chain(TOLD).collect();
+        let pages = guided.open_pages(job, wanted, &[&rest[..], &PLACE].concat())?;
+        let (mut found, mut runs, mut rows) = (Vec::new(), Runs::default(), Vec::new());
+        let mut numbers = wanted.rows.iter().cloned().flatten();
+        guided.count(&pages, &PLACE, &wanted.rows);
+        job.decoder.read_places(file, &pages, &wanted.rows, true, &mut |times, lats, lons| {
+            job.watch.advance(times.len() as u64)?;
+            rows.clear();
+            self.index.sieve.marks_of_places((times, lats, lons), self.source, &mut rows);
+            rows.retain(|row| (job.decoder.from..job.decoder.to).contains(&times[*row as usize]));
+            let mut before = 0;
+            for row in rows.iter().map(|row| *row as usize) {
+                let Some(number) = numbers.nth(row - before) else { break };
+                before = row + 1;
+                // Adding zero turns -0 into 0, so that equal positions are equal bits.
+                found.push((number, times[row], lats[row] + 0.0, lons[row] + 0.0));
+                runs.add(number);
+            }
+            (times.len() - before).checked_sub(1).and_then(|last| numbers.nth(last));
+            Ok(())
+        })?;
+        guided.count(&pages, &rest, &runs.ranges);
+        let mut numbers = runs.ranges.iter().cloned().flatten();
+        let mut marked = found.iter().peekable();
+        job.decoder.read_owners(file, &pages, &runs.ranges, &TOLD, &mut |persons, told| {
+            let nexts = Nexts::of(told)?;
+            for (row, number) in (0..persons.len()).zip(numbers.by_ref()) {
+                let Some((_, time, lat, lon)) = marked.next_if(|(marked, ..)| *marked == number) else {
+                    continue;
+                };
+                let (until, accuracy_m, place, floor) = (NO_UNTIL, 0.0, NO_PLACE, NO_FLOOR);
+                let (time, lat, lon, feed) = (*time, *lat, *lon, feed.number);
+                let ping = Ping { time, until, lat, lon, accuracy_m, place, floor, feed };
+                each(persons.at(row), ping, nexts.at(row));
+            }
+            Ok(())
+        })?;
+        Ok(found.len() as u64)
+    }
+
+    fn marked_by_all(&self, wanted: &Wanted, each: &mut dyn FnMut(PersonRef<'_>, Ping, Next)) -> Result<u64> {
+        let (job, guided) = (self.job, self.guided);
+        let feed = &job.inputs.feeds[wanted.feed];
+        let file = &feed.files[wanted.file];
+        let columns: Vec<&str> = job.decoder.columns_of(file).into_iter().chain(TOLD).collect();
+        let pages = guided.open_pages(job, wanted, &columns)?;
+        guided.count(&pages, &columns, &wanted.rows);
+        let mut count = 0;
+        job.decoder.read_stored(feed, file, &pages, &wanted.rows, &TOLD, &mut |decoded, told| {
+            job.watch.advance(decoded.rows)?;
+            let (pings, nexts) = (Pings::of(&decoded.pings), Nexts::of(&told)?);
+            let mut marks = Vec::new();
+            self.index.sieve.marks(&pings, self.source, &mut marks);
+            count += marks.len() as u64;
+            for row in marks.iter().map(|mark| mark.row() as usize) {
+                each(pings.persons.at(row), pings.at(row), nexts.at(row));
+            }
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     /// Where every ping of a track matters: who has a marked ping, and then all of theirs.
-    fn whole_tracks(&self, wanted: &[Wanted]) -> Result<()> {
-        let persons = Mutex::new(PersonSet::default());
-        wanted.par_iter().try_for_each(|wanted| {
-            self.guided.read(self.job, wanted, &TOLD[..1], &mut |decoded, told| {
-                let pings = Pings::of(&decoded.pings);
-                let rows = self.rows_in(cells_of(&told), pings.times);
-                let marked = self.marked(&decoded.pings, &rows)?;
-                let whose = marked.iter().map(|row| pings.persons.at(*row as usize).to_id());
-                let whose: PersonSet = whose.collect();
-                persons.lock().unwrap_or_else(PoisonError::into_inner).extend(whose);
-                Ok(())
+    fn whole_tracks(&self, wanted: &[Wanted], gathering: &Gathering<'_, '_>) -> Result<u64> {
+        let found: Vec<(u64, PersonSet)> = wanted
+            .par_iter()
+            .map(|wanted| {
+                let mut persons = PersonSet::default();
+                let marked = self.marked(wanted, &mut |person, _, _| {
+                    if !persons.contains(&person) {
+                        persons.insert(person.to_id());
+                    }
+                })?;
+                Ok((marked, persons))
             })
-        })?;
-        let persons = persons.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.guided.gather_persons(self.job, &persons, self.gathering)
+            .collect::<Result<_>>()?;
+        let marked = found.iter().map(|(marked, _)| marked).sum();
+        let persons: PersonSet = found.into_iter().flat_map(|(_, persons)| persons).collect();
+        self.guided.gather_persons(self.job, &persons, gathering)?;
+        Ok(marked)
     }
 
-    /// Gathers rows of the region, and the pings that follow marked ones elsewhere, as far as they tell.
-    fn near(&self, wanted: &Wanted, room: &mut Room) -> Result<Left> {
+    /// Hands over the stays of marked rows, as far as these tell what follows them.
+    fn near(&self, wanted: &Wanted, room: &mut Room<'_, '_>) -> Result<(u64, Left)> {
         let (job, mut left) = (self.job, Left::default());
         let day_end = self.guided.days[wanted.day].stored.times.1;
-        room.cells.tidy();
-        self.guided.read(job, wanted, &TOLD, &mut |decoded, told| {
-            let pings = Pings::of(&decoded.pings);
-            let rows = self.rows_in(cells_of(&told), pings.times);
-            if rows.is_empty() {
-                return Ok(());
+        let marked = self.marked(wanted, &mut |person, ping, next| {
+            let until = ping.time + job.feeds[usize::from(ping.feed)].hold_ms;
+            if next.is_repeated {
+                return;
             }
-            pings.persons.spreads(&mut room.spreads);
-            self.gathering.add(&decoded.pings, &room.spreads, Some(&rows), &mut room.dealing)?;
-            let next_times = column(&told, "next_time");
-            let next_times = arrow::compute::cast(next_times, &arrow::datatypes::DataType::Int64);
-            let next_times = next_times.map_err(super::too_large)?;
-            let next_times = next_times.as_primitive::<Int64Type>();
-            let degrees = |name: &str| column(&told, name).as_primitive::<Float64Type>();
-            let (lats, lons) = (degrees("next_lat"), degrees("next_lon"));
-            let aparts = column(&told, "apart").as_boolean();
-            let mut closers = PingColumns::new(&job.decoder.schema);
-            for row in self.marked(&decoded.pings, &rows)?.into_iter().map(|row| row as usize) {
-                let ping = pings.at(row);
-                let until = ping.time + job.feeds[usize::from(ping.feed)].hold_ms;
-                let next = next_times.is_valid(row).then(|| next_times.value(row));
-                if aparts.is_valid(row) && aparts.value(row) {
-                    left.windows.push((wanted.day, pings.persons.at(row).to_id(), (ping.time, until)));
-                }
-                match next {
-                    Some(at) if at <= until && at < job.decoder.to && lats.is_valid(row) => {
-                        let (lat, lon) = (lats.value(row), lons.value(row));
-                        if !self.region.holds(room.cells.of(lat, lon), at) {
-                            closers.push(pings.persons.at(row), &closer(at, (lat, lon), ping.feed));
-                        }
-                    }
-                    None if until >= day_end => {
-                        left.first.push((wanted.day, pings.persons.at(row).to_id(), until));
-                    }
-                    _ => {}
+            if next.is_apart {
+                left.apart.push((person.to_id(), ping.time, until));
+            } else if next.at.is_none() && until >= day_end && day_end < job.decoder.to {
+                left.last.push((wanted.day, person.to_id(), ping, until));
+            } else {
+                let next = next.at.filter(|(at, ..)| *at < job.decoder.to);
+                if let Some(stay) = room.rule.stay_of(ping, next) {
+                    room.out.take(person, person.spread(), &stay);
                 }
             }
-            self.add(closers, room)
         })?;
-        Ok(left)
+        room.out.hand_over_enough()?;
+        Ok((marked, left))
     }
 
-    fn add(&self, closers: PingColumns, room: &mut Room) -> Result<()> {
-        if closers.is_empty() {
-            return Ok(());
-        }
-        let closers = closers.finish().map_err(super::too_large)?;
-        Pings::of(&closers).persons.spreads(&mut room.spreads);
-        self.gathering.add(&closers, &room.spreads, None, &mut room.dealing)
-    }
-
-    /// Gathers what marked rows left: first pings of days after, and rows that only a person's whole day tells of.
+    /// Hands over the stays of marked rows that need rows of other days, or all of their person's at some time.
     fn rest(&self, left: Vec<Left>) -> Result<()> {
-        let days = &self.guided.days;
-        let mut by_day: HashMap<usize, Windows> = HashMap::new();
-        let mut window = |day: usize, person: PersonId, times: (Millis, Millis)| {
-            by_day.entry(day).or_default().entry(person).or_default().push(times);
-        };
-        let mut open: Vec<(usize, PersonId, Millis)> = Vec::new();
+        let (job, days) = (self.job, &self.guided.days);
+        let (mut apart, mut open) = (Vec::new(), Vec::new());
         for left in left {
-            self.guided.by_person.fetch_add(left.windows.len() as u64, Ordering::Relaxed);
-            self.guided.next_day.fetch_add(left.first.len() as u64, Ordering::Relaxed);
-            left.windows.into_iter().for_each(|(day, person, times)| window(day, person, times));
-            open.extend(left.first);
+            apart.extend(left.apart);
+            open.extend(left.last);
         }
-        let mut room = Room::default();
-        let mut closers = PingColumns::new(&self.job.decoder.schema);
+        self.guided.next_day.fetch_add(open.len() as u64, Ordering::Relaxed);
+        let mut room = Room::new(job, self.source, self.stays);
+        let mut hand_over = |person: &PersonId, ping: Ping, next: Option<(Millis, f64, f64)>| {
+            if let Some(stay) = room.rule.stay_of(ping, next) {
+                room.out.take(person.as_ref(), person.as_ref().spread(), &stay);
+            }
+        };
         for (number, day) in days.iter().enumerate() {
             let begins = day.stored.times.0;
-            let asks = |(after, _, until): &&(usize, PersonId, Millis)| {
-                *after < number && *until >= begins && begins < self.job.decoder.to
+            let asks = |(after, _, _, until): &(usize, PersonId, Ping, Millis)| {
+                *after < number && *until >= begins && begins < job.decoder.to
             };
-            let mut untils: HashMap<PersonId, Millis> = HashMap::new();
-            for (_, person, until) in open.iter().filter(asks) {
-                let latest = untils.entry(person.clone()).or_insert(*until);
-                *latest = (*latest).max(*until);
-            }
-            if untils.is_empty() {
+            let persons: Vec<PersonId> =
+                open.iter().filter(|o| asks(o)).map(|(_, person, ..)| person.clone()).collect();
+            if persons.is_empty() {
                 continue;
             }
-            let persons: Vec<PersonId> = untils.keys().cloned().collect();
-            let mut found: HashSet<PersonId> = HashSet::new();
-            let (firsts, decoder) = (&day.stored.firsts, &self.job.decoder);
-            guide::firsts(firsts, decoder.person, &persons, &mut |whose, first| {
-                found.insert(whose.to_id());
-                let asked = untils.get(&whose).is_some_and(|until| first.at <= *until);
-                match first.place {
-                    Some(place) if asked && first.at < decoder.to => {
-                        if !self.region.holds(room.cells.of(place.0, place.1), first.at) {
-                            closers.push(whose, &closer(first.at, place, first.feed));
-                        }
-                    }
-                    None if asked => window(number, whose.to_id(), (first.at, first.at)),
-                    _ => {}
-                }
+            let mut firsts: HashMap<PersonId, First> = HashMap::new();
+            guide::firsts(&day.stored.firsts, job.decoder.person, &persons, &mut |whose, first| {
+                firsts.insert(whose.to_id(), first);
             })?;
-            open.retain(|(after, person, _)| *after >= number || !found.contains(person));
+            let (asking, rest) = open.into_iter().partition(|o| asks(o));
+            open = rest;
+            for (after, person, ping, until) in asking {
+                match firsts.get(&person) {
+                    None => open.push((after, person, ping, until)),
+                    Some(First { at, place: None, .. }) if *at <= until => {
+                        apart.push((person, ping.time, until));
+                    }
+                    Some(first) => {
+                        let next = first.place.map(|(lat, lon)| (first.at, lat, lon));
+                        hand_over(&person, ping, next.filter(|(at, ..)| *at < job.decoder.to));
+                    }
+                }
+            }
         }
-        self.add(closers, &mut room)?;
-        self.guided.rows_of(self.job, &by_day, &|_, decoded, told, rows| {
+        open.iter().for_each(|(_, person, ping, _)| hand_over(person, *ping, None));
+        room.out.hand_over()?;
+        self.by_person(apart)
+    }
+
+    /// Hands over the stays of instants at which somebody's pings differ, or of whom the next do: by all of the person's
+    /// rows from then until the hold is over.
+    fn by_person(&self, mut apart: Vec<(PersonId, Millis, Millis)>) -> Result<()> {
+        if apart.is_empty() {
+            return Ok(());
+        }
+        let (job, days) = (self.job, &self.guided.days);
+        apart.sort_unstable();
+        // The longest of an instant.
+        apart.dedup_by(|next, kept| {
+            let same = (&next.0, next.1) == (&kept.0, kept.1);
+            kept.2 = if same { kept.2.max(next.2) } else { kept.2 };
+            same
+        });
+        self.guided.by_person.fetch_add(apart.len() as u64, Ordering::Relaxed);
+        let mut windows: HashMap<usize, Windows> = HashMap::new();
+        for (person, from, until) in &apart {
+            let (from, until) = (*from, until.saturating_add(job.hold_ms(self.source)));
+            for (number, day) in days.iter().enumerate() {
+                if day.stored.times.0 <= until && from < day.stored.times.1 {
+                    let own = windows.entry(number).or_default().entry(person.clone()).or_default();
+                    own.push((from, until));
+                }
+            }
+        }
+        windows.values_mut().flat_map(HashMap::values_mut).for_each(unite);
+        let found: Mutex<HashMap<PersonId, Vec<Ping>>> = Mutex::default();
+        self.guided.rows_of(job, &windows, &|decoded, rows| {
             let pings = Pings::of(&decoded.pings);
-            let cells = cells_of(told);
-            // The others are gathered already.
-            let elsewhere =
-                |row: &&u32| !self.region.holds(cells[**row as usize], pings.times[**row as usize]);
-            let rows: Vec<u32> = rows.iter().filter(elsewhere).copied().collect();
-            let mut spreads = Vec::new();
-            pings.persons.spreads(&mut spreads);
-            self.gathering.add(&decoded.pings, &spreads, Some(&rows), &mut Dealing::default())
-        })
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            for row in rows.iter().map(|row| *row as usize) {
+                found.entry(pings.persons.at(row).to_id()).or_default().push(pings.at(row));
+            }
+            Ok(())
+        })?;
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.values_mut().for_each(|own| own.sort_by_key(|ping| ping.time));
+        let mut room = Room::new(job, self.source, self.stays);
+        for (person, at, until) in &apart {
+            let Some(own) = found.get(person) else { continue };
+            let (whose, mut track) = (person.as_ref(), Track::default());
+            let mut take = |stay: &Stay| room.out.take(whose, whose.spread(), stay);
+            let later = own.partition_point(|ping| ping.time < *at);
+            for ping in own[later..].iter().take_while(|ping| ping.time <= *until) {
+                track.push(*ping, ping.time == *at, &mut room.rule, &mut take);
+            }
+            track.finish(&mut room.rule, &mut take);
+        }
+        room.out.hand_over()
     }
 }
 
-fn cells_of(told: &RecordBatch) -> &[u64] {
-    column(told, "cell").as_primitive::<UInt64Type>().values()
+/// What follows a row.
+struct Next {
+    /// When and where its person is next.
+    at: Option<(Millis, f64, f64)>,
+    is_apart: bool,
+    is_repeated: bool,
 }
 
-/// A ping that is known only to end the stay of the one before.
-fn closer(time: Millis, (lat, lon): (f64, f64), feed: u16) -> Ping {
-    let (until, place, floor) = (NO_UNTIL, NO_PLACE, NO_FLOOR);
-    Ping { time, until, lat, lon, accuracy_m: 0.0, place, floor, feed }
+/// What follows the rows of a batch.
+struct Nexts {
+    times: Int64Array,
+    lats: Float64Array,
+    lons: Float64Array,
+    aparts: BooleanArray,
+    repeats: BooleanArray,
+}
+
+impl Nexts {
+    fn of(told: &RecordBatch) -> Result<Self> {
+        let times = cast(column(told, "next_time"), &DataType::Int64).map_err(super::too_large)?;
+        let degrees = |name: &str| column(told, name).as_primitive::<Float64Type>().clone();
+        let flags = |name: &str| column(told, name).as_boolean().clone();
+        Ok(Nexts {
+            times: times.as_primitive::<Int64Type>().clone(),
+            lats: degrees("next_lat"),
+            lons: degrees("next_lon"),
+            aparts: flags("apart"),
+            repeats: flags("repeated"),
+        })
+    }
+
+    fn at(&self, row: usize) -> Next {
+        let flag = |flags: &BooleanArray| flags.is_valid(row) && flags.value(row);
+        let at = self.times.is_valid(row);
+        Next {
+            at: at.then(|| (self.times.value(row), self.lats.value(row), self.lons.value(row))),
+            is_apart: flag(&self.aparts),
+            is_repeated: flag(&self.repeats),
+        }
+    }
 }

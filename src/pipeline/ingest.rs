@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::io::decode::Decoder;
 use crate::io::files::{self, Input};
-use crate::io::guide::{self, Block, TraceWriter};
+use crate::io::guide::{self, Blocks, TraceWriter};
 use crate::io::inputs::{self, OpenFeeds, Task};
+use crate::io::purge;
 use crate::io::spill::Spill;
 use crate::io::store::{Catalogue, Copied, Guide, Ingested, Piece, Segment, Writer, person_name};
 use crate::io::stored::{self, Faulty, Stamp};
@@ -21,15 +22,15 @@ use crate::place::cells::Cells;
 use crate::rule::Source;
 use crate::time::Tz;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::{UInt16Type, UInt32Type, UInt64Type};
 use hashbrown::{HashMap, HashSet};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes of a row while it is worked on, about.
-const ROW_BYTES: u64 = 100;
+const ROW_BYTES: u64 = 160;
 /// Rows of a file of pings, at most, about.
 const FILE_ROWS: u64 = 1 << 21;
 /// Rows that are dealt to their persons' parts at once, at least.
@@ -51,6 +52,8 @@ pub struct Ingestion {
     pub rows: u64,
     /// Rows among them that could not be used.
     pub faulty: u64,
+    /// Rows among them of days that the store keeps no longer.
+    pub past: u64,
     /// Days of a source that were made, or made anew.
     pub days: BTreeSet<(Source, String)>,
     /// Rows and bytes of the store now.
@@ -170,6 +173,7 @@ struct Found {
     days: BTreeMap<u32, ByDay>,
     faulty: Vec<(u32, Faulty)>,
     rows: u64,
+    past: u64,
 }
 
 /// How many rows of each day lie in each cell.
@@ -236,6 +240,7 @@ impl<'a> Ingest<'a> {
         let mut ingestion = std::mem::take(&mut self.plan.ingestion);
         ingestion.rows = found.rows;
         ingestion.faulty = found.faulty.len() as u64;
+        ingestion.past = found.past;
         self.watch.advance(0)?;
         if next != self.writer.catalogue {
             self.writer.commit(next)?;
@@ -369,6 +374,7 @@ impl<'a> Ingest<'a> {
         found.days.append(&mut here.days);
         found.faulty.append(&mut here.faulty);
         found.rows += here.rows;
+        found.past += here.past;
         Ok(())
     }
 
@@ -386,10 +392,17 @@ impl<'a> Ingest<'a> {
         let schema = stored::schema(feed.config.stay.source, &self.decoder.person.inner());
         let (mut faulty, mut rows) = (Vec::new(), 0);
         let (mut batches, mut waiting) = (Vec::new(), 0);
-        let mut days = ByDay::new();
+        let (mut days, mut past) = (ByDay::new(), 0);
+        let kept_from = purge::kept_from(&self.writer.catalogue);
         let mut pass_on = |batches: &mut Vec<RecordBatch>| -> Result<()> {
-            let joined = concat_batches(&schema, &*batches).map_err(too_large)?;
+            let mut joined = concat_batches(&schema, &*batches).map_err(too_large)?;
             batches.clear();
+            if let Some(from) = kept_from {
+                let before = joined.num_rows();
+                let kept = times(&joined).values().iter().map(|time| Some(*time >= from)).collect();
+                joined = filter_record_batch(&joined, &kept).map_err(too_large)?;
+                past += (before - joined.num_rows()) as u64;
+            }
             self.count(&joined, census)
                 .into_iter()
                 .for_each(|(day, count)| add_hours(days.entry(day).or_default(), &count));
@@ -399,7 +412,8 @@ impl<'a> Ingest<'a> {
             let read = batch.num_rows() as u64 + wrong.len() as u64;
             rows += read;
             self.watch.advance(read)?;
-            faulty.extend(wrong.into_iter().map(|wrong| (input, wrong)));
+            let is_kept = |wrong: &Faulty| wrong.time.zip(kept_from).is_none_or(|(time, from)| time >= from);
+            faulty.extend(wrong.into_iter().filter(is_kept).map(|wrong| (input, wrong)));
             waiting += batch.num_rows();
             batches.push(batch);
             if waiting >= DEALT_ROWS {
@@ -411,6 +425,7 @@ impl<'a> Ingest<'a> {
         pass_on(&mut batches)?;
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         found.rows += rows;
+        found.past += past;
         found.faulty.append(&mut faulty);
         let of_input = found.days.entry(input).or_default();
         days.into_iter().for_each(|(day, count)| add_hours(of_input.entry(day).or_default(), &count));
@@ -509,14 +524,14 @@ impl<'a> Ingest<'a> {
             deal_to(&by_space, &linked, part)
         })?;
         self.watch.start(Stage::Write, layout.parts.len() as u64);
-        let made: Vec<Vec<(Segment, Vec<Block>)>> = (0..layout.parts.len())
+        let made: Vec<Vec<(Segment, Blocks)>> = (0..layout.parts.len())
             .into_par_iter()
             .map(|part| {
                 self.watch.advance(1)?;
                 self.make_file(source, &layout.parts[part].0, part, by_space.take(part)?)
             })
             .collect::<Result<_>>()?;
-        let mut made: Vec<(Segment, Vec<Block>)> = made.into_iter().flatten().collect();
+        let mut made: Vec<(Segment, Blocks)> = made.into_iter().flatten().collect();
         made.sort_by(|a, b| a.0.file.cmp(&b.0.file));
         let tracers = tracers.into_inner().unwrap_or_else(PoisonError::into_inner);
         let guides = tracers.into_iter().map(|(day, tracer)| self.guide(source, day, tracer, &made));
@@ -546,13 +561,13 @@ impl<'a> Ingest<'a> {
         source: Source,
         day: String,
         tracer: TraceWriter,
-        made: &[(Segment, Vec<Block>)],
+        made: &[(Segment, Blocks)],
     ) -> Result<Guide> {
         let names = ["blocks", "visits", "firsts"].map(|table| self.guide_name(source, &day, table));
         let seen = tracer.finish().map_err(|e| self.not_written(&names[1], e))?;
         let of_day = made.iter().filter(|(segment, _)| segment.day == day);
-        let blocks: Vec<(String, Vec<Block>)> =
-            of_day.map(|(segment, blocks)| (segment.file.clone(), blocks.clone())).collect();
+        let mut blocks = Blocks::default();
+        of_day.for_each(|(_, own)| blocks.append(own.clone()));
         guide::write_blocks(&self.writer.incoming(&names[0]), &blocks, &seen)
             .map_err(|e| self.not_written(&names[0], e))?;
         let [blocks, visits, firsts] = names.map(|name| self.piece(name));
@@ -574,7 +589,7 @@ impl<'a> Ingest<'a> {
         day: &str,
         part: usize,
         batches: Vec<RecordBatch>,
-    ) -> Result<Vec<(Segment, Vec<Block>)>> {
+    ) -> Result<Vec<(Segment, Blocks)>> {
         let schema = stored::schema(source, &self.decoder.person.inner());
         let joined = concat_batches(&schema, &batches).map_err(too_large)?;
         drop(batches);
@@ -597,8 +612,8 @@ impl<'a> Ingest<'a> {
             let path = self.writer.incoming(&file);
             let bytes = stored::write(&path, &rows, &stamp).map_err(|e| self.not_written(&file, e))?;
             let input = Input { name: file.clone(), path, partitions: Vec::new(), bytes };
-            let cells = column(&rows, "cell").as_primitive::<UInt64Type>();
-            let blocks = guide::blocks_of(cells.values(), times(&rows).values());
+            let mut blocks = Blocks::default();
+            blocks.add(&file, &rows);
             let segment = Segment {
                 source: source.name().to_string(),
                 feed: number,
@@ -667,7 +682,7 @@ fn deal_to(parts: &Parts<'_>, rows: &RecordBatch, mut part: impl FnMut(usize) ->
 
 /// The rows of a feed in the order of space and time.
 fn order_in_space(rows: &RecordBatch, feed: u16) -> Vec<u32> {
-    let feeds = column(rows, "feed").as_primitive::<arrow::datatypes::UInt16Type>().values();
+    let feeds = column(rows, "feed").as_primitive::<UInt16Type>().values();
     let cells = column(rows, "cell").as_primitive::<UInt64Type>().values();
     let inputs = column(rows, "input").as_primitive::<UInt32Type>().values();
     let numbers = column(rows, "row").as_primitive::<UInt64Type>().values();

@@ -177,7 +177,7 @@ impl<'r> Lane<'r> {
     pub fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
         if let Some(guided) = &self.guided {
             let gathering = Gathering::new(&self.pings, &job.decoder.schema);
-            guided.gather(job, self.source, index, &gathering)?;
+            self.marked = guided.find(job, self.source, index, &self.stays, &gathering)?;
             gathering.finish()?;
             return Ok(true);
         }
@@ -205,6 +205,9 @@ impl<'r> Lane<'r> {
         index: &CaseIndex,
     ) -> Result<(Vec<RecordBatch>, (u64, u64))> {
         let mut stays = self.stays.take(part)?;
+        if self.guided.is_some() {
+            stays = Guided::joined(job, self.source, &stays)?.into_iter().collect();
+        }
         let mut counts = (0, 0);
         let pings = self.pings.take(part)?;
         stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);

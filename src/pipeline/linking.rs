@@ -67,10 +67,12 @@ struct Links {
     lats: Vec<Option<f64>>,
     lons: Vec<Option<f64>>,
     aparts: Vec<Option<bool>>,
+    repeats: Vec<Option<bool>>,
 }
 
 /// Where and when the rows of some persons are.
 struct Spots<'r> {
+    rows: &'r RecordBatch,
     times: &'r [Millis],
     cells: &'r [u64],
     /// Degrees, where the source has any.
@@ -88,27 +90,41 @@ impl Spots<'_> {
         instant.iter().all(|row| self.place(*row) == place).then_some(place)
     }
 
+    /// Whether two pings of an instant are the same in all that can matter.
+    fn are_alike(&self, a: u32, b: u32) -> bool {
+        let (a, b) = (a as usize, b as usize);
+        let same = |name: &str| {
+            let column = self.rows.column_by_name(name);
+            column.is_none_or(|column| column.slice(a, 1) == column.slice(b, 1))
+        };
+        self.place(a as u32) == self.place(b as u32)
+            && ["accuracy_m", "tower_id", "feed"].into_iter().all(same)
+    }
+
     /// Links the rows of one person and day, in the order of time.
     fn link(&self, rows: &[u32], links: &mut Links) {
         let mut later: &[u32] = &[];
-        let instants = rows.chunk_by(|a, b| self.times[*a as usize] == self.times[*b as usize]);
-        for same in instants.collect::<Vec<_>>().into_iter().rev() {
-            let one_place = self.one_place(later);
-            for row in same.iter().map(|row| *row as usize) {
-                links.times[row] = later.first().map(|other| self.times[*other as usize]);
-                if self.places.is_none() {
-                    continue;
-                }
-                let is_here = |other: &u32| self.cells[*other as usize] == self.cells[row];
-                let told = later.iter().all(is_here);
-                if !same.iter().all(is_here) || !(told || one_place.is_some()) {
-                    links.aparts[row] = Some(true);
-                }
-                if !told {
-                    (links.lats[row], links.lons[row]) = one_place.unzip();
+        let mut end = rows.len();
+        while end > 0 {
+            let at = self.times[rows[end - 1] as usize];
+            let start = rows[..end].partition_point(|row| self.times[*row as usize] < at);
+            let same = &rows[start..end];
+            let next = later.first().map(|other| self.times[*other as usize]);
+            let place = self.places.and_then(|_| self.one_place(later));
+            let mut apart = self.places.is_some() && place.is_none() && !later.is_empty();
+            if same.len() > 1 && self.places.is_some() {
+                for (number, row) in same.iter().enumerate() {
+                    let is_repeated = same[..number].iter().any(|other| self.are_alike(*other, *row));
+                    links.repeats[*row as usize] = is_repeated.then_some(true);
+                    apart |= number > 0 && !self.are_alike(same[0], *row);
                 }
             }
-            later = same;
+            for row in same.iter().map(|row| *row as usize) {
+                links.times[row] = next;
+                (links.lats[row], links.lons[row]) = place.unzip();
+                links.aparts[row] = apart.then_some(true);
+            }
+            (later, end) = (same, start);
         }
     }
 
@@ -128,6 +144,7 @@ pub fn link(rows: &RecordBatch, zone: Tz) -> Result<(RecordBatch, BTreeMap<Strin
         rows.column_by_name(name).map(|column| column.as_primitive::<Float64Type>().values().as_ref())
     };
     let spots = Spots {
+        rows,
         times: times(rows).values(),
         cells: column(rows, "cell").as_primitive::<UInt64Type>().values(),
         places: degrees("lat").zip(degrees("lon")),
@@ -139,6 +156,7 @@ pub fn link(rows: &RecordBatch, zone: Tz) -> Result<(RecordBatch, BTreeMap<Strin
         lats: vec![None; count],
         lons: vec![None; count],
         aparts: vec![None; count],
+        repeats: vec![None; count],
     };
     let order = person_order(&persons, |row| spots.times[row]);
     let (mut clock, mut traces) = (DayClock::new(zone), BTreeMap::<String, Traces>::new());
@@ -163,11 +181,12 @@ pub fn link(rows: &RecordBatch, zone: Tz) -> Result<(RecordBatch, BTreeMap<Strin
         }
     }
     let mut columns = rows.columns().to_vec();
-    let made: [(&str, ArrayRef); 4] = [
+    let made: [(&str, ArrayRef); 5] = [
         ("next_time", Arc::new(Int64Array::from(links.times))),
         ("next_lat", Arc::new(Float64Array::from(links.lats))),
         ("next_lon", Arc::new(Float64Array::from(links.lons))),
         ("apart", Arc::new(BooleanArray::from(links.aparts))),
+        ("repeated", Arc::new(BooleanArray::from(links.repeats))),
     ];
     for (name, column) in made {
         if let Ok(at) = rows.schema_ref().index_of(name) {

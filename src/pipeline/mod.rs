@@ -156,6 +156,7 @@ impl<'a> Job<'a> {
     fn new(config: &'a Config, inputs: &'a Inputs, decoder: &'a Decoder, watch: &'a Watch) -> Self {
         let feeds = inputs.stay_rules();
         let rows = inputs.tasks().1;
+        let infectious = inputs.cases.cases.iter().filter(|c| c.infectious_from < c.infectious_to);
         let mut job = Job {
             config,
             inputs,
@@ -164,7 +165,7 @@ impl<'a> Job<'a> {
             tied: AtomicBool::new(false),
             began_before: false,
             days: days_in(config.lookback_start(), config.as_of, config.zone()),
-            case_persons: CasePersons::new(inputs.cases.cases.iter().map(|c| c.person.clone())),
+            case_persons: CasePersons::new(infectious.map(|c| c.person.clone())),
             stay_schema: stay_schema(&decoder.person.inner(), &feeds, &config.rule.encounter.place),
             rejected: intake::no_rejections(feeds.len()),
             feeds,

@@ -31,6 +31,13 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
             ));
         }
     }
+    if let Some(from) = inputs.kept_from.filter(|from| *from > config.lookback_start()) {
+        warnings.push(format!(
+            "the store keeps nothing before {}, but the lookback begins at {}: what happened in between is not seen",
+            utc_text(from),
+            utc_text(config.lookback_start())
+        ));
+    }
     for (label, _) in &inputs.place_inputs {
         let rejected = inputs.rejections.iter().filter(|r| r.feed == *label).count();
         if rejected > 0 {

@@ -105,6 +105,23 @@ impl<'a> TrackRule<'a> {
         self.filters
     }
 
+    /// The stay of a ping that another at an instant and a position follows, or none, where nobody moves and no filter
+    /// drops any.
+    pub fn stay_of(&mut self, ping: Ping, next: Option<(Millis, f64, f64)>) -> Option<Stay> {
+        let key = self.key(&ping);
+        let kept = Kept { ping, key, marked: true };
+        let closer = next.map(|(time, lat, lon)| {
+            let ping = Ping { time, lat, lon, ..ping };
+            Kept { ping, key: self.key(&ping), marked: false }
+        });
+        stay(&kept, closer.as_slice(), self)?.clipped(Millis::MIN, self.as_of)
+    }
+
+    /// What stays of the source share a place by, that of a position in short.
+    pub fn key_of_stay(&mut self, stay: &Stay) -> PlaceKey {
+        self.key_of_position(stay.lat, stay.lon)
+    }
+
     #[inline]
     fn key(&mut self, ping: &Ping) -> PlaceKey {
         match self.source {
