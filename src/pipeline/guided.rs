@@ -369,26 +369,20 @@ impl Guided {
         if job.track_rule(source).filters() {
             return search.whole_tracks(&wanted, gathering);
         }
+        // As many rooms as threads: what they hold is handed over when there is enough.
+        let rooms: Mutex<Vec<Room<'_, '_>>> = Mutex::default();
         let found: Vec<(u64, Left)> = wanted
             .par_iter()
-            .fold(
-                || (Room::new(job, source, stays), Ok(Vec::new())),
-                |(mut room, found): (_, Result<Vec<_>>), wanted| {
-                    let found = found.and_then(|mut found| {
-                        found.push(search.near(wanted, &mut room)?);
-                        Ok(found)
-                    });
-                    (room, found)
-                },
-            )
-            .map(|(mut room, found)| {
-                room.out.hand_over()?;
+            .map(|wanted| {
+                let free = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut room = free.unwrap_or_else(|| Room::new(job, source, stays));
+                let found = search.near(wanted, &mut room);
+                rooms.lock().unwrap_or_else(PoisonError::into_inner).push(room);
                 found
             })
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect();
+            .collect::<Result<_>>()?;
+        let rooms = rooms.into_inner().unwrap_or_else(PoisonError::into_inner);
+        rooms.into_iter().try_for_each(|mut room| room.out.hand_over())?;
         let marked = found.iter().map(|(marked, _)| marked).sum();
         search.rest(found.into_iter().map(|(_, left)| left).collect())?;
         Ok(marked)
