@@ -46,7 +46,7 @@ fn office_by_day() -> (Sandbox, Vec<PathBuf>) {
     (sandbox, files)
 }
 
-fn answer(sandbox: &Sandbox, flags: &[&str]) -> Vec<Vec<u8>> {
+pub fn answer(sandbox: &Sandbox, flags: &[&str]) -> Vec<Vec<u8>> {
     let mut args =
         vec!["run", "job.toml", "--out", "out", "--force", "--encounters", "all", "--progress", "none"];
     args.extend(flags);
@@ -54,7 +54,7 @@ fn answer(sandbox: &Sandbox, flags: &[&str]) -> Vec<Vec<u8>> {
     ANSWERS.iter().map(|name| std::fs::read(sandbox.path("out").join(name)).expect(name)).collect()
 }
 
-fn ingest<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -> crate::support::Run {
+pub fn ingest<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -> crate::support::Run {
     let mut args = vec!["ingest", "job.toml", "--store", "store", "--progress", "none"];
     args.extend(flags);
     sandbox.copresence(&args)
@@ -169,7 +169,7 @@ fn ingests_that_are_killed_leave_no_trace() {
     );
 }
 
-fn parquet_below(folder: &Path) -> Vec<PathBuf> {
+pub fn parquet_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -479,193 +479,79 @@ fn a_case_is_answered_as_a_run_would_and_nobody_else_is() {
     sandbox.copresence(&["case", "job.toml", "case-1"]).fails_with(2).stderr_has("add --store DIR");
 }
 
-/// The gps feed of a day and a half in Shanghai, one ping an hour of each of three persons, one of them a case.
-fn hourly() -> Sandbox {
+/// A city of three days with some pings twice and some persons in two places at once: by every rule the same bytes as raw.
+#[test]
+fn a_city_is_the_same_through_a_store_by_every_rule() {
     let sandbox = Sandbox::new();
-    sandbox.write(
-        "job.toml",
-        "[job]\npurpose = \"test\"\nas_of = \"2022-03-23T00:00:00+08:00\"\ntime_zone = \"Asia/Shanghai\"\n\
-         [[feeds]]\nsource = \"gps\"\npath = \"pings\"\ndatum = \"wgs84\"\nhold_s_max = 3600\n\
-         [cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\nlookback_days = 3\n\
-         [rule.encounter]\nplace = \"distance\"\ndistance_m_max = 50\n[rule.candidate]\ndirect_s_min = 600\n",
-    );
-    sandbox.write(
-        "cases.csv",
-        "case_id,person_id,infectious_from,infectious_to,report_id,authority\n\
-         c,a,2022-03-20T00:00:00+08:00,2022-03-23T00:00:00+08:00,r,x\n",
-    );
-    // 2022-03-20T12:00:00+08:00 on.
-    let hours = |from: i64, to: i64| (from..to).flat_map(|hour| [(hour, "a"), (hour, "b"), (hour, "z")]);
-    for (name, from, to) in [("first", 0, 12), ("second", 12, 36), ("third", 36, 60)] {
-        let rows: Vec<(i64, &str)> = hours(from, to).collect();
-        let at = |hour: i64| 1_647_748_800_000 + hour * 3_600_000;
-        let far = |who: &str| if who == "z" { 1.0 } else { 0.0 };
-        sandbox.write_parquet(
-            &format!("pings/{name}.parquet"),
-            vec![
-                ("person_id", crate::support::text_array(rows.iter().map(|(_, who)| *who))),
-                ("time", crate::support::time_array(rows.iter().map(|(hour, _)| at(*hour)))),
-                (
-                    "lat",
-                    std::sync::Arc::new(
-                        rows.iter()
-                            .map(|(_, who)| Some(34.75 + far(who)))
-                            .collect::<arrow::array::Float64Array>(),
-                    ),
-                ),
-                (
-                    "lon",
-                    std::sync::Arc::new(
-                        rows.iter()
-                            .map(|(hour, _)| (*hour != 30).then_some(113.68))
-                            .collect::<arrow::array::Float64Array>(),
-                    ),
-                ),
-            ],
-        );
+    let city = [
+        "synth",
+        "city",
+        "--rows",
+        "60000",
+        "--persons",
+        "120",
+        "--days",
+        "3",
+        "--cases",
+        "9",
+        "--progress",
+        "none",
+    ];
+    sandbox.copresence(&city).succeeds();
+    for name in ["job.toml", "cases.parquet", "pings"] {
+        std::fs::rename(sandbox.path("city").join(name), sandbox.path(name)).expect("a rename");
     }
-    sandbox
-}
-
-#[test]
-fn days_past_retention_are_gone_and_it_is_proven() {
-    let sandbox = hourly();
-    let reject = ["--set", "job.rejected_share_max=0.5"];
-    ingest(&sandbox, reject).succeeds().stdout_has("180 read, 177 of them usable");
-    let stored = [&["--store", "store"][..], &reject[..]].concat();
-    assert_eq!(answer(&sandbox, &stored), answer(&sandbox, &reject));
-    let days = |sandbox: &Sandbox| {
-        let list = sandbox.copresence(&["store", "list", "store"]).succeeds().stdout;
-        list.lines()
-            .filter(|line| line.contains(" gps "))
-            .map(|line| line[6..16].to_string())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(days(&sandbox), ["2022-03-20", "2022-03-21", "2022-03-22"]);
-    let purge = |before: &str| sandbox.copresence(&["purge", "store", "--before", before]);
-    purge("2022-03-22")
-        .succeeds()
-        .stdout_has("removed    9 files, 105 rows")
-        .stdout_has("days       gps 2022-03-20, gps 2022-03-21")
-        .stdout_has("proof      store/_copresence/purged/v000002-");
-    assert_eq!(days(&sandbox), ["2022-03-22"]);
-    let left = parquet_below(&sandbox.path("store"));
-    assert!(
-        left.iter().all(|path| !path.display().to_string().contains("2022-03-2")
-            || path.display().to_string().contains("2022-03-22")),
-        "{left:?}"
-    );
-    // The row without a longitude was of the second day.
-    assert!(!left.iter().any(|path| path.display().to_string().contains("faulty")));
-    let proofs = sandbox.path("store/_copresence/purged");
-    let proof =
-        std::fs::read_dir(&proofs).expect("a folder").next().expect("a proof").expect("an entry").path();
-    let said = std::fs::read_to_string(&proof).expect("a proof");
-    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!(said["rows_by_day"], serde_json::json!({ "gps 2022-03-20": 36, "gps 2022-03-21": 69 }));
-    assert_eq!(said["unusable_rows"], 3);
-    assert_eq!(said["checked"]["earliest_time_left"], "2022-03-21T16:00:00.000Z");
-    assert_eq!(said["removed"].as_array().expect("files").len(), 9);
-    sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("72 rows in order");
-    // The files are known, and late ones of these days are left out.
-    ingest(&sandbox, reject).succeeds().stdout_has("0 read, 3 known already");
-    let rows = read(sandbox.path("pings/second.parquet"));
-    save(&sandbox.path("pings/late.parquet"), &rows.slice(0, 5), 9);
-    ingest(&sandbox, reject).succeeds().stdout_has("5 of days that the store keeps no longer, left out");
-    assert_eq!(days(&sandbox), ["2022-03-22"]);
-    let run = ["run", "job.toml", "--store", "store", "--out", "out", "--force", "--progress", "none"];
-    sandbox.copresence(&run).succeeds().stderr_has("the store keeps nothing before 2022-03-21T16:00:00.000Z");
-    // A second proof names the first.
-    purge("2022-03-22").succeeds().stdout_has("nothing was there to remove");
-    purge("2022-03-23").succeeds().stdout_has("72 rows");
-    let last =
-        std::fs::read_dir(&proofs).expect("a folder").map(|entry| entry.expect("an entry").path()).max();
-    let last = std::fs::read_to_string(last.expect("a proof")).expect("a proof");
-    assert!(last.contains(proof.file_name().expect("a name").to_str().expect("text")), "{last}");
-    purge("yesterday").fails_with(2).stderr_has("--before");
-    sandbox
-        .copresence(&["purge", "nowhere", "--before", "2022-03-22"])
-        .fails_with(1)
-        .stderr_has("a prepared store");
-}
-
-#[test]
-fn a_store_drops_days_and_is_made_compact() {
-    let sandbox = hourly();
-    let reject = ["--set", "job.rejected_share_max=0.5"];
-    let away = sandbox.path("third");
-    std::fs::rename(sandbox.path("pings/third.parquet"), &away).expect("a rename");
-    ingest(&sandbox, reject).succeeds();
-    std::fs::rename(&away, sandbox.path("pings/third.parquet")).expect("a rename");
-    let rows = read(sandbox.path("pings/second.parquet"));
-    save(&sandbox.path("pings/late.parquet"), &rows.slice(50, 6), 9);
-    ingest(&sandbox, reject).succeeds();
-    let expected = answer(&sandbox, &reject);
-    let stored = [&["--store", "store"][..], &reject[..]].concat();
-    assert_eq!(answer(&sandbox, &stored), expected);
-    let faulty = || std::fs::read_dir(sandbox.path("store/_copresence/faulty")).expect("a folder").count();
-    assert_eq!(faulty(), 2);
-    sandbox.copresence(&["store", "compact", "store"]).succeeds().stdout_has("version 3, compact");
-    assert_eq!(faulty(), 1);
-    assert_eq!(answer(&sandbox, &stored), expected);
-    let reader = copresence::io::store::Store::open(&sandbox.path("store")).expect("a store");
-    sandbox
-        .copresence(&["store", "drop", "store", "--before", "2022-03-21"])
-        .succeeds()
-        .stdout_has("version 4 keeps days");
-    // Who reads keeps what was opened.
-    assert!(sandbox.path("store/source=gps/day=2022-03-20").exists());
-    drop(reader);
-    sandbox.copresence(&["store", "compact", "store"]).succeeds();
-    assert!(!sandbox.path("store/source=gps/day=2022-03-20").exists());
+    let job = std::fs::read_to_string(sandbox.path("job.toml")).expect("a job");
+    let pings = parquet_below(&sandbox.path("pings")).into_iter().map(read);
+    let pings = pings.max_by_key(arrow::array::RecordBatch::num_rows).expect("pings");
+    let third = pings.num_rows() / 3;
+    save(&sandbox.path("pings/twice.parquet"), &pings.slice(0, third), 500);
+    let mut columns = pings.slice(third, third).columns().to_vec();
+    let at = pings.schema().index_of("lat").expect("a latitude");
+    let lats = columns[at].as_primitive::<arrow::datatypes::Float64Type>();
+    columns[at] = std::sync::Arc::new(lats.unary::<_, arrow::datatypes::Float64Type>(|lat| lat + 0.0003));
+    let moved = arrow::array::RecordBatch::try_new(pings.schema(), columns).expect("rows");
+    save(&sandbox.path("pings/moved.parquet"), &moved, 500);
+    ingest(&sandbox, []).succeeds();
     sandbox.copresence(&["store", "check", "store"]).succeeds();
-}
-
-#[test]
-fn the_figures_of_a_night_are_for_prometheus() {
-    let sandbox = hourly();
-    let reject = "job.rejected_share_max=0.5";
-    let ingest = [
-        "ingest",
-        "job.toml",
-        "--store",
-        "store",
-        "--metrics",
-        "ingest.prom",
-        "--set",
-        reject,
-        "--progress",
-        "none",
+    let rules: [&[&str]; 9] = [
+        &[],
+        &["place=grid", "square_m=800"],
+        &["place=grid", "square_m=60"],
+        &["place=cell", "resolution=9"],
+        &["place=cell", "resolution=5"],
+        &["distance_m_max=400", "lag_s_max=3600"],
+        &["place=probability", "distance_m_max=20", "probability_min=0.2"],
+        &["place=grid", "square_m=800", "candidate.resident_h_min=5", "candidate.resident_of=person"],
+        &["place=grid", "square_m=800", "candidate.resident_h_min=5", "candidate.resident_scope=any"],
     ];
-    sandbox.copresence(&ingest).succeeds();
-    let run = [
-        "run",
-        "job.toml",
-        "--store",
-        "store",
-        "--metrics",
-        "run.prom",
-        "--set",
-        reject,
-        "--progress",
-        "none",
-    ];
-    sandbox.copresence(&run).succeeds();
-    let text = |name: &str| std::fs::read_to_string(sandbox.path(name)).expect(name);
-    for line in [
-        "copresence_ingest_rows{job=\"job\"} 180",
-        "copresence_ingest_rows_unusable{job=\"job\"} 3",
-        "copresence_store_rows{job=\"job\"} 177",
-    ] {
-        assert!(text("ingest.prom").lines().any(|other| other == line), "{line}: {}", text("ingest.prom"));
+    let filtered = job.replace("hold_s_max = 900", "hold_s_max = 1800\nspeed_m_per_s_max = 12");
+    let moving = job.replace("hold_s_max = 900", "hold_s_max = 1800\nmotion = \"linear\"");
+    assert!(filtered != job && moving != job);
+    let mut found = std::collections::BTreeSet::new();
+    for as_of in ["2022-03-22T00:00:00+08:00", "2022-03-21T13:37:11+08:00"] {
+        for (job, rules) in [(&job, &rules[..]), (&filtered, &rules[..2]), (&moving, &rules[..1])] {
+            sandbox.write("job.toml", job);
+            for rule in rules {
+                let sets: Vec<String> = rule
+                    .iter()
+                    .map(|key| match key.starts_with("candidate") {
+                        true => format!("rule.{key}"),
+                        false => format!("rule.encounter.{key}"),
+                    })
+                    .collect();
+                let mut flags = vec!["--as-of", as_of];
+                sets.iter().for_each(|set| flags.extend(["--set", set]));
+                let raw = answer(&sandbox, &flags);
+                flags.extend(["--store", "store"]);
+                assert_eq!(answer(&sandbox, &flags), raw, "{as_of} {rule:?}");
+                found.insert(raw[2].clone());
+                let said = std::fs::read_to_string(sandbox.path("out/manifest.json")).expect("a manifest");
+                let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+                let path = &said["counts"]["paths"][0];
+                assert_eq!(path["order"] == "space", *job != moving, "{path}");
+            }
+        }
     }
-    for line in [
-        "# TYPE copresence_run_candidates gauge",
-        "copresence_run_candidates{job=\"job\"} 1",
-        "copresence_run_cases_without_pings{job=\"job\"} 0",
-        "copresence_run_rows{job=\"job\",feed=\"feeds[0]\",source=\"gps\"} 177",
-        "copresence_run_rows_last_day{job=\"job\",feed=\"feeds[0]\",source=\"gps\"} 72",
-    ] {
-        assert!(text("run.prom").lines().any(|other| other == line), "{line}: {}", text("run.prom"));
-    }
+    assert!(found.len() > 15, "nearly each has other exposures: {}", found.len());
 }

@@ -8,6 +8,7 @@ mod evidence;
 mod faults;
 mod inputs;
 mod more_evidence;
+mod nights;
 mod oracle;
 mod orders;
 mod properties;

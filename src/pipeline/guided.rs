@@ -19,7 +19,7 @@ use crate::place::PlaceKey;
 use crate::place::region::Region;
 use crate::rule::{Motion, Source};
 use crate::stay::{Stay, StayColumns, Stays, join};
-use crate::time::{Millis, unite};
+use crate::time::{HOUR_MS, Millis, unite};
 use crate::track::{Track, TrackRule};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
@@ -36,6 +36,8 @@ const TOLD: [&str; 5] = ["next_time", "next_lat", "next_lon", "apart", "repeated
 /// Those that say whose it is, and when and where.
 const OWNER: [&str; 1] = ["person_id"];
 const PLACE: [&str; 3] = ["time", "lat", "lon"];
+/// Visits are no longer than a day.
+const VISIT_MS_MAX: Millis = 25 * HOUR_MS;
 /// Rows between two that are wanted, which are read along, at most.
 const GAP_ROWS: u64 = 32;
 /// A person is in so many blocks of a day, about; who asks for most blocks reads them all, without asking where each is.
@@ -202,10 +204,15 @@ impl Guided {
         self.bytes.fetch_add(pages.bytes(columns, rows), Ordering::Relaxed);
     }
 
+    /// Whether so many persons are in most blocks of a day.
+    fn is_for_most(&self, day: usize, persons: usize) -> bool {
+        persons * BLOCKS_PER_PERSON > self.days[day].blocks.cells.len()
+    }
+
     /// The blocks of a day in which rows of some persons are, in a time of each.
     fn blocks_with(&self, job: &Job<'_>, day: usize, windows: &Windows) -> Result<Marks> {
         let of = &self.days[day];
-        if windows.len() * BLOCKS_PER_PERSON > of.blocks.cells.len() {
+        if self.is_for_most(day, windows.len()) {
             return Ok(Marks::all(of));
         }
         let mut marks = Marks::none(of);
@@ -294,11 +301,59 @@ impl Guided {
         })
     }
 
-    /// Counts what there is, and reads the cases' own pings.
-    pub fn case_pings(&self, job: &Job<'_>) -> Result<Intake> {
+    /// When pings of the cases matter: while they are infectious, and as long around it as a ping stands. All of them do
+    /// where a ping far away may decide, and where asking who has any is no cheaper than reading them.
+    fn case_windows(&self, job: &Job<'_>, source: Source) -> Windows {
+        let persons = job.case_persons.set();
+        // Of visits only the ends are told, which a lookback shorter than they are may lie between.
+        let is_short = job.decoder.to.saturating_sub(job.decoder.from) <= VISIT_MS_MAX;
+        let all_matter = is_short
+            || job.resident().is_some()
+            || job.contradiction().is_some()
+            || job.track_rule(source).filters()
+            || (0..self.days.len()).any(|day| self.is_for_most(day, persons.len()));
+        let hold_ms = job.hold_ms(source);
+        let mut windows = Windows::new();
+        for case in job.inputs.cases.cases.iter().filter(|case| persons.contains(&case.person)) {
+            let from = case.infectious_from.saturating_sub(hold_ms);
+            let to = case.infectious_to.saturating_add(hold_ms);
+            let times = if all_matter { (Millis::MIN, Millis::MAX) } else { (from, to) };
+            windows.entry(case.person.clone()).or_default().push(times);
+        }
+        windows.values_mut().for_each(unite);
+        windows
+    }
+
+    /// Of some persons those who have a ping in the lookback, as far as the guides tell.
+    fn seen(&self, job: &Job<'_>, windows: &Windows) -> Result<PersonSet> {
+        let persons: Vec<PersonId> = windows.keys().cloned().collect();
+        let lookback = job.decoder.from..job.decoder.to;
+        let found: Vec<PersonSet> = self
+            .days
+            .par_iter()
+            .map(|day| {
+                let mut seen = PersonSet::default();
+                guide::visits(&day.stored.visits, job.decoder.person, &persons, &mut |whose, visit| {
+                    if lookback.contains(&visit.from) || lookback.contains(&visit.to) {
+                        seen.insert(whose.to_id());
+                    }
+                })?;
+                Ok(seen)
+            })
+            .collect::<Result<_>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Counts what there is, and reads the cases' own pings, as far as they matter.
+    pub fn case_pings(&self, job: &Job<'_>, source: Source) -> Result<Intake> {
         let mut intake = self.survey(job)?;
+        let windows = self.case_windows(job, source);
+        if windows.values().flatten().any(|(from, _)| *from > Millis::MIN) {
+            intake.cases_seen = self.seen(job, &windows)?;
+        }
         let found = Mutex::new(Vec::new());
-        self.all_rows_of(job, job.case_persons.set(), &|decoded, rows| {
+        let by_day = (0..self.days.len()).map(|day| (day, windows.clone())).collect();
+        self.rows_of(job, &by_day, &|decoded, rows| {
             let own = take_record_batch(&decoded.pings, &UInt32Array::from(rows.to_vec()));
             let own = own.map_err(super::too_large)?;
             job.hold_case_rows(own.num_rows() as u64)?;

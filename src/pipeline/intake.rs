@@ -72,6 +72,8 @@ pub struct Intake {
     pub persons: PersonsSeen,
     /// The pings of persons who are cases.
     pub case_pings: Vec<RecordBatch>,
+    /// Persons who are cases and have pings, whether or not these are among them.
+    pub cases_seen: PersonSet,
     faults: Vec<(usize, usize, Fault)>,
     spreads: Vec<u64>,
 }
@@ -84,6 +86,7 @@ impl Intake {
             feeds: vec![feed; job.inputs.feeds.len()],
             persons: PersonsSeen::default(),
             case_pings: Vec::new(),
+            cases_seen: PersonSet::default(),
             faults: Vec::new(),
             spreads: Vec::new(),
         }
@@ -96,6 +99,7 @@ impl Intake {
         }
         self.persons.merge(&other.persons);
         self.case_pings.append(&mut other.case_pings);
+        self.cases_seen.extend(other.cases_seen);
         self.faults.append(&mut other.faults);
     }
 

@@ -149,7 +149,7 @@ impl<'r> Lane<'r> {
     /// The pass that finds the cases' pings; in the order of time it is the only one.
     pub fn first_pass(&mut self, job: &Job<'_>) -> Result<()> {
         if let Some(guided) = &self.guided {
-            self.intake = guided.case_pings(job)?;
+            self.intake = guided.case_pings(job, self.source)?;
             return Ok(());
         }
         match self.order {

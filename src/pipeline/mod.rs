@@ -474,7 +474,9 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     job.refuse_too_many_case_pings(bytes, true)?;
     watch.advance(0)?;
     let view = Pings::of(&grouped);
-    let with_pings = view.groups().into_iter().map(|group| view.persons.at(group.start).to_id()).collect();
+    let here = view.groups().into_iter().map(|group| view.persons.at(group.start).to_id());
+    let elsewhere = lanes.iter().flat_map(|lane| lane.intake.cases_seen.iter().cloned());
+    let with_pings = here.chain(elsewhere).collect();
     Ok((index, with_pings))
 }
 
