@@ -225,6 +225,20 @@ impl StayColumns {
         }
     }
 
+    /// No stays of the same shape, but room for as many as here.
+    pub fn like(&self) -> Self {
+        let count = self.len();
+        let mut columns = StayColumns::new(&self.schema);
+        columns.persons.reserve(count);
+        columns.starts.reserve(count);
+        columns.sures.reserve(count);
+        columns.ends.reserve(count);
+        columns.lats.reserve(count);
+        columns.lons.reserve(count);
+        columns.sources.reserve(count);
+        columns
+    }
+
     /// Adds a person's stay.
     #[inline]
     pub fn push(&mut self, person: PersonRef<'_>, stay: &Stay) {

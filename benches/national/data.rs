@@ -2,6 +2,8 @@
 
 use crate::options::{Ids, Options, Order, word};
 use crate::shapes::{self, Recipe, Shape};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,6 +39,20 @@ pub struct Data {
 }
 
 impl Data {
+    /// A list of the first case alone, beside the whole list.
+    pub fn first_case(&self) -> PathBuf {
+        let path = self.folder.join("first-case.parquet");
+        let file = fs::File::open(self.folder.join("cases.parquet")).expect("the cases");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build()).expect("a table");
+        let cases = reader.map(|batch| batch.expect("cases")).find(|batch| batch.num_rows() > 0);
+        let first = cases.expect("a case").slice(0, 1);
+        let file = fs::File::create(&path).expect("a file");
+        let mut writer = ArrowWriter::try_new(file, first.schema(), None).expect("a table");
+        writer.write(&first).expect("a row");
+        writer.close().expect("a footer");
+        path
+    }
+
     /// Makes the data, unless an earlier run did.
     pub fn prepare(options: &Options, source: Source) -> Data {
         let (name, rows, order) = match source {

@@ -12,7 +12,7 @@ mod shapes;
 
 use clap::Parser;
 use data::{Data, Source};
-use measure::{Place, Setting, line, line_head, measure};
+use measure::{Place, Setting, ingest, line, line_head, measure};
 use options::{Options, Order};
 use std::path::Path;
 
@@ -35,12 +35,21 @@ fn main() {
     let mut lines = Vec::new();
     for source in sources(&options) {
         let data = Data::prepare(&options, source);
+        if options.store {
+            lines.extend(through_a_store(&options, &data));
+            continue;
+        }
+        if options.test && matches!(source, Source::City { order: Order::Time, .. }) {
+            lines.extend(through_a_store(&options, &data));
+        }
         for place in options.place.map_or(Place::ALL.to_vec(), |place| vec![place]) {
             let setting = Setting {
                 place,
                 threads: options.threads(),
                 pairs: options.pairs.unwrap_or(if options.test { 1 } else { PAIRS }),
                 memory: options.memory.clone(),
+                store: None,
+                cases: None,
             };
             let measured = measure(&data, &setting);
             // Of a smoke run the table at the end is enough.
@@ -53,6 +62,32 @@ fn main() {
     if lines.len() > 1 {
         println!("\n{}\n{}", line_head(), lines.join("\n"));
     }
+}
+
+/// What a store takes and gives: its ingest, one case, and all cases.
+fn through_a_store(options: &Options, data: &Data) -> Vec<String> {
+    let store = Some(data.folder.with_extension("store"));
+    let setting = |place, cases| Setting {
+        place,
+        threads: options.threads(),
+        pairs: options.pairs.unwrap_or(if options.test { 1 } else { PAIRS }),
+        memory: options.memory.clone(),
+        store: store.clone(),
+        cases,
+    };
+    let made = ingest(data, &setting(Place::Distance, None));
+    if !options.test {
+        println!("\n{made}");
+    }
+    let asked = [(Place::Distance, Some(data.first_case())), (Place::Distance, None), (Place::Grid, None)];
+    let of_all = asked.into_iter().map(|(place, cases)| {
+        let measured = measure(data, &setting(place, cases));
+        if !options.test {
+            println!("\n{measured}");
+        }
+        line(&measured)
+    });
+    of_all.collect()
 }
 
 /// What is measured: one city or one shape, or all of a smoke run.

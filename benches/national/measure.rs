@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -62,6 +62,10 @@ pub struct Setting {
     pub pairs: usize,
     /// The program's --memory.
     pub memory: Option<String>,
+    /// The prepared store that is read in the place of the pings.
+    pub store: Option<PathBuf>,
+    /// The list of cases, where it is not the job's own.
+    pub cases: Option<PathBuf>,
 }
 
 /// What one process took, from its start to its end.
@@ -90,7 +94,14 @@ pub fn measure(data: &Data, setting: &Setting) -> Measured {
     // Not counted: it brings the files into the page cache.
     let (_, found) = bare_scan(data, setting.threads);
     let mut measured = Measured {
-        title: format!("{}, {}, {} threads", data.title, setting.place.name(), setting.threads),
+        title: format!(
+            "{}{}{}, {}, {} threads",
+            data.title,
+            if setting.store.is_some() { ", from a store" } else { "" },
+            if setting.cases.is_some() { ", one case" } else { "" },
+            setting.place.name(),
+            setting.threads
+        ),
         rows: found["rows"].as_u64().expect("a number of rows"),
         scans: Vec::new(),
         runs: Vec::new(),
@@ -133,9 +144,44 @@ fn program(data: &Data, setting: &Setting, out: &Path) -> (Run, Value) {
     setting.memory.iter().for_each(|memory| {
         command.args(["--memory", memory]);
     });
+    setting.store.iter().for_each(|store| {
+        command.arg("--store").arg(store);
+    });
+    setting.cases.iter().for_each(|cases| {
+        command.arg("--set").arg(format!("cases.path={}", cases.display()));
+    });
     let (run, _) = timed(&mut command);
     let manifest = fs::read_to_string(out.join("manifest.json")).expect("a manifest");
     (run, serde_json::from_str(&manifest).expect("JSON"))
+}
+
+/// Makes a store of the pings; what that took beside the bare scan, in words.
+pub fn ingest(data: &Data, setting: &Setting) -> String {
+    let store = setting.store.as_ref().expect("the folder of a store");
+    if store.exists() {
+        fs::remove_dir_all(store).expect("the earlier store can go");
+    }
+    bare_scan(data, setting.threads);
+    let scan = bare_scan(data, setting.threads).0;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_copresence"));
+    command.arg("ingest").arg(data.folder.join("job.toml")).arg("--store").arg(store);
+    command.args(["--progress", "none", "--threads", &setting.threads.to_string()]);
+    command.args(["--memory", setting.memory.as_deref().unwrap_or("2GiB")]);
+    let (run, said) = timed(&mut command);
+    let raw: u64 = fs::read_dir(data.folder.join("pings"))
+        .expect("pings")
+        .map(|entry| entry.and_then(|entry| entry.metadata()).expect("a file").len())
+        .sum();
+    format!(
+        "## ingest of {}, {} threads, --memory {}\n{}  raw        {raw} bytes\n  ratio      {:.1} times the bare scan of {:.2} s by wall, {:.1} by CPU",
+        data.title,
+        setting.threads,
+        setting.memory.as_deref().unwrap_or("2GiB"),
+        String::from_utf8_lossy(&said),
+        run.wall_s / scan.wall_s,
+        scan.wall_s,
+        run.cpu_s / scan.cpu_s,
+    )
 }
 
 /// Runs a command to its end; what it took, and what it printed.
@@ -210,7 +256,7 @@ impl Measured {
     fn row(&self, name: &str, run: &Run) -> String {
         let Run { wall_s, cpu_s, read_mib, peak_mib } = *run;
         let rate = self.rate(run);
-        format!("| {name} | {wall_s:.2} | {cpu_s:.2} | {rate:.2} | {peak_mib:.0} | {read_mib:.0} |")
+        format!("| {name} | {wall_s:.3} | {cpu_s:.2} | {rate:.2} | {peak_mib:.0} | {read_mib:.0} |")
     }
 
     /// Median seconds of the program by stage, in their order, with what lies around them.
@@ -249,8 +295,23 @@ impl Measured {
             count("exposures"),
             count("candidates"),
             mib(&counts["spilled_bytes"]),
-        )
+        ) + &found(&counts["paths"][0]["found"])
     }
+}
+
+/// What was read of a store.
+fn found(found: &Value) -> String {
+    let count = |name: &str| thousands(found[name].as_u64().unwrap_or(0));
+    if found.is_null() {
+        return String::new();
+    }
+    format!(
+        "; of the store {} row groups, {} of {} blocks, {:.1} MiB",
+        count("row_groups_read"),
+        count("blocks_read"),
+        count("blocks"),
+        mib(&found["bytes_read"]),
+    )
 }
 
 impl fmt::Display for Measured {
@@ -266,7 +327,7 @@ impl fmt::Display for Measured {
         let least = walls.iter().copied().fold(f64::INFINITY, f64::min);
         let most = walls.iter().copied().fold(0.0, f64::max);
         let (wall, cpu) = (median(walls), median(cpus));
-        writeln!(f, "| ratio by pairs | {wall:.2} ({least:.2} to {most:.2}) | {cpu:.2} | | | |")?;
+        writeln!(f, "| ratio by pairs | {wall:.3} ({least:.3} to {most:.3}) | {cpu:.2} | | | |")?;
         let stages = self.stages();
         let join =
             |cell: &dyn Fn(&(String, f64)) -> String| stages.iter().map(cell).collect::<Vec<_>>().join(" | ");

@@ -45,6 +45,9 @@ pub struct Options {
     /// Pings of a shape that is hard, in place of a city.
     #[arg(long, value_enum, value_name = "NAME")]
     pub shape: Option<ShapeWord>,
+    /// Through a prepared store, which is made anew: what its ingest takes, then one case, and all cases by both rules.
+    #[arg(long)]
+    pub store: bool,
     /// A smoke run: few rows, one pair, all orders, both places, all shapes.
     #[arg(long)]
     pub test: bool,

@@ -24,7 +24,7 @@ use crate::track::{Track, TrackRule};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -38,6 +38,8 @@ const OWNER: [&str; 1] = ["person_id"];
 const PLACE: [&str; 3] = ["time", "lat", "lon"];
 /// Visits are no longer than a day.
 const VISIT_MS_MAX: Millis = 25 * HOUR_MS;
+/// Stays that wait for the person's next at once, at most.
+const OPEN_MAX: usize = 1 << 14;
 /// Rows between two that are wanted, which are read along, at most.
 const GAP_ROWS: u64 = 32;
 /// A person is in so many blocks of a day, about; who asks for most blocks reads them all, without asking where each is.
@@ -437,7 +439,7 @@ impl Guided {
             })
             .collect::<Result<_>>()?;
         let rooms = rooms.into_inner().unwrap_or_else(PoisonError::into_inner);
-        rooms.into_iter().try_for_each(|mut room| room.out.hand_over())?;
+        rooms.into_iter().try_for_each(Room::finish)?;
         let marked = found.iter().map(|(marked, _)| marked).sum();
         search.rest(found.into_iter().map(|(_, left)| left).collect())?;
         Ok(marked)
@@ -492,11 +494,49 @@ impl Runs {
 struct Room<'s, 'r> {
     out: Handing<'s, 'r>,
     rule: TrackRule<'s>,
+    /// Where pings of one square or cell share their place, stays that the person's next may go on.
+    open: Option<HashTable<(PersonId, (Stay, PlaceKey))>>,
 }
 
 impl<'s, 'r> Room<'s, 'r> {
     fn new(job: &'s Job<'s>, source: Source, stays: &'s Parts<'r>) -> Self {
-        Room { out: Handing::new(stays, &job.stay_schema), rule: job.track_rule(source) }
+        let shares = job.rule().place.metres().is_none();
+        let (out, rule) = (Handing::new(stays, &job.stay_schema), job.track_rule(source));
+        Room { out, rule, open: shares.then(HashTable::new) }
+    }
+
+    /// Takes the stay of a ping that this follows, or none.
+    fn take(&mut self, person: PersonRef<'_>, ping: Ping, next: Option<(Millis, f64, f64)>) {
+        let Some(stay) = self.rule.stay_of(ping, next) else { return };
+        let spread = person.spread();
+        let Some(open) = &mut self.open else { return self.out.take(person, spread, &stay) };
+        let key = self.rule.key_of_stay(&stay);
+        if let Some((_, run)) = open.find_mut(spread, |(whose, _)| whose.as_ref() == person) {
+            if !join(run, &stay, key, false) {
+                let (done, _) = std::mem::replace(run, (stay, key));
+                self.out.take(person, spread, &done);
+            }
+            return;
+        }
+        if open.len() >= OPEN_MAX {
+            self.close();
+        }
+        if let Some(open) = &mut self.open {
+            open.insert_unique(spread, (person.to_id(), (stay, key)), |(whose, _)| whose.as_ref().spread());
+        }
+    }
+
+    /// Ends the stays that are open.
+    fn close(&mut self) {
+        for (person, (stay, _)) in self.open.iter_mut().flat_map(HashTable::drain) {
+            self.out.take(person.as_ref(), person.as_ref().spread(), &stay);
+        }
+    }
+
+    /// Hands everything over.
+    fn finish(mut self) -> Result<()> {
+        self.close();
+        self.out.hand_over()
     }
 }
 
@@ -621,9 +661,7 @@ impl Search<'_, '_> {
                 left.last.push((wanted.day, person.to_id(), ping, until));
             } else {
                 let next = next.at.filter(|(at, ..)| *at < job.decoder.to);
-                if let Some(stay) = room.rule.stay_of(ping, next) {
-                    room.out.take(person, person.spread(), &stay);
-                }
+                room.take(person, ping, next);
             }
         })?;
         room.out.hand_over_enough()?;
@@ -641,9 +679,7 @@ impl Search<'_, '_> {
         self.guided.next_day.fetch_add(open.len() as u64, Ordering::Relaxed);
         let mut room = Room::new(job, self.source, self.stays);
         let mut hand_over = |person: &PersonId, ping: Ping, next: Option<(Millis, f64, f64)>| {
-            if let Some(stay) = room.rule.stay_of(ping, next) {
-                room.out.take(person.as_ref(), person.as_ref().spread(), &stay);
-            }
+            room.take(person.as_ref(), ping, next);
         };
         for (number, day) in days.iter().enumerate() {
             let begins = day.stored.times.0;
@@ -675,7 +711,7 @@ impl Search<'_, '_> {
             }
         }
         open.iter().for_each(|(_, person, ping, _)| hand_over(person, *ping, None));
-        room.out.hand_over()?;
+        room.finish()?;
         self.by_person(apart)
     }
 

@@ -531,9 +531,12 @@ fn resolve_part(
     }
     let joined = concat_batches(&job.stay_schema, &batches).map_err(too_large)?;
     drop(batches);
-    let starts = Stays::of(&joined).starts;
-    let grouped = group_by_person(&joined, |row| starts[row]).map_err(too_large)?;
-    drop(joined);
+    let grouped = if is_grouped(&joined) {
+        joined
+    } else {
+        let starts = Stays::of(&joined).starts;
+        group_by_person(&joined, |row| starts[row]).map_err(too_large)?
+    };
     let groups = Stays::of(&grouped).persons.groups();
     let mut start = 0;
     for (i, group) in groups.iter().enumerate() {
@@ -549,6 +552,15 @@ fn resolve_part(
         }
     }
     Ok(())
+}
+
+/// Whether stays are in the order of persons, each one's by their starts.
+fn is_grouped(stays: &RecordBatch) -> bool {
+    let view = Stays::of(stays);
+    (1..view.starts.len()).all(|row| {
+        let (before, now) = (view.persons.at(row - 1), view.persons.at(row));
+        before < now || (before == now && view.starts[row - 1] <= view.starts[row])
+    })
 }
 
 fn collect(

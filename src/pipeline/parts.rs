@@ -178,7 +178,6 @@ impl<'r> Parts<'r> {
 /// Stays on their way to their parts, some together.
 pub struct Handing<'s, 'r> {
     stays: &'s Parts<'r>,
-    schema: SchemaRef,
     out: Vec<StayColumns>,
     rows: usize,
 }
@@ -187,7 +186,7 @@ impl<'s, 'r> Handing<'s, 'r> {
     /// Nothing on its way yet.
     pub fn new(stays: &'s Parts<'r>, schema: &SchemaRef) -> Self {
         let out = (0..stays.len()).map(|_| StayColumns::new(schema)).collect();
-        Handing { stays, schema: schema.clone(), out, rows: 0 }
+        Handing { stays, out, rows: 0 }
     }
 
     /// Takes a person's stay; `spread` is that person's.
@@ -207,7 +206,8 @@ impl<'s, 'r> Handing<'s, 'r> {
     pub fn hand_over(&mut self) -> Result<()> {
         self.rows = 0;
         for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
-            let full = std::mem::replace(out, StayColumns::new(&self.schema));
+            let next = out.like();
+            let full = std::mem::replace(out, next);
             self.stays.push(part, full.finish().map_err(super::too_large)?)?;
         }
         Ok(())
