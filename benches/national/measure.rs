@@ -134,6 +134,10 @@ fn bare_scan(data: &Data, threads: usize) -> (Run, Value) {
 }
 
 fn program(data: &Data, setting: &Setting, out: &Path) -> (Run, Value) {
+    // What replacing an earlier output takes is no part of it.
+    if out.exists() {
+        fs::remove_dir_all(out).expect("the earlier output can go");
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_copresence"));
     command.arg("run").arg(data.folder.join("job.toml")).arg("--out").arg(out);
     command.args(["--force", "--progress", "none", "--encounters", "none", "--as-of", AS_OF]);

@@ -49,6 +49,8 @@ const BLOCKS_PER_PERSON: usize = 16;
 pub struct Guided {
     days: Vec<Day>,
     seen: PersonsSeen,
+    /// By feed.
+    rows: Vec<AtomicU64>,
     row_groups: AtomicU64,
     blocks: AtomicU64,
     bytes: AtomicU64,
@@ -151,7 +153,15 @@ impl Guided {
             days.push(Day { stored, blocks, files });
         }
         let (row_groups, blocks, bytes, by_person, next_day) = Default::default();
-        Ok(Some(Guided { days, seen, row_groups, blocks, bytes, by_person, next_day }))
+        let rows = super::intake::no_rows(job.feeds.len());
+        Ok(Some(Guided { days, seen, rows, row_groups, blocks, bytes, by_person, next_day }))
+    }
+
+    /// Counts what was read so far as read.
+    pub fn count_in(&self, intake: &mut Intake) {
+        for (feed, rows) in self.rows.iter().enumerate() {
+            intake.count_read(feed, rows.swap(0, Ordering::Relaxed));
+        }
     }
 
     /// What was read so far.
@@ -198,6 +208,8 @@ impl Guided {
         job.watch.advance(0)?;
         self.row_groups.fetch_add(1, Ordering::Relaxed);
         self.blocks.fetch_add(wanted.blocks, Ordering::Relaxed);
+        let rows = wanted.rows.iter().map(|rows| rows.end - rows.start).sum();
+        self.rows[wanted.feed].fetch_add(rows, Ordering::Relaxed);
         job.inputs.feeds[wanted.feed].files[wanted.file].pages(wanted.group, columns)
     }
 

@@ -125,11 +125,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Counts rows of a feed in, all of one day, and either all inside the lookback or all outside.
+    /// Counts rows of a feed that were read.
+    pub fn count_read(&mut self, feed: usize, rows: u64) {
+        self.feeds[feed].rows_read += rows;
+    }
+
+    /// Counts rows of a feed in that are told of, all of one day, and either all inside the lookback or all outside.
     pub fn count_block(&mut self, job: &Job<'_>, feed: usize, rows: u64, (first, last): (Millis, Millis)) {
         let feed = &mut self.feeds[feed];
         feed.span = Some(feed.span.map_or((first, last), |span| (span.0.min(first), span.1.max(last))));
-        feed.rows_read += rows;
         if last < job.decoder.from {
             feed.before += rows;
         } else if first >= job.decoder.to {
@@ -303,8 +307,8 @@ fn share_of(rows: u64, job: &Job<'_>) -> u64 {
     (rows as f64 * job.config.rejected_share_max + 1e-9).floor() as u64
 }
 
-/// Rejected rows by feed, counted over all threads.
-pub fn no_rejections(feeds: usize) -> Vec<AtomicU64> {
+/// Rows by feed, counted over all threads: none yet.
+pub fn no_rows(feeds: usize) -> Vec<AtomicU64> {
     (0..feeds).map(|_| AtomicU64::new(0)).collect()
 }
 

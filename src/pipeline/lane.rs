@@ -179,6 +179,7 @@ impl<'r> Lane<'r> {
             let gathering = Gathering::new(&self.pings, &job.decoder.schema);
             self.marked = guided.find(job, self.source, index, &self.stays, &gathering)?;
             gathering.finish()?;
+            guided.count_in(&mut self.intake);
             return Ok(true);
         }
         if self.again {

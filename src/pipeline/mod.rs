@@ -167,7 +167,7 @@ impl<'a> Job<'a> {
             days: days_in(config.lookback_start(), config.as_of, config.zone()),
             case_persons: CasePersons::new(infectious.map(|c| c.person.clone())),
             stay_schema: stay_schema(&decoder.person.inner(), &feeds, &config.rule.encounter.place),
-            rejected: intake::no_rejections(feeds.len()),
+            rejected: intake::no_rows(feeds.len()),
             feeds,
             case_rows: AtomicU64::new(0),
             round_rows: 0,

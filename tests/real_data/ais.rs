@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 
-use super::{Pair, Ranges, data, encounters, pairs, total_ms, turned, write_cases};
+use super::{Pair, Ranges, data, encounters, pairs, run_both_ways, total_ms, turned, write_cases};
 use crate::support::{Sandbox, bools, column, i64s, opt_f64s, read, text};
 
 /// MEOS and the engine both round to a millisecond; a pair has at most a few dozen intervals.
@@ -138,7 +138,7 @@ distance_m_max = {distance_m}
 "#
         ),
     );
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    run_both_ways(&sandbox);
     sandbox
 }
 

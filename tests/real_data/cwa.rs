@@ -7,7 +7,7 @@ use std::fs;
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::{data, pairs};
+use super::{data, pairs, run_both_ways};
 use crate::support::{Sandbox, i64s, opt_f64s, read, text_array, time_array, times};
 
 const JOB: &str = r#"
@@ -71,7 +71,7 @@ fn minutes_of_a_check_in_within_a_warning() {
     write_scans(&sandbox, persons, starts, venues, ends);
     sandbox.write("cases.csv", &cases);
     sandbox.write("job.toml", JOB);
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    run_both_ways(&sandbox);
 
     let exposures = read(sandbox.path("out/exposures.parquet"));
     let minutes = i64s(&exposures, "direct_s").into_iter().map(|seconds| (seconds + 30) / 60);
@@ -171,7 +171,7 @@ fn a_check_in_is_cut_at_midnight_by_cases_of_a_day() {
     write_scans(&sandbox, persons, starts, venues, ends);
     sandbox.write("cases.csv", &cases);
     sandbox.write("job.toml", SPLITS_JOB);
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    run_both_ways(&sandbox);
     let exposures = read(sandbox.path("out/exposures.parquet"));
     let ranges = times(&exposures, "first_at").into_iter().zip(times(&exposures, "last_at"));
     let found: BTreeMap<_, _> = pairs(&exposures, "person_id", "case_id").into_iter().zip(ranges).collect();
@@ -256,7 +256,7 @@ fn weighted_minutes_of_exposure_windows() {
             weights.join(", ")
         ),
     );
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    run_both_ways(&sandbox);
 
     let exposures = read(sandbox.path("out/exposures.parquet"));
     let doses = opt_f64s(&exposures, "dose_h").into_iter().map(|h| h.expect("a dose") * 60.0);

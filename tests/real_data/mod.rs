@@ -35,6 +35,26 @@ fn write_cases(sandbox: &Sandbox, persons: &BTreeSet<String>, infectious_from: &
     sandbox.write("cases.csv", &csv);
 }
 
+/// Runs the job; through a prepared store it has to give the same bytes.
+fn run_both_ways(sandbox: &Sandbox) {
+    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    let store = ["--store", "store", "--progress", "none"];
+    sandbox.copresence(&[&["ingest", "job.toml"][..], &store].concat()).succeeds();
+    sandbox.copresence(&["store", "check", "store"]).succeeds();
+    sandbox.copresence(&[&["run", "job.toml", "--out", "stored"][..], &store].concat()).succeeds();
+    for name in [
+        "candidates.parquet",
+        "exposures.parquet",
+        "encounters.parquet",
+        "cases.parquet",
+        "rejections.parquet",
+    ] {
+        let [raw, stored] =
+            ["out", "stored"].map(|out| std::fs::read(sandbox.path(out).join(name)).expect(name));
+        assert!(raw == stored, "{name} differs through a store");
+    }
+}
+
 /// The encounters of a run by pair. All must be direct.
 fn encounters(sandbox: &Sandbox) -> Ranges {
     let batch = read(sandbox.path("out/encounters.parquet"));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, RecordBatch};
 
-use super::{Pair, Ranges, data, encounters, pairs, total_ms, turned, write_cases};
+use super::{Pair, Ranges, data, encounters, pairs, run_both_ways, total_ms, turned, write_cases};
 use crate::support::{Sandbox, bools, column, i64s, read, text, text_array, time_array, times};
 
 /// Time 0 of each set is laid on 2013-06-24T00:00Z, so that the sets' days of 86,400 s are days of
@@ -242,7 +242,7 @@ fn run(set: &str, cases: &BTreeSet<String>) -> Sandbox {
     );
     write_cases(&sandbox, cases, "2013-06-24T00:00:00Z", "2013-07-06T00:00:00Z");
     sandbox.write("job.toml", JOB);
-    sandbox.copresence(&["run", "job.toml", "--out", "out"]).succeeds();
+    run_both_ways(&sandbox);
     sandbox
 }
 
