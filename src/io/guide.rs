@@ -46,18 +46,42 @@ const FILES: &str = "copresence.files";
 pub struct Blocks {
     /// The files' names, each with its rows and where its blocks begin among all.
     pub files: Vec<(String, u64, usize)>,
-    /// The first and the last cell, block by block.
-    pub cells: Vec<(u64, u64)>,
-    /// The earliest and the latest time.
-    pub times: Vec<(Millis, Millis)>,
-    /// A box that holds all positions, on whatever side of the antimeridian they are: south, north, west, east.
-    pub bounds: Vec<[f32; 4]>,
+    /// The first cell, block by block.
+    pub cells_min: Vec<u64>,
+    /// The last cell.
+    pub cells_max: Vec<u64>,
+    times_min: Vec<Millis>,
+    times_max: Vec<Millis>,
+    /// The sides of boxes.
+    bounds: [Vec<f32>; 4],
 }
 
 impl Blocks {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.cells_min.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.cells_min.is_empty()
+    }
+
+    /// The earliest and the latest time of a block.
+    #[inline]
+    pub fn times(&self, block: usize) -> (Millis, Millis) {
+        (self.times_min[block], self.times_max[block])
+    }
+
+    /// A box that holds all positions of a block, on whatever side of the antimeridian they are: south, north, west, east.
+    #[inline]
+    pub fn bounds(&self, block: usize) -> [f32; 4] {
+        [0, 1, 2, 3].map(|side: usize| self.bounds[side][block])
+    }
+
     /// Which blocks are those of a file.
     pub fn of_file(&self, file: usize) -> Range<usize> {
-        let end = self.files.get(file + 1).map_or(self.cells.len(), |(_, _, start)| *start);
+        let end = self.files.get(file + 1).map_or(self.len(), |(_, _, start)| *start);
         self.files[file].2..end
     }
 
@@ -75,26 +99,31 @@ impl Blocks {
             // Outward, whatever rounding does.
             ((least as f32).next_down(), (most as f32).next_up())
         };
-        self.files.push((file.to_string(), rows.num_rows() as u64, self.cells.len()));
+        self.files.push((file.to_string(), rows.num_rows() as u64, self.len()));
         for first in (0..cells.len()).step_by(BLOCK_ROWS) {
             let rows = first..cells.len().min(first + BLOCK_ROWS);
             let times = &times[rows.clone()];
             let (south, north) = ends(degrees("lat"), rows.clone());
             let (west, east) = ends(degrees("lon"), rows.clone());
-            self.cells.push((cells[rows.start], cells[rows.end - 1]));
+            self.cells_min.push(cells[rows.start]);
+            self.cells_max.push(cells[rows.end - 1]);
             let ends = times.iter().fold((Millis::MAX, Millis::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
-            self.times.push(ends);
-            self.bounds.push([south, north, west, east]);
+            self.times_min.push(ends.0);
+            self.times_max.push(ends.1);
+            let sides = self.bounds.iter_mut().zip([south, north, west, east]);
+            sides.for_each(|(side, value)| side.push(value));
         }
     }
 
     /// Adds those of other files.
     pub fn append(&mut self, mut other: Blocks) {
-        let before = self.cells.len();
+        let before = self.len();
         self.files.extend(other.files.into_iter().map(|(file, rows, start)| (file, rows, start + before)));
-        self.cells.append(&mut other.cells);
-        self.times.append(&mut other.times);
-        self.bounds.append(&mut other.bounds);
+        self.cells_min.append(&mut other.cells_min);
+        self.cells_max.append(&mut other.cells_max);
+        self.times_min.append(&mut other.times_min);
+        self.times_max.append(&mut other.times_max);
+        self.bounds.iter_mut().zip(&mut other.bounds).for_each(|(side, more)| side.append(more));
     }
 
     /// The row group of a block of a file, by its number there, and its rows in that.
@@ -107,7 +136,7 @@ impl Blocks {
 
     /// A block's box.
     pub fn area(&self, block: usize) -> LatLonBox {
-        let [lat_min, lat_max, lon_min, lon_max] = self.bounds[block].map(f64::from);
+        let [lat_min, lat_max, lon_min, lon_max] = self.bounds(block).map(f64::from);
         LatLonBox { lat_min, lat_max, lon_min, lon_max }
     }
 }
@@ -133,20 +162,14 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> std::result::Result<RecordBatch, Arr
 /// Writes the blocks of a day's files, and about how many persons are in them. Plain and without compression, as every run
 /// reads all of it.
 pub fn write_blocks(path: &Path, blocks: &Blocks, seen: &PersonsSeen) -> std::result::Result<(), ArrowError> {
-    let cells = |of: fn(&(u64, u64)) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(blocks.cells.iter().map(of)))
-    };
-    let times = |of: fn(&(Millis, Millis)) -> Millis| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(blocks.times.iter().map(of)))
-    };
-    let bounds = |side: usize| -> ArrayRef {
-        Arc::new(Float32Array::from_iter_values(blocks.bounds.iter().map(|bounds| bounds[side])))
-    };
+    let cells = |of: &Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(of.clone())) };
+    let times = |of: &Vec<Millis>| -> ArrayRef { Arc::new(Int64Array::from(of.clone())) };
+    let bounds = |side: usize| -> ArrayRef { Arc::new(Float32Array::from(blocks.bounds[side].clone())) };
     let rows = batch(vec![
-        ("cell_min", cells(|c| c.0)),
-        ("cell_max", cells(|c| c.1)),
-        ("time_min", times(|t| t.0)),
-        ("time_max", times(|t| t.1)),
+        ("cell_min", cells(&blocks.cells_min)),
+        ("cell_max", cells(&blocks.cells_max)),
+        ("time_min", times(&blocks.times_min)),
+        ("time_max", times(&blocks.times_max)),
         ("lat_min", bounds(0)),
         ("lat_max", bounds(1)),
         ("lon_min", bounds(2)),
@@ -214,26 +237,31 @@ pub fn read_blocks(input: &Input) -> Result<(Blocks, PersonsSeen)> {
             blocks.files.push((file.to_string(), rows, start));
             start += rows.div_ceil(BLOCK_ROWS as u64) as usize;
         }
+        blocks.cells_min.reserve(start);
+        blocks.cells_max.reserve(start);
+        blocks.times_min.reserve(start);
+        blocks.times_max.reserve(start);
+        blocks.bounds.iter_mut().for_each(|side| side.reserve(start));
         for batch in ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_batch_size(1 << 16)
+            .with_batch_size(1 << 14)
             .build()?
         {
             let batch = batch?;
-            let [least, most] = ["cell_min", "cell_max"].map(|name| column(&batch, name, &DataType::UInt64));
-            let [from, to] = ["time_min", "time_max"].map(|name| column(&batch, name, &DataType::Int64));
-            let (least, most, from, to) = (least?, most?, from?, to?);
-            let u = |column: &ArrayRef| column.as_primitive::<UInt64Type>().values().clone();
-            let i = |column: &ArrayRef| column.as_primitive::<Int64Type>().values().clone();
-            blocks.cells.extend(u(&least).iter().copied().zip(u(&most).iter().copied()));
-            blocks.times.extend(i(&from).iter().copied().zip(i(&to).iter().copied()));
-            let mut sides = Vec::new();
-            for name in ["lat_min", "lat_max", "lon_min", "lon_max"] {
-                sides.push(column(&batch, name, &DataType::Float32)?.as_primitive::<Float32Type>().clone());
+            for (name, to) in [("cell_min", &mut blocks.cells_min), ("cell_max", &mut blocks.cells_max)] {
+                let own = column(&batch, name, &DataType::UInt64)?;
+                to.extend_from_slice(own.as_primitive::<UInt64Type>().values());
             }
-            let bounds = |row: usize| [0, 1, 2, 3].map(|side: usize| sides[side].value(row));
-            blocks.bounds.extend((0..batch.num_rows()).map(bounds));
+            for (name, to) in [("time_min", &mut blocks.times_min), ("time_max", &mut blocks.times_max)] {
+                let own = column(&batch, name, &DataType::Int64)?;
+                to.extend_from_slice(own.as_primitive::<Int64Type>().values());
+            }
+            let sides = ["lat_min", "lat_max", "lon_min", "lon_max"];
+            for (name, to) in sides.into_iter().zip(&mut blocks.bounds) {
+                let own = column(&batch, name, &DataType::Float32)?;
+                to.extend_from_slice(own.as_primitive::<Float32Type>().values());
+            }
         }
-        if blocks.cells.len() != start {
+        if blocks.len() != start {
             return Err(ArrowError::SchemaError("blocks other than those of its files".into()));
         }
         Ok((blocks, seen))

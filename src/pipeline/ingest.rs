@@ -2,6 +2,9 @@
 //! day, they are parted by day and space, and each such part becomes a file in the order of space and time. Days that get
 //! rows, or lose some, are made anew from what the store has of them.
 
+mod layout;
+mod plan;
+
 use super::linking::{DayClock, HOURS, column, link, times};
 use super::parts::{Parts, Room};
 use super::safeguards::{ByDay, refuse_incomplete};
@@ -23,8 +26,10 @@ use crate::rule::Source;
 use crate::time::Tz;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::{UInt16Type, UInt32Type, UInt64Type};
-use hashbrown::{HashMap, HashSet};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use hashbrown::HashMap;
+use layout::{Census, Layout, order_in_space};
+use plan::{New, Plan, plan};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,93 +69,12 @@ pub struct Ingestion {
     pub version: u64,
 }
 
-/// What the feeds' files are to the store.
-struct Plan {
-    /// By feed: files that are read.
-    new: Vec<Vec<New>>,
-    /// The catalogue with the names that files have now.
-    next: Catalogue,
-    /// Numbers of inputs whose rows go.
-    gone: HashSet<u32>,
-    ingestion: Ingestion,
-}
-
-/// What a file is known by: the digest of its bytes, and the folders that may be columns of it.
-fn identity(input: &Input) -> Result<String> {
-    let digest = files::digest(input, true)?;
-    let folders =
-        input.partitions.iter().map(|(key, value)| format!("/{key}={}", value.as_deref().unwrap_or("")));
-    Ok(std::iter::once(digest).chain(folders).collect())
-}
-
-/// A file that is read.
-struct New {
-    input: Input,
-    digest: String,
-    /// Other files of the same bytes.
-    also: Vec<String>,
-}
-
 /// Reads what the store does not have yet, and puts it in force.
 pub fn ingest(config: &Config, writer: &mut Writer, replace: bool, watch: &Watch) -> Result<Ingestion> {
     pool(config.threads)?.install(|| {
         let plan = plan(config, &writer.catalogue, replace)?;
         Ingest::new(config, writer, plan, watch)?.run()
     })
-}
-
-fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Plan> {
-    let (next, ingestion) = (catalogue.clone(), Ingestion::default());
-    let mut plan = Plan { new: Vec::new(), next, gone: HashSet::new(), ingestion };
-    for (number, feed) in (0u16..).zip(&config.feeds) {
-        let place = format!("{}.path", feed.label);
-        let inputs = files::resolve(&config.base, &feed.path, &place)?;
-        let digests: Vec<Result<String>> = inputs.par_iter().map(identity).collect();
-        let mut new: Vec<New> = Vec::new();
-        for (input, digest) in inputs.into_iter().zip(digests) {
-            let (digest, name) = (digest?, input.name.clone());
-            if catalogue.inputs.iter().any(|known| known.feed != number && known.sha256 == digest) {
-                return Err(Error::Input(Problem::new(
-                    format!("{name} ({})", feed.label),
-                    "files of which another feed of the store has none",
-                    "bytes that the store has in another feed",
-                    "bring the feeds in the order that they had, or make another store",
-                )));
-            }
-            let is_this = |known: &Ingested| known.feed == number && known.sha256 == digest;
-            if catalogue.inputs.iter().any(|known| is_this(known) && known.is_called(&name)) {
-                plan.ingestion.known += 1;
-                continue;
-            }
-            // Other bytes had this name before.
-            if catalogue.inputs.iter().any(|known| known.feed == number && known.is_called(&name)) {
-                if !replace {
-                    return Err(Error::Input(Problem::new(
-                        format!("{} ({})", input.name, feed.label),
-                        "the file that the store has under this name, or one of another name",
-                        "other bytes than were ingested",
-                        "give --replace if it takes the place of the earlier one; else rename it",
-                    )));
-                }
-                plan.gone.extend(plan.next.drop_name(number, &name));
-                plan.ingestion.replaced += 1;
-            }
-            let gone = &plan.gone;
-            let same = plan.next.inputs.iter_mut().find(|k| is_this(k) && !gone.contains(&k.number));
-            if let Some(also) = match same {
-                Some(known) => Some(&mut known.also),
-                None => new.iter_mut().find(|other| other.digest == digest).map(|other| &mut other.also),
-            } {
-                also.push(name);
-                plan.ingestion.known += 1;
-            } else {
-                new.push(New { input, digest, also: Vec::new() });
-            }
-        }
-        plan.ingestion.files += new.len() as u64;
-        plan.new.push(new);
-    }
-    Ok(plan)
 }
 
 struct Ingest<'a> {
@@ -175,9 +99,6 @@ struct Found {
     rows: u64,
     past: u64,
 }
-
-/// How many rows of each day lie in each cell.
-type Census = HashMap<String, HashMap<u64, u64>>;
 
 impl<'a> Ingest<'a> {
     fn new(config: &'a Config, writer: &'a mut Writer, plan: Plan, watch: &'a Watch) -> Result<Self> {
@@ -678,51 +599,4 @@ fn deal_to(parts: &Parts<'_>, rows: &RecordBatch, mut part: impl FnMut(usize) ->
         parts.push(part, take_record_batch(rows, &UInt32Array::from(own)).map_err(too_large)?)?;
     }
     Ok(())
-}
-
-/// The rows of a feed in the order of space and time.
-fn order_in_space(rows: &RecordBatch, feed: u16) -> Vec<u32> {
-    let feeds = column(rows, "feed").as_primitive::<UInt16Type>().values();
-    let cells = column(rows, "cell").as_primitive::<UInt64Type>().values();
-    let inputs = column(rows, "input").as_primitive::<UInt32Type>().values();
-    let numbers = column(rows, "row").as_primitive::<UInt64Type>().values();
-    let times = times(rows).values();
-    let mut order: Vec<u32> =
-        (0..rows.num_rows() as u32).filter(|row| feeds[*row as usize] == feed).collect();
-    order.sort_unstable_by_key(|row| {
-        let row = *row as usize;
-        (cells[row], times[row], inputs[row], numbers[row])
-    });
-    order
-}
-
-/// The parts that become files: each a day and a run of cells.
-struct Layout {
-    /// Day and first cell, in this order.
-    parts: Vec<(String, u64)>,
-}
-
-impl Layout {
-    fn new(census: Census, file_rows: u64) -> Self {
-        let mut parts = Vec::new();
-        for (day, counts) in census {
-            let mut counts: Vec<(u64, u64)> = counts.into_iter().collect();
-            counts.sort_unstable();
-            let mut rows = u64::MAX;
-            for (cell, count) in counts {
-                if rows.saturating_add(count) > file_rows {
-                    // The first part of a day begins at no cell at all.
-                    parts.push((day.clone(), if rows == u64::MAX { 0 } else { cell }));
-                    rows = 0;
-                }
-                rows += count;
-            }
-        }
-        parts.sort();
-        Layout { parts }
-    }
-
-    fn part(&self, day: &str, cell: u64) -> usize {
-        self.parts.partition_point(|(other, first)| (other.as_str(), *first) <= (day, cell)).saturating_sub(1)
-    }
 }

@@ -5,15 +5,22 @@ use crate::geo::LatLonBox;
 use crate::time::{Millis, unite};
 use hashbrown::{HashMap, HashSet};
 
-/// The side of the finest squares, degrees: about 33 m of latitude.
-const SQUARE_DEG: f64 = 3e-4;
-/// Each coarser side is so many times as long, and so many sides there are.
-const COARSER: f64 = 4.0;
+/// So many sizes of squares there are.
 const LEVELS: usize = 8;
+/// Squares of each level on a degree: the finest are about 33 m high, and each level's four times as high as those before.
+const PER_DEGREE: [f64; LEVELS] = {
+    let mut per_degree = [1.0 / 3e-4; LEVELS];
+    let mut level = 1;
+    while level < LEVELS {
+        per_degree[level] = per_degree[level - 1] / 4.0;
+        level += 1;
+    }
+    per_degree
+};
 /// An area is held by so many squares, at most.
 const SQUARES_MAX: f64 = 128.0;
-/// Squares of this level, about 2 km, are asked first.
-const COARSE: usize = 3;
+/// Squares of this level, about 500 m, are asked first.
+const COARSE: usize = 2;
 /// What has more squares is not looked into.
 const LOOKS_MAX: f64 = 4_096.0;
 
@@ -44,8 +51,12 @@ struct Squares {
 
 impl Squares {
     fn of(area: &LatLonBox, level: usize) -> Self {
-        let side = SQUARE_DEG * COARSER.powi(level as i32);
-        let floor = |degrees: f64| (degrees / side).floor();
+        let per_degree = PER_DEGREE[level];
+        let floor = |degrees: f64| {
+            // The same as `floor`, without a call: no number is large here.
+            let cut = (degrees * per_degree) as i32 as f64;
+            cut - f64::from(u8::from(cut > degrees * per_degree))
+        };
         Squares {
             rows: (floor(area.lat_min), floor(area.lat_max)),
             cols: (floor(area.lon_min), floor(area.lon_max)),
@@ -127,12 +138,12 @@ impl Region {
         }
         (0..LEVELS).any(|level| {
             let squares = &self.by_level[level];
-            let own = Squares::of(area, level);
-            if own.count() > LOOKS_MAX {
-                return !squares.is_empty();
+            if squares.is_empty() {
+                return false;
             }
+            let own = Squares::of(area, level);
             let any = |square: Square| squares.get(&square).is_some_and(|own| any_in(own, times));
-            !squares.is_empty() && own.each().any(any)
+            own.count() > LOOKS_MAX || own.each().any(any)
         })
     }
 }
