@@ -103,6 +103,15 @@ pub enum Edge {
     End,
 }
 
+/// The day that an instant lies in, as intervals that follow one another: from the first instant of a date to the first of the
+/// next. Where a clock is set back over midnight, this is not the date that it shows for the second time.
+pub fn day_at(at: Millis, zone: Tz) -> Option<(NaiveDate, Millis, Millis)> {
+    let shown = day_of(at, zone)?;
+    let days = [Some(shown), shown.succ_opt(), shown.pred_opt()].into_iter().flatten();
+    days.filter_map(|day| Some((day, date_edge(day, Edge::Start, zone)?, date_edge(day, Edge::End, zone)?)))
+        .find(|(_, from, to)| (*from..*to).contains(&at))
+}
+
 /// The instant of a date as the start or the end of a range, in a zone.
 pub fn date_edge(date: NaiveDate, edge: Edge, zone: Tz) -> Option<Millis> {
     match edge {
@@ -251,5 +260,27 @@ mod tests {
         assert_eq!(at("2022-03-21T08:00:00Z", Edge::Start).as_deref(), Some("2022-03-21T08:00:00.000Z"));
         assert_eq!(at("2022-03-21 08:00+01:00", Edge::Start).as_deref(), Some("2022-03-21T07:00:00.000Z"));
         assert_eq!(parse("yesterday"), None);
+    }
+
+    /// Days follow one another also where a clock is set back over midnight: at 00:01 to 23:01 of the day before.
+    #[test]
+    fn days_are_intervals() {
+        for (zone, around) in [
+            (Tz::America__St_Johns, 1_289_097_060_000),
+            (Tz::Pacific__Apia, 1_325_239_200_000),
+            (Tz::America__Sao_Paulo, 1_540_090_800_000),
+            (Tz::Europe__Berlin, 1_648_342_800_000),
+        ] {
+            let mut last: Option<(NaiveDate, Millis, Millis)> = None;
+            for minute in -3_000..3_000 {
+                let at = around + minute * 60_000;
+                let day = day_at(at, zone).expect("a day");
+                assert!((day.1..day.2).contains(&at), "{zone} {at}");
+                if let Some(before) = last.filter(|before| *before != day) {
+                    assert!(before.0 < day.0 && before.2 <= day.1, "{zone} {before:?} {day:?}");
+                }
+                last = Some(day);
+            }
+        }
     }
 }

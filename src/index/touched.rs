@@ -11,9 +11,11 @@ use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use hashbrown::HashMap;
 
-/// Degrees, and a share, by which the bounds of squares and cells are widened, so that rounding and bending lose nothing.
+/// Degrees, and a share, by which the bounds of squares and cells are widened, so that rounding loses nothing.
 const SLACK_DEG: f64 = 1e-7;
 const SLACK: f64 = 1e-3;
+/// The share for cells, whose edges are great circles that bend beyond their corners: by up to a fortieth of the largest.
+const SLACK_OF_CELLS: f64 = 0.05;
 /// Degrees of latitude beyond which corners of cells may lie around a pole.
 const LAT_MAX: f64 = 70.0;
 
@@ -85,13 +87,62 @@ fn bounds_of(place: &PlaceRule, lat: f64, lon: f64) -> LatLonBox {
             lon_max: 180.0,
         };
     }
-    // Edges of large cells bend.
-    let lat_slack = SLACK_DEG + SLACK * (bounds.lat_max - bounds.lat_min);
-    let lon_slack = SLACK_DEG + SLACK * (bounds.lon_max - bounds.lon_min);
+    let share = if matches!(place, PlaceRule::Cell { .. }) { SLACK_OF_CELLS } else { SLACK };
+    let lat_slack = SLACK_DEG + share * (bounds.lat_max - bounds.lat_min);
+    let lon_slack = SLACK_DEG + share * (bounds.lon_max - bounds.lon_min);
     LatLonBox {
         lat_min: bounds.lat_min - lat_slack,
         lat_max: bounds.lat_max + lat_slack,
         lon_min: bounds.lon_min - lon_slack,
         lon_max: bounds.lon_max + lon_slack,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use h3o::{CellIndex, LatLng};
+
+    fn on_sphere((lat, lon): (f64, f64)) -> [f64; 3] {
+        let (lat, lon) = (lat.to_radians(), lon.to_radians());
+        [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
+    }
+
+    fn in_degrees([x, y, z]: [f64; 3]) -> (f64, f64) {
+        (z.atan2(x.hypot(y)).to_degrees(), y.atan2(x).to_degrees())
+    }
+
+    /// Middles of edges, where they bend most, are within the bounds of the cell, however large it is.
+    #[test]
+    fn bounds_hold_what_bends() {
+        let mut state = 3u64;
+        let mut random = move || {
+            state = crate::lattice::mixed(state);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        for resolution in 0..=9u8 {
+            let place = PlaceRule::Cell { resolution };
+            for _ in 0..2_000 {
+                let at = (
+                    in_degrees(on_sphere(((random() * 2.0 - 1.0).asin().to_degrees(), random() * 360.0))).0,
+                    random() * 359.9 - 179.95,
+                );
+                let own = cell(at.0, at.1, resolution);
+                let middle = LatLng::from(CellIndex::try_from(own).expect("a cell"));
+                let bounds = bounds_of(&place, middle.lat(), middle.lng());
+                let corners = outline(own);
+                let next = corners.iter().cycle().skip(1);
+                let middles = corners.iter().zip(next).flat_map(|(a, b)| {
+                    let (a, b) = (on_sphere(*a), on_sphere(*b));
+                    [0.3, 0.5, 0.7].map(|t| in_degrees([0, 1, 2].map(|i: usize| a[i] * (1.0 - t) + b[i] * t)))
+                });
+                for (lat, lon) in middles.chain([at]) {
+                    let lon = if lon < bounds.lon_min { lon + 360.0 } else { lon };
+                    let holds = (bounds.lat_min..=bounds.lat_max).contains(&lat)
+                        && (bounds.lon_min..=bounds.lon_max).contains(&lon);
+                    assert!(holds, "{resolution} {own:x}: {lat} {lon} {bounds:?}");
+                }
+            }
+        }
     }
 }

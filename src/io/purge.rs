@@ -47,8 +47,8 @@ fn edge_of(before: NaiveDate, catalogue: &Catalogue) -> Result<Millis> {
 fn without(writer: &Writer, before: NaiveDate) -> Result<(Catalogue, u64)> {
     let edge = edge_of(before, &writer.catalogue)?;
     let day = before.to_string();
-    // Days are written so that their order is that of the letters; what no calendar knows stays.
-    let stays = |other: &str| !other.as_bytes().first().is_some_and(u8::is_ascii_digit) || *other >= *day;
+    // What no calendar knows stays.
+    let stays = |other: &str| other.parse::<NaiveDate>().map_or(true, |other| other >= before);
     let mut next = writer.catalogue.clone();
     let had_days: Vec<u32> = next.inputs.iter().filter(|i| !i.days.is_empty()).map(|i| i.number).collect();
     next.segments.retain(|segment| stays(&segment.day));
@@ -114,7 +114,7 @@ pub fn purge(writer: &mut Writer, before: NaiveDate, at: Millis) -> Result<Purge
         writer.commit(next)?;
     }
     let removed = writer.remove_unlisted()?;
-    let left = earliest_left(writer, edge)?;
+    let left = earliest_left(writer)?;
     let mut purged = Purged { faulty, version: writer.catalogue.version, ..Purged::default() };
     let (mut files, mut of_days) = (Vec::new(), BTreeMap::<String, u64>::new());
     for (file, bytes) in &removed {
@@ -146,7 +146,8 @@ pub fn purge(writer: &mut Writer, before: NaiveDate, at: Millis) -> Result<Purge
         "removed": files,
         "checked": {
             "files_are_gone": true,
-            "earliest_time_left": left.map(utc_text),
+            "earliest_time_left": left.as_ref().map(|(at, _)| utc_text(*at)),
+            "all_left_is_younger": left.as_ref().is_none_or(|(at, _)| *at >= edge),
             "no_earlier_than": utc_text(edge),
         },
         "proof_before": last_proof(writer)?,
@@ -154,33 +155,34 @@ pub fn purge(writer: &mut Writer, before: NaiveDate, at: Millis) -> Result<Purge
     let name = Writer::hidden_name(&format!("purged/v{:06}-{at}.json", purged.version));
     writer.write_small(&name, &format!("{proof:#}\n"))?;
     purged.proof = Some(name);
-    Ok(purged)
+    match left.filter(|(at, _)| *at < edge) {
+        None => Ok(purged),
+        Some((at, file)) => Err(Error::Output(Problem::new(
+            file,
+            format!("rows from {} on", utc_text(edge)),
+            utc_text(at),
+            "these are times that no calendar knows, or a damaged file: run copresence store check; what else was to go is gone",
+        ))),
+    }
 }
 
-/// The earliest time of all rows that are left, by the footers of their files; an error if it is too early.
-fn earliest_left(writer: &Writer, edge: Millis) -> Result<Option<Millis>> {
-    let mut earliest: Option<Millis> = None;
+/// The earliest time of all rows that are left, by the footers of their files, and its file.
+fn earliest_left(writer: &Writer) -> Result<Option<(Millis, String)>> {
+    let mut earliest: Option<(Millis, String)> = None;
     for segment in &writer.catalogue.segments {
         let input = writer.input(&segment.file)?;
         let metadata = open_parquet(&input)?;
         let schema = metadata.parquet_schema();
         let leaf = (0..schema.num_columns()).find(|leaf| schema.column(*leaf).name() == "time");
         for group in metadata.metadata().row_groups() {
-            let statistics = leaf.and_then(|leaf| group.column(leaf).statistics());
-            let least = match statistics {
+            let least = match leaf.and_then(|leaf| group.column(leaf).statistics()) {
                 Some(Statistics::Int64(own)) => own.min_opt().copied(),
                 _ => None,
             };
-            match least {
-                Some(least) if least >= edge => earliest = Some(earliest.map_or(least, |e| e.min(least))),
-                _ => {
-                    return Err(Error::Output(Problem::new(
-                        input.name.clone(),
-                        format!("rows from {} on", utc_text(edge)),
-                        least.map_or("rows of times that its footer does not tell".into(), utc_text),
-                        "run copresence store check; what was to go is out of force",
-                    )));
-                }
+            // What its footer does not tell may be of any time.
+            let least = least.unwrap_or(Millis::MIN);
+            if earliest.as_ref().is_none_or(|(at, _)| least < *at) {
+                earliest = Some((least, input.name.clone()));
             }
         }
     }

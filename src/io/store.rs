@@ -14,7 +14,7 @@ use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::rule::Source;
-use crate::time::{Edge, Millis, Tz, date_edge, day_of};
+use crate::time::{Edge, Millis, Tz, date_edge, day_at};
 use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -196,7 +196,7 @@ impl Catalogue {
 
     /// The files of the days that a job reads.
     fn days_read<'a>(&'a self, config: &Config) -> impl Iterator<Item = &'a Segment> {
-        let day = |at: Millis| day_of(at, config.zone()).map(|day| day.to_string());
+        let day = |at: Millis| day_at(at, config.zone()).map(|(day, ..)| day.to_string());
         let (from, to) = (day(config.lookback_start()), day(config.as_of.saturating_sub(1)));
         let lies_within = move |segment: &Segment| {
             let is_day = segment.day.as_bytes().first().is_some_and(u8::is_ascii_digit);

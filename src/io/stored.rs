@@ -6,6 +6,7 @@ use super::decode::{Decoder, Fault, Numbering};
 use super::files::{Input, guarded};
 use super::pings::{OpenFeed, PingFile};
 use super::raw::Raw;
+use super::store::Segment;
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonId, PersonKind, PersonType, Persons};
 use crate::place::cells::Cells;
@@ -22,8 +23,9 @@ use hashbrown::HashMap;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::metadata::{KeyValue, RowGroupMetaData, SortingColumn};
 use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::io::BufWriter;
@@ -322,6 +324,24 @@ pub fn read_back(
         let batch = columns.and_then(|columns| RecordBatch::try_new(schema.clone(), columns));
         each(batch.map_err(|e| wrong(&e.to_string()))?)?;
     }
+}
+
+/// Whether some person of a store's files, whose ids are unsigned, has an id of 2^63 or more, or may have one.
+pub fn has_large_persons(segments: &[Segment], input: &dyn Fn(&str) -> Result<Input>) -> Result<bool> {
+    for segment in segments {
+        let metadata = super::files::open_parquet(&input(&segment.file)?)?;
+        let is_small = |group: &RowGroupMetaData| match group.column(0).statistics() {
+            Some(Statistics::Int64(own)) => {
+                let [least, most] = [own.min_opt(), own.max_opt()];
+                least.is_some_and(|id| *id >= 0) && most.is_some_and(|id| *id >= 0)
+            }
+            _ => false,
+        };
+        if !metadata.metadata().row_groups().iter().all(is_small) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes the rows that could not be used, each with its input's number, so that runs can tell of them.

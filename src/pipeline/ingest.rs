@@ -118,6 +118,17 @@ impl<'a> Ingest<'a> {
                     "write person_id in one type everywhere, or make another store",
                 )));
             }
+            (Some(PersonType::UInt64), PersonType::Int64)
+                if has_files
+                    && stored::has_large_persons(&writer.catalogue.segments, &|f| writer.input(f))? =>
+            {
+                return Err(Error::Input(Problem::new(
+                    "column person_id of the new files",
+                    "unsigned integers, as in the store, which has some of 2^63 and more",
+                    "signed integers, which cannot hold these",
+                    "write person_id as uint64, or make another store",
+                )));
+            }
             // Signed once, signed for ever: other numbers would not fit.
             (Some(PersonType::Int64), PersonType::UInt64) => PersonType::Int64,
             (Some(known), _) if !has_files => known,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::io::guide::{First, Traces};
 use crate::person::Persons;
 use crate::ping::person_order;
-use crate::time::{Edge, HOUR_MS, Millis, Tz, date_edge, day_of};
+use crate::time::{HOUR_MS, Millis, Tz, day_at};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, UInt16Type, UInt64Type};
 use std::collections::BTreeMap;
@@ -34,13 +34,10 @@ impl DayClock {
     /// The day of an instant.
     pub fn day(&mut self, at: Millis) -> &str {
         if !(self.from..self.to).contains(&at) {
-            let date = day_of(at, self.zone);
-            let edges = date.and_then(|d| {
-                Some((date_edge(d, Edge::Start, self.zone)?, date_edge(d, Edge::End, self.zone)?))
-            });
             // Where days have no edges each instant is looked up by itself.
-            (self.from, self.to) = edges.unwrap_or((0, 0));
-            self.name = date.map_or(NO_DAY.to_string(), |d| d.to_string());
+            let day = day_at(at, self.zone);
+            (self.from, self.to) = day.map_or((0, 0), |(_, from, to)| (from, to));
+            self.name = day.map_or(NO_DAY.to_string(), |(date, ..)| date.to_string());
         }
         &self.name
     }
