@@ -555,3 +555,44 @@ fn a_city_is_the_same_through_a_store_by_every_rule() {
     }
     assert!(found.len() > 15, "nearly each has other exposures: {}", found.len());
 }
+
+#[test]
+fn signed_ids_are_refused_where_unsigned_ones_do_not_fit_them() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "job.toml",
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00Z\"\ntime_zone = \"UTC\"\nrejected_share_max = 1\n\
+         [[feeds]]\nsource = \"gps\"\npath = \"pings\"\ndatum = \"wgs84\"\n\
+         [cases]\npath = \"cases.csv\"\n[rule]\npreset = \"cdc-15min\"\n",
+    );
+    sandbox.write("cases.csv", "case_id,person_id,onset_at,report_id,authority\nc,1,2022-03-21,r,x\n");
+    let pings = |name: &str, ids: arrow::array::ArrayRef, minute: i64| {
+        let at = (0..ids.len() as i64).map(|n| 1_647_820_800_000 + (minute + n) * 60_000);
+        let place = |degrees: f64| -> arrow::array::ArrayRef {
+            std::sync::Arc::new(arrow::array::Float64Array::from(vec![degrees; ids.len()]))
+        };
+        let times = crate::support::time_array(at);
+        let columns =
+            vec![("time", times), ("lat", place(34.75)), ("lon", place(113.68)), ("person_id", ids.clone())];
+        sandbox.write_parquet(&format!("pings/{name}.parquet"), columns);
+    };
+    let unsigned = |ids: Vec<u64>| -> arrow::array::ArrayRef {
+        std::sync::Arc::new(arrow::array::UInt64Array::from(ids))
+    };
+    let signed = |ids: Vec<i64>| -> arrow::array::ArrayRef {
+        std::sync::Arc::new(arrow::array::Int64Array::from(ids))
+    };
+    pings("a", unsigned(vec![1, 2, 3]), 0);
+    ingest(&sandbox, []).succeeds();
+    pings("b", signed(vec![1, 2, -3]), 10);
+    ingest(&sandbox, []).succeeds();
+    assert_eq!(answer(&sandbox, &["--store", "store"]), answer(&sandbox, &[]));
+    sandbox.copresence(&["store", "check", "store"]).succeeds();
+    std::fs::remove_dir_all(sandbox.path("store")).expect("a store");
+    std::fs::remove_file(sandbox.path("pings/b.parquet")).expect("a file");
+    pings("a", unsigned(vec![1, 2, u64::MAX]), 0);
+    ingest(&sandbox, []).succeeds();
+    pings("b", signed(vec![1, 2, -3]), 10);
+    ingest(&sandbox, []).fails_with(1).stderr_has("which has some of 2^63 and more");
+    assert!(!answer(&sandbox, &["--store", "store"]).is_empty());
+}
