@@ -135,11 +135,17 @@ fn ingests_that_are_killed_leave_no_trace() {
     let (sandbox, files) = office_by_day();
     let expected = answer(&sandbox, &[]);
     let kills = std::env::var("COPRESENCE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
-    hide(&files[1..]);
-    ingest(&sandbox, []).succeeds();
     let mut killed = 0;
     for n in 0..kills {
-        if n * 9 / kills > (n.max(1) - 1) * 9 / kills || n == 0 {
+        // So many kills for each store, so that there is something to do at most of them.
+        let of_store = n % KILLS;
+        if of_store == 0 {
+            drop(std::fs::remove_dir_all(sandbox.path("store")));
+            let here: Vec<PathBuf> = files[1..].iter().filter(|path| path.exists()).cloned().collect();
+            hide(&here);
+            ingest(&sandbox, []).succeeds();
+        }
+        if of_store * 9 / KILLS > (of_store.max(1) - 1) * 9 / KILLS || of_store == 0 {
             let hidden = files.iter().find(|path| away(path).exists());
             hidden.inspect(|path| bring(path));
         }

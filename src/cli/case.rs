@@ -113,11 +113,9 @@ impl Case {
     fn answer(&self, config: &mut Config, cached: PathBuf) -> Result<Place> {
         let watch = Arc::new(Watch::default());
         interrupt::install(&watch);
-        let folder = if self.no_cache {
-            std::env::temp_dir().join(format!("copresence-case-{}", std::process::id()))
-        } else {
-            cached
-        };
+        // What passes stands where the store's own does, as nobody else may see it.
+        let passing = || format!("{}-{}", cached.display(), std::process::id()).into();
+        let folder: PathBuf = if self.no_cache { passing() } else { cached.clone() };
         config.out = folder.clone();
         let staging = Staging::new(Kind::Answer, &folder, true)?;
         let progress = Progress::start(self.job.progress, &watch);
