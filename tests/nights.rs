@@ -128,6 +128,11 @@ fn a_store_drops_days_and_is_made_compact() {
     let expected = answer(&sandbox, &reject);
     let stored = [&["--store", "store"][..], &reject[..]].concat();
     assert_eq!(answer(&sandbox, &stored), expected);
+    let check = [&["check", "job.toml"][..], &stored].concat();
+    sandbox
+        .copresence(&check)
+        .succeeds()
+        .stdout_has("2022-03-20T04:00:00.000Z to 2022-03-22T15:00:00.000Z (by statistics)");
     let faulty = || std::fs::read_dir(sandbox.path("store/_copresence/faulty")).expect("a folder").count();
     assert_eq!(faulty(), 2);
     sandbox.copresence(&["store", "compact", "store"]).succeeds().stdout_has("version 3, compact");

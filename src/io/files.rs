@@ -226,11 +226,11 @@ pub fn open_parquet(input: &Input) -> Result<ArrowReaderMetadata> {
     open_with(input, ArrowReaderOptions::new())
 }
 
-/// The same of a file of a store, of which statistics are not needed.
+/// The same of a file of a store, of which no statistics are needed but those of time, its second column.
 pub fn open_stored(input: &Input) -> Result<ArrowReaderMetadata> {
     let skip = ParquetStatisticsPolicy::SkipAll;
     let options = ArrowReaderOptions::new()
-        .with_column_stats_policy(skip.clone())
+        .with_column_stats_policy(ParquetStatisticsPolicy::skip_except(&[1]))
         .with_size_stats_policy(skip.clone())
         .with_encoding_stats_policy(skip);
     open_with(input, options)
