@@ -471,7 +471,8 @@ fn a_case_is_answered_as_a_run_would_and_nobody_else_is() {
         .stdout_has("kept from an earlier question")
         .stdout_has("infectious from 2013-06-24");
     ask("case-1", &["--set", "rule.encounter.lag_s_max=1"]).succeeds().stdout_has("answered from the store");
-    ask("case-1", &["--no-cache"]).succeeds().stdout_has("answered from the store");
+    let asked_anew = ask("case-1", &["--no-cache"]).succeeds().stdout_has("answered from the store");
+    assert_eq!(asked_anew.stderr, "", "of the others nothing is said");
     // Another day, another answer.
     std::fs::rename(&away, last).expect("a rename");
     ingest(&sandbox, []).succeeds();

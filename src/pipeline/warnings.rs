@@ -45,7 +45,9 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
         }
     }
     let without = |wanted: &dyn Fn(&CaseRow) -> bool| -> Vec<&str> {
-        answer.cases.iter().filter(|c| wanted(c)).map(|c| c.case.case_id.as_str()).collect()
+        // Of cases that nobody asked about nothing was read.
+        let is_asked = |c: &&CaseRow| config.only_case.as_ref().is_none_or(|only| *only == c.case.case_id);
+        answer.cases.iter().filter(is_asked).filter(|c| wanted(c)).map(|c| c.case.case_id.as_str()).collect()
     };
     let silent = without(&|c| !c.has_pings);
     if !silent.is_empty() {
