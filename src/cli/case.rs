@@ -9,7 +9,7 @@ use crate::error::{Error, Problem, Result};
 use crate::io::files::digest_of_text;
 use crate::io::output::{Kind, Staging};
 use crate::io::store::Store;
-use crate::io::{inputs, read_back, store};
+use crate::io::{inputs, read_back, storage, store};
 use crate::person::PersonType;
 use crate::pipeline::watch::Watch;
 use crate::time::{Tz, local_text, parse};
@@ -84,7 +84,7 @@ impl Case {
         config.only_case = Some(self.case_id.clone());
         let cached =
             store::cached(&config.store.clone().unwrap_or_default(), &opened, &self.key(&config, &opened)?);
-        let was_kept = !self.no_cache && cached.join("manifest.json").exists();
+        let was_kept = !self.no_cache && storage::exists(&cached.join("manifest.json"));
         let place = if was_kept { Place::Kept(cached) } else { self.answer(&mut config, cached)? };
         let text = match self.format {
             Format::Json => format!("{:#}\n", self.evidence(&place.folder())?),

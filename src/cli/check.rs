@@ -7,6 +7,7 @@ use crate::datum::Datum;
 use crate::error::Result;
 use crate::io::inputs::{self, Inputs};
 use crate::io::manifest;
+use crate::io::storage;
 use crate::pipeline::covered;
 use crate::pipeline::watch::Watch;
 use crate::rule::Source;
@@ -50,7 +51,8 @@ impl Check {
             }
         }
         print_rule(&config);
-        if config.out.exists() && !config.force {
+        let is_there = storage::exists(&config.out) || storage::exists(&config.out.join("manifest.json"));
+        if is_there && !config.force {
             let text = format!("{} exists: run will want --force or another --out", config.out.display());
             super::warn(&text, self.job.log_format);
         }

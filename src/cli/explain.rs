@@ -54,7 +54,7 @@ impl Explain {
             "candidate": self.rows("candidates.parquet", &person)?.into_iter().next(),
             "exposures": self.rows("exposures.parquet", &person)?,
             "encounters": self.rows("encounters.parquet", &person)?,
-            "dwells": if self.out.join("dwells.parquet").exists() {
+            "dwells": if crate::io::storage::exists(&self.out.join("dwells.parquet")) {
                 self.rows("dwells.parquet", &person)?
             } else {
                 Vec::new()
@@ -79,7 +79,7 @@ impl Explain {
                 "give the folder that a run wrote",
             ))
         };
-        let text = std::fs::read_to_string(&path).map_err(|e| problem(e.to_string()))?;
+        let text = crate::io::storage::read_text(&path).map_err(|e| problem(e.to_string()))?;
         match serde_json::from_str::<Value>(&text) {
             Ok(manifest) if manifest["copresence"].is_string() => Ok(manifest),
             Ok(_) => Err(problem("JSON that is no manifest of a run".into())),

@@ -20,6 +20,7 @@ mod synth;
 
 use crate::config::{Config, Overrides};
 use crate::error::{Error, Problem, Result};
+use crate::io::storage::Surroundings;
 use crate::io::store::Store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -142,6 +143,10 @@ impl Cli {
 
     /// Runs the command; its exit code.
     pub fn run(self) -> Result<u8> {
+        let text = |name: std::ffi::OsString| name.into_string().ok();
+        let variables = std::env::vars_os().filter_map(|(name, value)| text(name).zip(text(value)));
+        let scratch = std::env::temp_dir();
+        crate::io::storage::surround(Surroundings { variables: variables.collect(), scratch });
         match self.command {
             Command::Run(run) => run.run(),
             Command::Case(case) => case.run(),

@@ -120,8 +120,8 @@ pub struct FeedConfig {
     pub places: Option<TableConfig>,
     /// How its pings become stays.
     pub stay: StayRule,
-    /// Its files where they are named one by one, as those of a store are.
-    pub stored: Option<Vec<PathBuf>>,
+    /// Its files where they are named one by one, as those of a store are, and their bytes.
+    pub stored: Option<Vec<(PathBuf, u64)>>,
 }
 
 /// A small table of places, or of risk areas.
@@ -191,6 +191,17 @@ pub const VENUE_COLUMNS: [&str; 8] =
 /// Columns of the risk areas table.
 pub const RISK_AREA_COLUMNS: [&str; 8] =
     ["area_id", "level", "geometry", "valid_from", "valid_to?", "dwell_s_min?", "report_id", "authority"];
+
+/// Whether a path is the URL of an object or of what lies below it: it has a scheme and `://`.
+pub fn is_url(path: &Path) -> bool {
+    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// A path that a job file names: beside the job file, unless it is a URL.
+fn beside(job: &Path, named: &str) -> PathBuf {
+    if is_url(Path::new(named)) { named.into() } else { job.parent().unwrap_or(Path::new("")).join(named) }
+}
 
 impl Config {
     /// Reads a job from its text. `machine_bytes` is the machine's memory, if known; `cores` its cores.
@@ -262,7 +273,7 @@ impl Config {
         let encounters = scope(&job, "encounters", &overrides.encounters, &["all", "candidates", "none"])?
             .unwrap_or(Scope::Candidates);
         let area = inputs::area(&job)?;
-        let store = job.text("store")?.map(|store| path.parent().unwrap_or(Path::new("")).join(store));
+        let store = job.text("store")?.map(|store| beside(path, store));
         let store = overrides.store.clone().or(store);
         job.check()?;
 
@@ -308,7 +319,7 @@ impl Config {
         let mut table = text.parse::<Table>().ok()?;
         overrides.set.iter().for_each(|set| drop(apply_set(&mut table, set)));
         let named = table.get("job").and_then(|job| job.get("store")).and_then(Value::as_str);
-        let named = named.map(|store| path.parent().unwrap_or(Path::new("")).join(store));
+        let named = named.map(|store| beside(path, store));
         overrides.store.clone().or(named)
     }
 

@@ -254,7 +254,8 @@ impl Decoder {
         rows: Option<&[Range<u64>]>,
         each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let source = PagedFile::open(&file.input.path).map_err(|e| unreadable(&file.input.name, &e))?;
+        let source = PagedFile::open(&file.input.path, file.input.bytes)
+            .map_err(|e| unreadable(&file.input.name, &e))?;
         let mask = ProjectionMask::roots(file.metadata.parquet_schema(), roots.iter().copied());
         let opened = guarded(|| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata.clone())

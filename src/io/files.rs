@@ -1,11 +1,12 @@
 //! From a path in the job file to the files it names.
 
+use super::at_url;
+use super::storage::{self, Opened, is_url};
 use crate::error::{Error, Problem, Result, nearest};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetStatisticsPolicy;
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// One input file.
@@ -29,15 +30,8 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
     let problem = |expected: &str, found: String, cure: String| {
         Error::Input(Problem::new(format!("{place} = \"{path}\""), expected, found, cure))
     };
-    if path.contains("://") {
-        return Err(problem(
-            "a file, a folder or a glob",
-            "the address of an object store".into(),
-            format!(
-                "copy the files to a disk: copresence {} reads no object stores yet",
-                env!("CARGO_PKG_VERSION")
-            ),
-        ));
+    if is_url(Path::new(path)) {
+        return at_url::resolve(path, &problem);
     }
     let full = base.join(path);
     let mut paths = Vec::new();
@@ -71,7 +65,7 @@ pub fn resolve(base: &Path, path: &str, place: &str) -> Result<Vec<Input>> {
     paths.sort();
     let mut seen = hashbrown::HashSet::new();
     paths.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-    paths.into_iter().map(|path| input(base, path)).collect()
+    paths.into_iter().map(|path| input(base, path, None)).collect()
 }
 
 fn folder(base: &Path) -> std::path::Display<'_> {
@@ -94,12 +88,12 @@ fn missing_cure(base: &Path, full: &Path) -> String {
     }
 }
 
-fn is_parquet(path: &Path) -> bool {
+pub(super) fn is_parquet(path: &Path) -> bool {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     ending.is_some_and(|e| PARQUET_ENDINGS.contains(&e.as_str()))
 }
 
-fn hidden(name: &std::ffi::OsStr) -> bool {
+pub(super) fn hidden(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().starts_with(['.', '_'])
 }
 
@@ -169,11 +163,19 @@ fn expand(here: &Path, parts: &[&str], found: &mut Vec<PathBuf>) -> std::result:
     Ok(())
 }
 
-/// A file that exists, as seen from a folder.
-pub fn input(base: &Path, path: PathBuf) -> Result<Input> {
+/// A file that exists, as seen from a folder; an object has the `known` bytes, if they are known.
+pub fn input(base: &Path, path: PathBuf, known: Option<u64>) -> Result<Input> {
     let name = path.strip_prefix(base).unwrap_or(&path).display().to_string();
-    let bytes = std::fs::metadata(&path).map_err(|e| unreadable(&name, &e))?.len();
-    let partitions = Path::new(&name)
+    let bytes = match known {
+        Some(bytes) if is_url(&path) => bytes,
+        _ => storage::size(&path).map_err(|e| unreadable(&name, &e))?,
+    };
+    Ok(Input { partitions: partitions(&name), path, name, bytes })
+}
+
+/// The `key=value` folders of a name.
+pub(super) fn partitions(name: &str) -> Vec<(String, Option<String>)> {
+    Path::new(name)
         .parent()
         .into_iter()
         .flat_map(Path::components)
@@ -183,8 +185,19 @@ pub fn input(base: &Path, path: PathBuf) -> Result<Input> {
                 .split_once('=')
                 .map(|(key, value)| (decoded(key), Some(decoded(value)).filter(|v| v != HIVE_NULL)))
         })
-        .collect();
-    Ok(Input { path, name, partitions, bytes })
+        .collect()
+}
+
+impl Input {
+    /// Opens it.
+    pub fn open(&self) -> Result<Opened> {
+        Opened::open(&self.path, self.bytes).map_err(|e| unreadable(&self.name, &e))
+    }
+
+    /// All its bytes.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        storage::read(&self.path).map_err(|e| unreadable(&self.name, &e))
+    }
 }
 
 /// How Hive writes a folder for rows without a value.
@@ -213,12 +226,7 @@ fn decoded(text: &str) -> String {
 
 /// A file that the system will not let us read.
 pub fn unreadable(name: &str, error: &std::io::Error) -> Error {
-    Error::Input(Problem::new(
-        name,
-        "a file that can be read",
-        error.to_string(),
-        "check the file and its permissions",
-    ))
+    Error::Input(Problem::new(name, "a file that can be read", error.to_string(), storage::cure(name, error)))
 }
 
 /// Opens a Parquet file and reads its footer.
@@ -237,20 +245,23 @@ pub fn open_stored(input: &Input) -> Result<ArrowReaderMetadata> {
 }
 
 fn open_with(input: &Input, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
-    let mut file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let file = input.open()?;
     let problem = |found: &str, cure: &str| {
         Err(Error::Input(Problem::new(&*input.name, "a whole Parquet file", found, cure)))
     };
     let mut magic = [0u8; 4];
-    let head = file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
+    let mut starts = |offset: u64| -> Result<bool> {
+        let read = file.read_at(&mut magic, offset).map_err(|e| unreadable(&input.name, &e))?;
+        Ok(read == magic.len() && &magic == b"PAR1")
+    };
+    let head = starts(0)?;
     if !head {
         return problem(
             if input.bytes == 0 { "an empty file" } else { "a file that does not start as Parquet does" },
             "check the path; convert other formats to Parquet first",
         );
     }
-    let tail =
-        file.seek(SeekFrom::End(-4)).is_ok() && file.read_exact(&mut magic).is_ok() && &magic == b"PAR1";
+    let tail = input.bytes >= 4 && starts(input.bytes - 4)?;
     if !tail || input.bytes < 12 {
         return problem(
             "a Parquet file that stops before its footer",
@@ -289,29 +300,25 @@ pub fn guarded<T>(decode: impl FnOnce() -> T) -> std::result::Result<T, Panicked
 /// SHA-256 of a Parquet file's footer and size, or (`full`, and for other files) of all its bytes; hex.
 pub fn digest(input: &Input, full: bool) -> Result<String> {
     let read = || -> std::io::Result<String> {
-        let mut file = File::open(&input.path)?;
+        let file = Opened::open(&input.path, input.bytes)?;
         let mut hasher = Sha256::new();
         let mut tail = [0u8; 8];
         let footer = if full || input.bytes < 12 {
             None
         } else {
-            file.seek(SeekFrom::End(-8))?;
-            file.read_exact(&mut tail)?;
+            if file.read_at(&mut tail, input.bytes - 8)? < tail.len() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
             let length = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])) + 8;
             (&tail[4..] == b"PAR1" && length <= input.bytes).then_some(length)
         };
-        match footer {
-            Some(length) => {
-                file.seek(SeekFrom::Start(input.bytes - length))?;
-                hasher.update(input.bytes.to_le_bytes());
-            }
-            None => {
-                file.seek(SeekFrom::Start(0))?;
-            }
+        if footer.is_some() {
+            hasher.update(input.bytes.to_le_bytes());
         }
+        let mut rest = file.from(footer.map_or(0, |length| input.bytes - length));
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let n = file.read(&mut buffer)?;
+            let n = rest.read(&mut buffer)?;
             if n == 0 {
                 break;
             }

@@ -1,7 +1,8 @@
 //! The guide to a day of a store: what lies in each block of its files, in which cells each person was and when, and where
 //! each was first. By it a run finds the rows that a case touched, and leaves the rest unread.
 
-use super::files::{Input, guarded, unreadable};
+use super::files::{Input, guarded};
+use super::storage::Opened;
 use super::stored::{BLOCK_ROWS, GROUP_ROWS};
 use crate::error::{Error, Problem, Result};
 use crate::geo::LatLonBox;
@@ -204,8 +205,8 @@ fn broken(input: &Input, why: &str) -> Error {
 }
 
 /// Calls `read`, whose troubles are those of the file.
-fn reading<T>(input: &Input, read: impl FnOnce(File) -> std::result::Result<T, ArrowError>) -> Result<T> {
-    let file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+fn reading<T>(input: &Input, read: impl FnOnce(Opened) -> std::result::Result<T, ArrowError>) -> Result<T> {
+    let file = input.open()?;
     match guarded(|| read(file)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(e)) => Err(broken(input, &e.to_string())),

@@ -1,6 +1,7 @@
 //! The edge: the only place that touches files, and the only user of Parquet.
 
 pub mod areas;
+mod at_url;
 pub mod cases;
 mod columns;
 pub mod decode;
@@ -18,6 +19,7 @@ mod raw;
 pub mod read_back;
 pub mod results;
 pub mod spill;
+pub mod storage;
 pub mod store;
 pub mod stored;
 pub mod synth;

@@ -1,5 +1,8 @@
-//! The output folder: written under another name beside it, synced, then renamed; whole or not at all.
+//! The output folder: written under another name beside it, synced, then renamed; whole or not at all. Behind a URL nothing is
+//! renamed: there the manifest comes last, and what has none is no output.
 
+use super::files::digest_of_text;
+use super::storage::{self, is_url, objects, surroundings};
 use super::synth;
 use crate::error::{Error, Problem, Result};
 use std::fs::{self, File};
@@ -25,6 +28,14 @@ impl Kind {
         match self {
             Kind::Answer => "--out",
             Kind::City => "OUT",
+        }
+    }
+
+    /// The file without which there is no output.
+    fn last(self) -> &'static str {
+        match self {
+            Kind::Answer => "manifest.json",
+            Kind::City => synth::JOB,
         }
     }
 }
@@ -53,12 +64,18 @@ pub fn cannot_write(kind: Kind, path: &Path, error: &std::io::Error) -> Error {
     } else {
         ("a folder that can be written", "check its permissions, or give another {}")
     };
-    let cure = cure.replace("{}", kind.argument());
+    let cure = match is_url(path) {
+        true => storage::cure(&path.display().to_string(), error).to_string(),
+        false => cure.replace("{}", kind.argument()),
+    };
     Error::Output(Problem::new(path.display().to_string(), expected, error.to_string(), cure))
 }
 
 /// Puts a text in the place of a file, by one rename.
 pub fn replace_text(path: &Path, text: &str) -> std::io::Result<()> {
+    if is_url(path) {
+        return objects::put(path, text.into());
+    }
     let new = beside(path, ".new");
     fs::write(&new, text)?;
     fs::rename(&new, path)
@@ -78,9 +95,28 @@ fn beside(folder: &Path, ending: &str) -> PathBuf {
 
 /// Why a folder cannot become the output.
 fn refuse_existing(kind: Kind, target: &Path, force: bool) -> Result<()> {
+    if is_url(target) {
+        let there = names_at(target).map_err(|e| cannot_write(kind, target, &e))?;
+        // What an upload that was broken off left is no output yet.
+        let is_rest =
+            there.iter().all(|name| is_known(kind, name)) && !there.iter().any(|name| name == kind.last());
+        return if is_rest { Ok(()) } else { refuse(kind, target, force) };
+    }
     if target.symlink_metadata().is_err() {
         return Ok(());
     }
+    refuse(kind, target, force)
+}
+
+/// The names of the objects below a URL, as seen from there.
+fn names_at(target: &Path) -> std::io::Result<Vec<String>> {
+    let listed = objects::list(target)?.into_iter();
+    Ok(listed
+        .map(|l| l.path.strip_prefix(target).unwrap_or(&l.path).to_string_lossy().into_owned())
+        .collect())
+}
+
+fn refuse(kind: Kind, target: &Path, force: bool) -> Result<()> {
     let ours = is_output(kind, target);
     let (expected, cure) = match (force, ours) {
         (true, true) => return Ok(()),
@@ -112,19 +148,38 @@ fn is_output(kind: Kind, folder: &Path) -> bool {
     }
 }
 
+/// Whether an output of a kind has a file of this name.
+fn is_known(kind: Kind, name: &str) -> bool {
+    match kind {
+        Kind::Answer => name == kind.last() || super::OUTPUT_FILES.contains(&name),
+        Kind::City => {
+            let part = name.strip_prefix(synth::PINGS).and_then(|name| name.strip_prefix('/'));
+            part.is_some_and(synth::is_part) || [synth::CASES, synth::JOB].contains(&name)
+        }
+    }
+}
+
 /// Whether a folder is an answer and nothing else: it has our manifest, and no file that a run does not write.
 fn is_answer(folder: &Path) -> bool {
-    let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap_or_default();
+    let manifest = storage::read_text(&folder.join(Kind::Answer.last())).unwrap_or_default();
     let ours = serde_json::from_str::<serde_json::Value>(&manifest)
         .is_ok_and(|m| m["copresence"].is_string() && m["schema_version"].is_string());
-    let known = |name: &str| name == "manifest.json" || super::OUTPUT_FILES.contains(&name);
-    ours && holds_only(folder, &known)
+    if is_url(folder) {
+        return ours
+            && names_at(folder).is_ok_and(|names| names.iter().all(|name| is_known(Kind::Answer, name)));
+    }
+    ours && holds_only(folder, &|name| is_known(Kind::Answer, name))
 }
 
 /// Whether a folder is a city and nothing else: its job file says so, and there is no file that is not written
 /// with one.
 fn is_city(folder: &Path) -> bool {
-    let job = fs::read_to_string(folder.join(synth::JOB)).unwrap_or_default();
+    let job = storage::read_text(&folder.join(synth::JOB)).unwrap_or_default();
+    if is_url(folder) {
+        let all_known =
+            names_at(folder).is_ok_and(|names| names.iter().all(|name| is_known(Kind::City, name)));
+        return job.starts_with(synth::MARK) && all_known;
+    }
     job.starts_with(synth::MARK)
         && holds_only(folder, &|name| [synth::PINGS, synth::CASES, synth::JOB].contains(&name))
         && holds_only(&folder.join(synth::PINGS), &synth::is_part)
@@ -139,9 +194,13 @@ fn holds_only(folder: &Path, known: &dyn Fn(&str) -> bool) -> bool {
 impl Staging {
     /// Makes the folder. An existing output stops it at once, unless `force` says to replace it.
     pub fn new(kind: Kind, target: &Path, force: bool) -> Result<Self> {
-        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{name}.partial-");
+        let (parent, prefix) = if is_url(target) {
+            (surroundings().scratch.as_path(), scratch_prefix(target))
+        } else {
+            let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let name = target.file_name().unwrap_or_default().to_string_lossy();
+            (parent, format!(".{name}.partial-"))
+        };
         sweep(parent, &prefix, target);
         refuse_existing(kind, target, force)?;
         let made: Vec<PathBuf> = parent
@@ -174,6 +233,9 @@ impl Staging {
 
     /// Syncs all files and makes the folder the output.
     pub fn commit(mut self) -> Result<()> {
+        if is_url(&self.target) {
+            return self.upload();
+        }
         sync(&self.folder).map_err(|e| cannot_write(self.kind, &self.target, &e))?;
         let old = beside(&self.folder, REPLACED);
         let mut tries = 0;
@@ -206,6 +268,67 @@ impl Staging {
             drop(parent.sync_all());
         }
         Ok(())
+    }
+}
+
+impl Staging {
+    /// Puts all files behind the URL, the last one last; takes away what is there if one of them fails.
+    fn upload(self) -> Result<()> {
+        let failed = |e: std::io::Error| cannot_write(self.kind, &self.target, &e);
+        refuse_existing(self.kind, &self.target, self.force)?;
+        let mut there = names_at(&self.target).map_err(failed)?;
+        there.sort_by_key(|name| name != self.kind.last());
+        for name in &there {
+            objects::remove(&self.target.join(name)).map_err(failed)?;
+        }
+        let is_file = |entry: &walkdir::DirEntry| entry.file_type().is_file();
+        let made = walkdir::WalkDir::new(&self.folder).into_iter().flatten().filter(is_file);
+        let named = made.map(|file| {
+            let to = self.target.join(file.path().strip_prefix(&self.folder).unwrap_or(file.path()));
+            (file.into_path(), to)
+        });
+        let (last, others): (Vec<_>, Vec<_>) = named.partition(|(_, to)| to.ends_with(self.kind.last()));
+        let sent = objects::upload(others.clone()).and_then(|()| objects::upload(last));
+        if let Err(e) = sent {
+            for (_, to) in others {
+                drop(objects::remove(&to));
+            }
+            return Err(failed(e));
+        }
+        Ok(())
+    }
+}
+
+/// How the names of folders begin in which a URL's things are made.
+fn scratch_prefix(target: &Path) -> String {
+    format!(".copresence-{}-", &digest_of_text(&target.to_string_lossy())[..16])
+}
+
+/// A folder on a disk for what is on its way to a URL; it goes when this does.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Makes one, and removes those of programs that were killed on their way to the same URL.
+    pub fn new(target: &Path) -> std::io::Result<Self> {
+        let (parent, prefix) = (surroundings().scratch.as_path(), scratch_prefix(target));
+        sweep(parent, &prefix, target);
+        let (folder, lock) = make_locked(parent, &format!("{prefix}{}", std::process::id()))?;
+        Ok(Scratch { folder, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.folder, &[]);
     }
 }
 
@@ -257,12 +380,16 @@ fn contended(error: &std::io::Error) -> bool {
 
 /// Makes a folder of a name that nobody has yet, and locks the file beside it.
 fn make_folder(kind: Kind, parent: &Path, name: &str) -> Result<(PathBuf, File)> {
+    make_locked(parent, name).map_err(|e| cannot_write(kind, parent, &e))
+}
+
+fn make_locked(parent: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
     for number in 0..u32::MAX {
         let folder = parent.join(format!("{name}-{number}"));
         let lock_path = beside(&folder, LOCK);
         let lock = match File::create_new(&lock_path) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
-            Err(e) => return Err(cannot_write(kind, &lock_path, &e)),
+            Err(e) => return Err(e),
             Ok(lock) => lock,
         };
         // Where locks do not exist, a killed run's folder may be swept away early by a run to the same
@@ -273,11 +400,11 @@ fn make_folder(kind: Kind, parent: &Path, name: &str) -> Result<(PathBuf, File)>
             Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_file(&lock_path)),
             Err(e) => {
                 drop(fs::remove_file(&lock_path));
-                return Err(cannot_write(kind, &folder, &e));
+                return Err(e);
             }
         }
     }
-    Err(cannot_write(kind, parent, &std::io::Error::from(ErrorKind::AlreadyExists)))
+    Err(ErrorKind::AlreadyExists.into())
 }
 
 /// Removes what runs to the same output left behind that were killed: folders whose lock nobody holds. An

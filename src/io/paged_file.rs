@@ -1,14 +1,13 @@
 //! A Parquet file as its pages are read: a page with its header in one call, into memory that stays warm.
 
+use super::storage::Opened;
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are read where nothing tells how long a page is.
 const FIRST_READ: usize = 1 << 14;
@@ -61,8 +60,7 @@ impl AsRef<[u8]> for Room {
 /// A file whose pages are read one after the other, column by column.
 #[derive(Debug)]
 pub struct PagedFile {
-    file: Arc<File>,
-    bytes: u64,
+    file: Opened,
     state: Mutex<State>,
 }
 
@@ -85,11 +83,9 @@ impl State {
 }
 
 impl PagedFile {
-    /// Opens a file.
-    pub fn open(path: &Path) -> std::io::Result<Self> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(PagedFile { file: Arc::new(file), bytes, state: Mutex::default() })
+    /// Opens a file, or an object of so many bytes.
+    pub fn open(path: &Path, bytes: u64) -> std::io::Result<Self> {
+        Ok(PagedFile { file: Opened::open(path, bytes)?, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,23 +93,9 @@ impl PagedFile {
     }
 }
 
-/// Reads bytes from an offset on: all that are wanted, or those up to the end of the file.
-fn read_at(file: &File, to: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut read = 0;
-    while read < to.len() {
-        match file.read_at(&mut to[read..], offset + read as u64) {
-            Ok(0) => break,
-            Ok(bytes) => read += bytes,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(read)
-}
-
 impl Length for PagedFile {
     fn len(&self) -> u64 {
-        self.bytes
+        self.file.len()
     }
 }
 
@@ -130,7 +112,7 @@ impl ChunkReader for PagedFile {
                 let wanted = last.map_or(FIRST_READ, |(_, bytes)| bytes + bytes / 16 + HEADER);
                 let mut room = state.room.take().unwrap_or_else(Room::new);
                 room.grow(wanted);
-                let read = read_at(&self.file, &mut room.0[..wanted], start)?;
+                let read = self.file.read_at(&mut room.0[..wanted], start)?;
                 (state.room, state.start, state.read) = (Some(room), start, read);
                 0
             }
@@ -151,7 +133,7 @@ impl ChunkReader for PagedFile {
         if known < end {
             room.grow(end);
             let offset = start + (known - before) as u64;
-            let found = known + read_at(&self.file, &mut room.0[known..end], offset)? - before;
+            let found = known + self.file.read_at(&mut room.0[known..end], offset)? - before;
             if found < length {
                 return Err(ParquetError::EOF(format!("{found} bytes where {length} were promised")));
             }
@@ -173,7 +155,7 @@ impl ChunkReader for PagedFile {
 /// The start of a page as it is read, byte by byte.
 #[derive(Debug)]
 pub struct Header {
-    file: Arc<File>,
+    file: Opened,
     at: u64,
     known: [u8; HEADER],
     from: usize,
@@ -183,7 +165,7 @@ pub struct Header {
 impl Read for Header {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         if self.from == self.to {
-            self.to = read_at(&self.file, &mut self.known, self.at)?;
+            self.to = self.file.read_at(&mut self.known, self.at)?;
             self.from = 0;
         }
         let bytes = to.len().min(self.to - self.from);

@@ -13,7 +13,6 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{LogicalType, TimeUnit as ParquetUnit};
 use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -123,9 +122,10 @@ fn role(name: &str) -> Role {
 pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
     let feed = config.feeds[usize::from(number)].clone();
     let inputs = match &feed.stored {
-        Some(paths) => {
-            paths.iter().map(|path| files::input(&config.base, path.clone())).collect::<Result<_>>()?
-        }
+        Some(paths) => paths
+            .iter()
+            .map(|(path, bytes)| files::input(&config.base, path.clone(), Some(*bytes)))
+            .collect::<Result<_>>()?,
         None => resolve(&config.base, &feed.path, &format!("{}.path", feed.label))?,
     };
     let files = inputs
@@ -223,7 +223,7 @@ impl PingFile {
         let leaves: Vec<usize> = (0..schema.num_columns())
             .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
             .collect();
-        let file = File::open(&self.input.path).map_err(|e| files::unreadable(&self.input.name, &e))?;
+        let file = self.input.open()?;
         let read = files::guarded(|| {
             let known = self.metadata.metadata().as_ref().clone();
             let mut reader = ParquetMetaDataReader::new_with_metadata(known)

@@ -1,6 +1,7 @@
 //! Days that a store keeps no longer: taken out of force, removed from the disk, and a proof of it left behind.
 
 use super::files::{self, open_parquet, unreadable};
+use super::storage;
 use super::store::{self, Catalogue, Guide, Writer};
 use super::stored;
 use crate::error::{Error, Problem, Result};
@@ -9,7 +10,6 @@ use chrono::NaiveDate;
 use parquet::file::statistics::Statistics;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 /// What a purge did.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,7 @@ fn without(writer: &Writer, before: NaiveDate) -> Result<(Catalogue, u64)> {
     if gone > 0 || next.faulty.len() > 1 {
         next.faulty.clear();
         if !kept.is_empty() {
-            let name = Writer::hidden_name(&format!("faulty/v{:06}.parquet", writer.catalogue.version + 1));
+            let name = Writer::hidden_name(&format!("faulty/{}.parquet", writer.next_version()));
             stored::write_faulty(&writer.incoming(&name), &kept)
                 .map_err(|e| writer.failed(&name, &std::io::Error::other(e.to_string())))?;
             next.faulty.push(name);
@@ -191,18 +191,12 @@ fn earliest_left(writer: &Writer) -> Result<Option<(Millis, String)>> {
 
 /// The last proof and its digest, so that none can be taken away unseen.
 fn last_proof(writer: &Writer) -> Result<Value> {
-    let folder = writer.hidden("purged");
-    let mut names: Vec<String> = fs::read_dir(&folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.ends_with(".json"))
-        .collect();
-    names.sort();
-    let Some(last) = names.pop() else { return Ok(Value::Null) };
-    let path = folder.join(&last);
-    let text = fs::read_to_string(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
+    let names = writer.names_below("purged")?;
+    let Some(last) = names.into_iter().filter(|name| name.ends_with(".json")).max() else {
+        return Ok(Value::Null);
+    };
+    let path = writer.hidden("purged").join(&last);
+    let text = storage::read_text(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
     Ok(json!({ "file": last, "sha256": files::digest_of_text(&text) }))
 }
 

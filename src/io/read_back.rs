@@ -1,6 +1,7 @@
 //! The tables of an output folder, read back.
 
 use super::files::guarded;
+use super::storage::{self, Opened};
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonId, PersonType, Persons};
 use arrow::array::{BooleanArray, RecordBatch};
@@ -8,7 +9,6 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
 use std::path::Path;
 
 fn problem(place: &str, found: String) -> Error {
@@ -24,11 +24,12 @@ fn problem(place: &str, found: String) -> Error {
 fn with_table<T>(
     folder: &Path,
     name: &str,
-    read: impl FnOnce(ParquetRecordBatchReaderBuilder<File>) -> std::result::Result<T, String>,
+    read: impl FnOnce(ParquetRecordBatchReaderBuilder<Opened>) -> std::result::Result<T, String>,
 ) -> Result<T> {
     let path = folder.join(name);
     let failed = |found: String| problem(&path.display().to_string(), found);
-    let file = File::open(&path).map_err(|e| failed(e.to_string()))?;
+    let opened = storage::size(&path).and_then(|bytes| Opened::open(&path, bytes));
+    let file = opened.map_err(|e| failed(e.to_string()))?;
     let opened =
         guarded(|| ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string()).and_then(read));
     match opened {

@@ -2,11 +2,13 @@
 //! new files beside the old ones; one rename of the catalogue puts them in force, all at once, and readers go on with what they
 //! have opened.
 
+mod lease;
 mod writer;
 
 pub use writer::{ReadersOut, Writer, change};
 
 use super::files::{self, Input, unreadable};
+use super::storage::{self, is_url};
 use super::stored;
 use crate::answer::Rejection;
 use crate::config::{Config, sources_of};
@@ -19,7 +21,7 @@ use chrono::NaiveDate;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The version of the catalogue and of the files' layout.
@@ -55,9 +57,21 @@ pub struct Catalogue {
     pub guides: Vec<Guide>,
     /// The files of rows that could not be used.
     pub faulty: Vec<String>,
+    /// Objects that were in force before: who reads an earlier version may still need them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
     /// The first day that is kept, if those before were dropped; rows of these are not taken in again.
     #[serde(default)]
     pub kept_from: Option<String>,
+}
+
+/// An object that is in force no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Its path in the store.
+    pub file: String,
+    /// Since when, ms UTC by the object store's clock; unknown until the next change.
+    pub since: Option<Millis>,
 }
 
 /// A small file of the store's own.
@@ -185,6 +199,7 @@ impl Catalogue {
             segments: Vec::new(),
             guides: Vec::new(),
             faulty: Vec::new(),
+            retired: Vec::new(),
             kept_from: None,
         }
     }
@@ -237,7 +252,7 @@ pub struct Store {
     pub folder: PathBuf,
     /// What is in it.
     pub catalogue: Catalogue,
-    reading: File,
+    reading: Option<File>,
 }
 
 impl Store {
@@ -245,22 +260,30 @@ impl Store {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(HIDDEN).join("readers.lock");
         // The catalogue first: where there is none, there is no store to lock.
-        read_catalogue(folder)?;
+        let catalogue = read_catalogue(folder)?;
+        if is_url(folder) {
+            // Objects stay for a while when they are in force no more; see [`Catalogue::retired`].
+            return Ok(Store { folder: folder.to_path_buf(), catalogue, reading: None });
+        }
         let reading = File::open(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
         // Held up only while somebody removes what nobody reads.
         reading.lock_shared().map_err(|e| unreadable(&path.display().to_string(), &e))?;
-        Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, reading })
+        Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, reading: Some(reading) })
     }
 
-    /// A file of the store as an input.
-    pub fn input(&self, file: &str) -> Result<Input> {
-        input(&self.folder, file)
+    /// A file of the store, of so many bytes by its catalogue, as an input.
+    pub fn input(&self, file: &str, bytes: u64) -> Result<Input> {
+        input(&self.folder, file, Some(bytes))
     }
 }
 
-fn input(folder: &Path, file: &str) -> Result<Input> {
+/// A file of a store as an input. An object is not looked at if its bytes are known.
+fn input(folder: &Path, file: &str, known: Option<u64>) -> Result<Input> {
     let path = folder.join(file);
-    let bytes = fs::metadata(&path).map_err(|e| missing(&path, &e))?.len();
+    let bytes = match known {
+        Some(bytes) if is_url(folder) => bytes,
+        _ => storage::size(&path).map_err(|e| missing(&path, &e))?,
+    };
     Ok(Input { name: path.display().to_string(), path, partitions: Vec::new(), bytes })
 }
 
@@ -275,12 +298,19 @@ fn missing(path: &Path, error: &std::io::Error) -> Error {
 
 fn read_catalogue(folder: &Path) -> Result<Catalogue> {
     let path = folder.join(HIDDEN).join(CATALOGUE);
+    catalogue_of(&path, storage::read_text(&path))
+}
+
+fn catalogue_of(path: &Path, text: std::io::Result<String>) -> Result<Catalogue> {
     let place = path.display().to_string();
     let wrong = |expected: &str, found: String, cure: &str| {
         Err(Error::Input(Problem::new(place.clone(), expected, found, cure)))
     };
-    let text = match fs::read_to_string(&path) {
+    let text = match text {
         Ok(text) => text,
+        Err(e) if is_url(path) && e.kind() != std::io::ErrorKind::NotFound => {
+            return wrong("a prepared store", e.to_string(), storage::cure(&place, &e));
+        }
         Err(e) => {
             let cure = "check the path; copresence ingest JOB --store DIR makes a store";
             return wrong("a prepared store", e.to_string(), cure);
@@ -342,7 +372,7 @@ pub fn days(config: &Config, source: Source) -> Result<Option<Vec<StoredDay>>> {
         let (Some(guide), Some(times)) = (guide, edge(Edge::Start).zip(edge(Edge::End))) else {
             return Ok(None);
         };
-        let piece = |piece: &Piece| input(folder, &piece.file);
+        let piece = |piece: &Piece| input(folder, &piece.file, Some(piece.bytes));
         days.push(StoredDay {
             source,
             times,
@@ -400,8 +430,8 @@ pub fn attach(config: &mut Config) -> Result<Option<Store>> {
         let own = read.iter().filter(|segment| segment.feed == number);
         let mut paths = Vec::new();
         for segment in own {
-            let path = absolute(&store.input(&segment.file)?.path)?;
-            paths.push(path);
+            let path = absolute(&store.input(&segment.file, segment.bytes)?.path)?;
+            paths.push((path, segment.bytes));
         }
         feed.stored = Some(paths);
         feed.columns.clear();
@@ -416,6 +446,9 @@ pub fn attach(config: &mut Config) -> Result<Option<Store>> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
+    if is_url(path) {
+        return Ok(path.to_path_buf());
+    }
     std::path::absolute(path).map_err(|e| unreadable(&path.display().to_string(), &e))
 }
 
@@ -428,7 +461,7 @@ pub fn origins(config: &Config) -> Result<(Vec<(usize, Rejection)>, HashMap<u32,
     let names = catalogue.inputs.iter().map(|input| (input.number, input.name.clone())).collect();
     let mut faults = Vec::new();
     for file in &catalogue.faulty {
-        for wrong in stored::read_faulty(&input(folder, file)?)? {
+        for wrong in stored::read_faulty(&input(folder, file, None)?)? {
             let Some(of) = catalogue.inputs.iter().find(|input| input.number == wrong.0) else { continue };
             // What lies outside the lookback does not exist, so it cannot be wrong either.
             let (fault, time) = (wrong.1.fault, wrong.1.time);
@@ -456,7 +489,7 @@ pub fn check(store: &Store) -> Result<u64> {
     catalogue.segments.iter().for_each(|s| days.entry((&s.source, &s.day)).or_default().push(s));
     let mut rows = 0;
     for piece in catalogue.guides.iter().flat_map(Guide::pieces) {
-        let input = store.input(&piece.file)?;
+        let input = store.input(&piece.file, piece.bytes)?;
         let digest = files::digest(&input, true)?;
         if digest != piece.sha256 {
             let cure = "bring the file back from a backup, or ingest its day into a new store";
@@ -468,7 +501,7 @@ pub fn check(store: &Store) -> Result<u64> {
         let Some(source) = Source::ALL.into_iter().find(|known| known.name() == source) else { continue };
         let mut batches = Vec::new();
         for segment in segments {
-            let input = store.input(&segment.file)?;
+            let input = store.input(&segment.file, segment.bytes)?;
             let wrong = |expected: &str, found: String| {
                 let cure = "bring the file back from a backup, or ingest its day into a new store";
                 Err(Error::Input(Problem::new(&*input.name, expected, found, cure)))
@@ -503,7 +536,7 @@ pub fn check(store: &Store) -> Result<u64> {
 /// The same of readers.
 impl Drop for Store {
     fn drop(&mut self) {
-        drop(self.reading.unlock());
+        drop(self.reading.as_ref().map(File::unlock));
     }
 }
 

@@ -293,7 +293,7 @@ pub fn read_back(
             "ingest its day again from the feeds, or bring the file back from a backup",
         ))
     };
-    let file = File::open(&input.path).map_err(|e| super::files::unreadable(&input.name, &e))?;
+    let file = input.open()?;
     let schema = schema(source, &person.inner());
     let reader = guarded(|| {
         ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.with_batch_size(1 << 16).build())
@@ -465,7 +465,7 @@ pub fn read_faulty(input: &Input) -> Result<Vec<(u32, Faulty)>> {
             "bring the file back from a backup",
         ))
     };
-    let file = File::open(&input.path).map_err(|e| super::files::unreadable(&input.name, &e))?;
+    let file = input.open()?;
     let read = guarded(|| -> std::result::Result<Vec<(u32, Faulty)>, ArrowError> {
         let mut rows = Vec::new();
         for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {

@@ -1,7 +1,7 @@
 //! Small tables, read whole from Parquet, CSV or GeoJSON: cases, towers, venues, areas.
 
 use super::columns::{NoTime, Role, Times, ambiguous, missing, numbers, texts, wrong_type};
-use super::files::{Input, guarded, open_parquet, resolve, unreadable};
+use super::files::{Input, guarded, open_parquet, resolve};
 use crate::error::{Error, Problem, Result};
 use crate::time::{DAY_MS, Edge, Millis, NoInstant, TimeUnit, Tz, parse};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -11,7 +11,6 @@ use chrono::Timelike;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +53,7 @@ fn read_parquet(input: &Input) -> Result<RecordBatch> {
             "write the file again",
         ))
     };
-    let file = File::open(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let file = input.open()?;
     let schema = metadata.schema().clone();
     let decoded = guarded(|| -> std::result::Result<RecordBatch, String> {
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
@@ -72,7 +71,7 @@ fn read_parquet(input: &Input) -> Result<RecordBatch> {
 }
 
 fn read_csv(input: &Input) -> Result<(RecordBatch, Vec<u64>)> {
-    let bytes = std::fs::read(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let bytes = input.read()?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let problem = |place: String, found: String| {
         Error::Input(Problem::new(
@@ -131,7 +130,8 @@ fn read_geojson(input: &Input) -> Result<RecordBatch> {
         let expected = "GeoJSON (RFC 7946): a FeatureCollection, a Feature, or a geometry";
         Error::Input(Problem::new(place, expected, found, "mend the file"))
     };
-    let text = std::fs::read_to_string(&input.path).map_err(|e| unreadable(&input.name, &e))?;
+    let text = String::from_utf8(input.read()?)
+        .map_err(|_| problem(input.name.clone(), "bytes that are no UTF-8".into()))?;
     let read: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|e| problem(format!("{}, line {}", input.name, e.line()), e.to_string()))?;
     let features = match read["type"].as_str() {

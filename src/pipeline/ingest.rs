@@ -105,7 +105,7 @@ impl<'a> Ingest<'a> {
         let mut reading = config.clone();
         reading.store = None;
         for (feed, new) in reading.feeds.iter_mut().zip(&plan.new) {
-            feed.stored = Some(new.iter().map(|new| new.input.path.clone()).collect());
+            feed.stored = Some(new.iter().map(|new| (new.input.path.clone(), new.input.bytes)).collect());
         }
         let open = inputs::open_feeds(&reading)?;
         let has_files = open.feeds.iter().any(|feed| !feed.files.is_empty());
@@ -243,7 +243,7 @@ impl<'a> Ingest<'a> {
             // The name says the content, so that what is there already is the same.
             let file = Writer::hidden_name(&format!("places/feed{feed}-{}.{ending}", &digest[..16]));
             if !next.places.iter().any(|known| known.file == file) {
-                self.writer.copy(&input.path, &file)?;
+                self.writer.copy(input, &file)?;
             }
             copies.push(Copied { feed, file });
         }
@@ -472,8 +472,8 @@ impl<'a> Ingest<'a> {
     }
 
     fn guide_name(&self, source: Source, day: &str, table: &str) -> String {
-        let version = self.writer.catalogue.version + 1;
-        Writer::hidden_name(&format!("guide/source={source}/day={day}/v{version:06}-{table}.parquet"))
+        let version = self.writer.next_version();
+        Writer::hidden_name(&format!("guide/source={source}/day={day}/{version}-{table}.parquet"))
     }
 
     fn not_written(&self, name: &str, error: arrow::error::ArrowError) -> Error {
@@ -510,7 +510,7 @@ impl<'a> Ingest<'a> {
     /// A new file as the catalogue has it.
     fn piece(&self, file: String) -> Result<Piece> {
         let path = self.writer.incoming(&file);
-        let input = files::input(&self.config.base, path)?;
+        let input = files::input(&self.config.base, path, None)?;
         Ok(Piece { bytes: input.bytes, sha256: files::digest(&input, true)?, file })
     }
 
@@ -532,8 +532,8 @@ impl<'a> Ingest<'a> {
                 continue;
             }
             let rows = take_record_batch(&joined, &UInt32Array::from(order)).map_err(too_large)?;
-            let version = self.writer.catalogue.version + 1;
-            let file = format!("source={source}/day={day}/feed{number}-v{version:06}-{part:05}.parquet");
+            let version = self.writer.next_version();
+            let file = format!("source={source}/day={day}/feed{number}-{version}-{part:05}.parquet");
             let stamp = Stamp {
                 source,
                 feed: number,
@@ -581,8 +581,7 @@ impl<'a> Ingest<'a> {
             }
         }
         if !found.faulty.is_empty() {
-            let file =
-                Writer::hidden_name(&format!("faulty/v{:06}.parquet", self.writer.catalogue.version + 1));
+            let file = Writer::hidden_name(&format!("faulty/{}.parquet", self.writer.next_version()));
             stored::write_faulty(&self.writer.incoming(&file), &found.faulty)
                 .map_err(|e| self.not_written(&file, e))?;
             next.faulty.push(file);

@@ -1,0 +1,130 @@
+//! Who may change a store of objects: one who holds an object and renews it. No lock is safe on a network; this one only keeps
+//! two writers from working for nothing. What decides is that a catalogue is replaced only where it is still the one that its
+//! writer began with.
+
+use crate::io::machine;
+use crate::io::storage::objects::{self, Version};
+use std::io::Result;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often a lease is renewed, and after how long without that it is nobody's.
+const RENEWED_S: u64 = 20;
+pub(super) const DEAD_S: u64 = 120;
+
+/// The object that says who changes a store.
+#[derive(Debug)]
+pub struct Lease {
+    state: Arc<Mutex<State>>,
+    stop: Option<Sender<()>>,
+    renews: Option<JoinHandle<()>>,
+    /// When it was taken, ms UTC by the store's clock.
+    taken_at: i64,
+}
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    renewals: u64,
+    version: Option<Version>,
+}
+
+/// Who holds a lease.
+#[derive(Debug)]
+pub struct Holder {
+    /// As it calls itself.
+    pub name: String,
+    /// How long it has not been heard of, seconds.
+    pub silent_s: u64,
+}
+
+fn text_of(renewals: u64) -> Vec<u8> {
+    let (machine, process) = (machine::name(), std::process::id());
+    serde_json::json!({ "machine": machine, "process": process, "renewals": renewals })
+        .to_string()
+        .into_bytes()
+}
+
+/// Whether the holder was a process of this machine that is no more.
+fn is_gone(held: &serde_json::Value) -> bool {
+    let process = held["process"].as_u64().and_then(|process| u32::try_from(process).ok());
+    held["machine"] == machine::name() && process.is_some_and(|process| !machine::runs(process))
+}
+
+impl Lease {
+    /// Takes the lease that is at a URL, unless somebody has it.
+    pub fn take(path: &Path) -> Result<std::result::Result<Self, Holder>> {
+        let mut version = objects::put_if(path, text_of(0), None)?;
+        if version.is_none() {
+            let (held, theirs) = objects::get(path)?;
+            let held: serde_json::Value = serde_json::from_slice(&held).unwrap_or_default();
+            let since = objects::look(path)?.written_at;
+            let silent_s = u64::try_from((now_by(path)? - since) / 1000).unwrap_or(0);
+            if silent_s >= DEAD_S || is_gone(&held) {
+                version = objects::put_if(path, text_of(0), Some(&theirs))?;
+            }
+            if version.is_none() {
+                let machine = held["machine"].as_str().unwrap_or("unknown");
+                let name = format!("process {} on {machine}", held["process"]);
+                return Ok(Err(Holder { name, silent_s }));
+            }
+        }
+        let taken_at = objects::look(path)?.written_at;
+        let state = Arc::new(Mutex::new(State { path: path.to_path_buf(), renewals: 0, version }));
+        let (stop, stopped) = channel();
+        let renewed = state.clone();
+        let renews = std::thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_secs(RENEWED_S)) == Err(RecvTimeoutError::Timeout) {
+                // What fails now may go through next time; who needs to know asks [`Lease::renew`].
+                drop(renew(&mut locked(&renewed)));
+            }
+        });
+        Ok(Ok(Lease { state, stop: Some(stop), renews: Some(renews), taken_at }))
+    }
+
+    /// Renews it; `false` if somebody else has it now.
+    pub fn renew(&self) -> Result<bool> {
+        renew(&mut locked(&self.state))
+    }
+
+    /// What names things so that no other writer does.
+    pub fn label(&self) -> String {
+        let whose = format!("{} {} {}", machine::name(), std::process::id(), self.taken_at);
+        crate::io::files::digest_of_text(&whose)[..8].to_string()
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn renew(state: &mut State) -> Result<bool> {
+    if let Some(version) = &state.version {
+        state.renewals += 1;
+        state.version = objects::put_if(&state.path, text_of(state.renewals), Some(version))?;
+    }
+    Ok(state.version.is_some())
+}
+
+/// The time by the clock of the store that has an object, ms UTC.
+fn now_by(path: &Path) -> Result<i64> {
+    let probe = path.with_file_name(format!("clock-{}-{}", machine::name(), std::process::id()));
+    objects::put(&probe, Vec::new())?;
+    let now = objects::look(&probe)?.written_at;
+    objects::remove(&probe)?;
+    Ok(now)
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        drop(self.renews.take().map(JoinHandle::join));
+        let state = locked(&self.state);
+        if state.version.is_some() {
+            drop(objects::remove(&state.path));
+        }
+    }
+}
