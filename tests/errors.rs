@@ -111,6 +111,8 @@ fn a_good_job_runs() {
 fn files() {
     fails("missing_file", 1, &with_job("pings.parquet", "ping.parquet"));
     fails("empty_glob", 1, &with_job("pings.parquet", "days/*.parquet"));
+    // This program was built without the feature cloud.
+    fails("url", 1, &with_job("pings.parquet", "s3://night/pings"));
     let folder = with_job("pings.parquet", "days");
     folder.write("days/_SUCCESS", "");
     folder.write("days/notes.txt", "none here");

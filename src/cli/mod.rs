@@ -67,7 +67,7 @@ pub struct JobArgs {
     /// The job file (TOML).
     #[arg(value_name = "JOB")]
     job: PathBuf,
-    /// Output folder [default: out/NAME beside the job file].
+    /// Output folder, or a URL for one [default: out/NAME beside the job file].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Worker threads [default: all cores].
@@ -94,7 +94,7 @@ pub struct JobArgs {
     /// Rows decoded at once by each thread.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576), hide_short_help = true)]
     batch_rows: Option<u32>,
-    /// Read this prepared store instead of the feeds' files.
+    /// Read this prepared store (a folder or a URL) instead of the feeds' files.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 }

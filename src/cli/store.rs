@@ -20,20 +20,20 @@ pub struct Store {
 enum Command {
     /// List the days of each source, and the files that were ingested.
     List {
-        /// The folder of the store.
+        /// The folder of the store, or its URL.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
     /// Put what is small and scattered together, and remove files that are not in force. Days are always whole: an ingest
     /// makes each anew.
     Compact {
-        /// The folder of the store.
+        /// The folder of the store, or its URL.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
     /// Take the days before a date out of the store; their files go when nobody reads. `purge` also proves it.
     Drop {
-        /// The folder of the store.
+        /// The folder of the store, or its URL.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// The first day that is kept, as 2022-03-08.
@@ -42,7 +42,7 @@ enum Command {
     },
     /// Read the whole store: digests, the order of rows, and next pings. Exit code 1 if anything is wrong.
     Check {
-        /// The folder of the store.
+        /// The folder of the store, or its URL.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
@@ -76,7 +76,7 @@ impl Store {
 /// hidden folder. Nothing of these days is ingested again.
 #[derive(Debug, Args)]
 pub struct Purge {
-    /// The folder of the store.
+    /// The folder of the store, or its URL.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// The first day that is kept, as 2022-03-08, in the store's time zone.

@@ -47,6 +47,7 @@ impl Server {
         let counted = requests.clone();
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                socket.set_nodelay(true).expect("a socket");
                 let (service, counted) = (service.clone(), counted.clone());
                 let answers = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                     let number = counted.fetch_add(1, Ordering::Relaxed) + 1;
@@ -89,14 +90,21 @@ impl Server {
     /// The program, which finds the server by its environment.
     pub fn program(&self) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_copresence-cloud"));
+        program.envs(self.variables()).env("TMPDIR", self.folder.path());
         program
-            .env("AWS_ENDPOINT_URL", format!("http://{}", self.address))
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "key")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("TMPDIR", self.folder.path());
-        program
+    }
+
+    /// What the environment says of the server.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let endpoint = format!("http://{}", self.address);
+        let variables = [
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        variables.map(|(name, value)| (name.to_string(), value.to_string())).into()
     }
 
     /// The objects of the bucket, sorted.
@@ -134,6 +142,7 @@ fn cutting(server: SocketAddr, every: u64) -> SocketAddr {
         while let Ok((client, _)) = listener.accept() {
             number += 1;
             let Ok(behind) = TcpStream::connect(server) else { continue };
+            [&client, &behind].into_iter().for_each(|socket| socket.set_nodelay(true).expect("a socket"));
             let most = if number.is_multiple_of(every) { 30_000 } else { u64::MAX };
             let (up, down) = (client.try_clone().expect("a socket"), behind.try_clone().expect("a socket"));
             std::thread::spawn(move || pour(up, behind, u64::MAX));

@@ -2,6 +2,8 @@
 
 mod server;
 
+use copresence::io::storage::objects::{self, Reader};
+use copresence::io::storage::{self, Surroundings};
 use server::{BUCKET, Server, Troubles};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +22,61 @@ const ANSWERS: [&str; 6] = [
 
 fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/office")
+}
+
+/// Bytes in no order that can be told, always the same.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[test]
+fn large_objects_go_in_pieces_and_come_as_they_are_wanted() {
+    let (server, folder) = (Server::new(Troubles::default()), TempDir::new().expect("a folder"));
+    storage::surround(Surroundings { variables: server.variables(), scratch: folder.path().into() });
+    let bytes = noise(21_000_001);
+    let file = folder.path().join("large");
+    std::fs::write(&file, &bytes).expect("a file");
+    let url = PathBuf::from(at("in/large"));
+    let before = server.requests.load(Ordering::Relaxed);
+    objects::upload(vec![(file, url.clone())]).expect("an upload");
+    let requests = server.requests.load(Ordering::Relaxed) - before;
+    assert!(requests >= 5, "a start, three pieces and an end, not {requests}");
+    assert!(std::fs::read(server.bucket().join("in/large")).expect("an object") == bytes);
+    let reader = Reader::open(&url, bytes.len() as u64).expect("an object");
+    let before = server.requests.load(Ordering::Relaxed);
+    let mut state = 11usize;
+    for _ in 0..200 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (start, length) = ((state >> 20) % bytes.len(), (state >> 10) % 300_000);
+        let mut read = vec![0; length];
+        let found = reader.read_at(&mut read, start as u64).expect("bytes");
+        assert!(read[..found] == bytes[start..(start + length).min(bytes.len())]);
+    }
+    // From the front to the end takes few requests.
+    let random = server.requests.load(Ordering::Relaxed);
+    let mut whole = vec![0; bytes.len()];
+    for (piece, read) in whole.chunks_mut(8_192).enumerate() {
+        assert_eq!(reader.read_at(read, piece as u64 * 8_192).expect("bytes"), read.len());
+    }
+    assert!(whole == bytes);
+    let requests = server.requests.load(Ordering::Relaxed);
+    assert!(
+        random - before <= 400 && requests - random < 20,
+        "{} and {}",
+        random - before,
+        requests - random
+    );
+    // Other bytes under the same name are not mixed with those before.
+    objects::put(&url, noise(21_000_002).split_off(1)).expect("an object");
+    let error = (0..20_000_000).step_by(1 << 20).find_map(|at| reader.read_at(&mut [0; 8], at).err());
+    assert!(error.expect("an error").to_string().contains("written anew"));
 }
 
 struct Ran {
@@ -270,17 +327,18 @@ fn a_store_of_objects_gives_the_same_bytes() {
     assert!(city.parts.len() > 1, "{:?}", city.parts);
     let expected = city.answer(None);
     assert!(expected[2].len() > 2_000, "exposures");
-    // One file after the other comes to the store.
+    // Some files come to the store, then others, then the rest.
+    let parts: Vec<&[String]> = city.parts.chunks(city.parts.len().div_ceil(3)).collect();
     let away = |part: &String| server.bucket().join(format!("away/{part}"));
     let move_to = |from: &Path, to: &Path| {
         std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
         std::fs::rename(from, to).expect("a rename");
     };
-    for part in &city.parts[1..] {
+    for part in parts[1..].iter().copied().flatten() {
         move_to(&server.bucket().join(part), &away(part));
     }
-    for (version, part) in city.parts.iter().enumerate() {
-        if version > 0 {
+    for (version, parts) in parts.iter().enumerate() {
+        for part in parts.iter().filter(|_| version > 0) {
             move_to(&away(part), &server.bucket().join(part));
         }
         let ran = city.ingest(&[]).succeeds();
@@ -302,11 +360,9 @@ fn a_store_of_objects_gives_the_same_bytes() {
     // What the earlier versions had stays for who reads them, and goes with a purge, which proves it.
     let versions = |server: &Server| {
         let names = server.objects();
-        (1..=city.parts.len())
-            .filter(|v| names.iter().any(|name| name.contains(&format!("-v{v:06}-"))))
-            .count()
+        (1..=parts.len()).filter(|v| names.iter().any(|name| name.contains(&format!("-v{v:06}-")))).count()
     };
-    assert_eq!(versions(server), city.parts.len());
+    assert_eq!(versions(server), parts.len());
     server.runs(&["purge", &store, "--before", "2000-01-01"]).succeeds();
     assert_eq!(versions(server), 1);
     let objects = server.objects();
