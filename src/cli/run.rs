@@ -88,7 +88,10 @@ impl Run {
             figures(&config, &inputs, &answer, &circumstances).write(path)?;
         }
         summary::print(&config, &inputs, &answer, &circumstances);
-        Ok(if self.strict && !circumstances.warnings.is_empty() { 4 } else { 0 })
+        let code = if self.strict && !circumstances.warnings.is_empty() { 4 } else { 0 };
+        // The program ends here, and the system takes all of it back at once.
+        std::mem::forget((config, inputs, answer));
+        Ok(code)
     }
 }
 

@@ -154,7 +154,7 @@ impl Decoder {
         roots.extend(pages.roots(beside));
         let first_row = file.groups[pages.group].first_row;
         let mut numbers = rows.iter().cloned().flatten();
-        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
+        self.batches_by((&pages.metadata, 0), file, pages.group, &roots, Some(rows), &mut |batch| {
             let numbering =
                 Numbering::Each(numbers.by_ref().take(batch.num_rows()).map(|row| first_row + row).collect());
             let told = told(batch, beside);
@@ -179,7 +179,7 @@ impl Decoder {
     ) -> Result<()> {
         let columns = if with_degrees { &["time", "lat", "lon"][..] } else { &["time"] };
         let roots = pages.roots(columns);
-        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
+        self.batches_by((&pages.metadata, 0), file, pages.group, &roots, Some(rows), &mut |batch| {
             let found = |name: &str, kind: &DataType| {
                 let column = batch.column_by_name(name);
                 let column = column.ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")));
@@ -209,7 +209,7 @@ impl Decoder {
     ) -> Result<()> {
         let mut roots = pages.roots(&["person_id"]);
         roots.extend(pages.roots(beside));
-        self.batches_by(&pages.metadata, file, pages.group, &roots, Some(rows), &mut |batch| {
+        self.batches_by((&pages.metadata, 0), file, pages.group, &roots, Some(rows), &mut |batch| {
             let wrong = |e: ArrowError| broken(file, pages.group, &e.to_string());
             let persons = self.person.adopt(batch.column(0)).map_err(wrong)?;
             each(Persons::of(&persons), &told(batch, beside).map_err(wrong)?)
@@ -242,12 +242,12 @@ impl Decoder {
         rows: Option<&[Range<u64>]>,
         each: &mut dyn FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        self.batches_by(&file.metadata, file, group, roots, rows, each)
+        self.batches_by((&file.metadata, group), file, group, roots, rows, each)
     }
 
     fn batches_by(
         &self,
-        metadata: &ArrowReaderMetadata,
+        (metadata, group_there): (&ArrowReaderMetadata, usize),
         file: &PingFile,
         group: usize,
         roots: &[usize],
@@ -260,7 +260,7 @@ impl Decoder {
         let opened = guarded(|| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata.clone())
                 .with_projection(mask)
-                .with_row_groups(vec![group])
+                .with_row_groups(vec![group_there])
                 .with_batch_size(self.batch_rows);
             match rows {
                 Some(rows) => {

@@ -276,6 +276,34 @@ fn open_with(input: &Input, options: ArrowReaderOptions) -> Result<ArrowReaderMe
     }
 }
 
+/// How many objects are asked for at once: the network takes longer than the machine.
+const OBJECTS_AT_ONCE: usize = 16;
+/// With fewer files, threads cost more than they save.
+const FILES_PER_THREAD: usize = 8;
+
+/// What is made of each of some files, in their order, several at a time.
+pub fn each_of<T: Send>(inputs: &[Input], threads: usize, make: &(dyn Fn(&Input) -> T + Sync)) -> Vec<T> {
+    let threads = match inputs.first() {
+        Some(first) if is_url(&first.path) => OBJECTS_AT_ONCE.min(inputs.len()),
+        _ => threads.min(inputs.len() / FILES_PER_THREAD),
+    };
+    if threads < 2 {
+        return inputs.iter().map(make).collect();
+    }
+    let share = inputs.len().div_ceil(threads);
+    let shares = std::thread::scope(|scope| {
+        let started: Vec<_> = inputs
+            .chunks(share)
+            .map(|own| scope.spawn(move || own.iter().map(make).collect::<Vec<T>>()))
+            .collect();
+        started.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    shares
+        .into_iter()
+        .flat_map(|share| share.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect()
+}
+
 thread_local! {
     static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
@@ -316,7 +344,7 @@ pub fn digest(input: &Input, full: bool) -> Result<String> {
             hasher.update(input.bytes.to_le_bytes());
         }
         let mut rest = file.from(footer.map_or(0, |length| input.bytes - length));
-        let mut buffer = vec![0; 1 << 20];
+        let mut buffer = vec![0; footer.unwrap_or(input.bytes).clamp(1, 1 << 20) as usize];
         loop {
             let n = rest.read(&mut buffer)?;
             if n == 0 {

@@ -18,12 +18,14 @@ use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt64Type,
 };
 use arrow::error::ArrowError;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{ColumnChunkMask, KeyValue, PageIndexPolicy, ParquetStatisticsPolicy};
+use parquet::file::metadata::{
+    ColumnChunkMask, KeyValue, PageIndexPolicy, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
@@ -243,25 +245,42 @@ pub fn read_blocks(input: &Input) -> Result<(Blocks, PersonsSeen)> {
         blocks.times_min.reserve(start);
         blocks.times_max.reserve(start);
         blocks.bounds.iter_mut().for_each(|side| side.reserve(start));
-        for batch in ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_batch_size(1 << 14)
-            .build()?
-        {
-            let batch = batch?;
-            for (name, to) in [("cell_min", &mut blocks.cells_min), ("cell_max", &mut blocks.cells_max)] {
-                let own = column(&batch, name, &DataType::UInt64)?;
-                to.extend_from_slice(own.as_primitive::<UInt64Type>().values());
+        // Every run waits for this, so half of the columns are read beside the others.
+        let batches = |columns: Range<usize>| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone())
+                .with_projection(ProjectionMask::roots(metadata.parquet_schema(), columns))
+                .with_batch_size(1 << 14)
+                .build()
+        };
+        let Blocks { cells_min, cells_max, times_min, times_max, bounds, .. } = &mut blocks;
+        let read_bounds = || -> std::result::Result<(), ArrowError> {
+            for batch in batches(4..8)? {
+                let batch = batch?;
+                for (name, to) in ["lat_min", "lat_max", "lon_min", "lon_max"].into_iter().zip(&mut *bounds) {
+                    let own = column(&batch, name, &DataType::Float32)?;
+                    to.extend_from_slice(own.as_primitive::<Float32Type>().values());
+                }
             }
-            for (name, to) in [("time_min", &mut blocks.times_min), ("time_max", &mut blocks.times_max)] {
-                let own = column(&batch, name, &DataType::Int64)?;
-                to.extend_from_slice(own.as_primitive::<Int64Type>().values());
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| guarded(read_bounds));
+            for batch in batches(0..4)? {
+                let batch = batch?;
+                for (name, to) in [("cell_min", &mut *cells_min), ("cell_max", &mut *cells_max)] {
+                    let own = column(&batch, name, &DataType::UInt64)?;
+                    to.extend_from_slice(own.as_primitive::<UInt64Type>().values());
+                }
+                for (name, to) in [("time_min", &mut *times_min), ("time_max", &mut *times_max)] {
+                    let own = column(&batch, name, &DataType::Int64)?;
+                    to.extend_from_slice(own.as_primitive::<Int64Type>().values());
+                }
             }
-            let sides = ["lat_min", "lat_max", "lon_min", "lon_max"];
-            for (name, to) in sides.into_iter().zip(&mut blocks.bounds) {
-                let own = column(&batch, name, &DataType::Float32)?;
-                to.extend_from_slice(own.as_primitive::<Float32Type>().values());
+            match beside.join() {
+                Ok(Ok(read)) => read,
+                _ => Err(ArrowError::ParquetError("bytes that are no column".into())),
             }
-        }
+        })?;
         if blocks.len() != start {
             return Err(ArrowError::SchemaError("blocks other than those of its files".into()));
         }
@@ -423,9 +442,7 @@ fn rows_of(
     reading(input, |file| {
         let options = ArrowReaderOptions::new()
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
-            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
-            .with_page_index_policy(PageIndexPolicy::Optional)
-            .with_column_index_mask(ColumnChunkMask::columns([0]));
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
         let metadata = ArrowReaderMetadata::load(&file, options)?;
         // Integers of another type are ordered otherwise.
         let stored = PersonType::of(metadata.schema().field(0).data_type());
@@ -437,13 +454,15 @@ fn rows_of(
             by_part[part_of(id.as_ref().spread(), parts.max(1))].push(id);
         }
         by_part.iter_mut().for_each(|own| own.sort_unstable());
+        let own_of = |group: usize| of_groups.get(group).map(|part| &by_part[*part % by_part.len()]);
+        let touched: Vec<usize> = (0..metadata.metadata().num_row_groups())
+            .filter(|group| own_of(*group).is_none_or(|own| !own.is_empty()))
+            .collect();
+        let metadata = with_pages_of(metadata, &file, &touched)?;
         let (mut groups, mut selectors) = (Vec::new(), Vec::new());
-        for group in 0..metadata.metadata().num_row_groups() {
+        for group in touched {
             let rows = metadata.metadata().row_group(group).num_rows().max(0) as usize;
-            let own = of_groups.get(group).map(|part| &by_part[*part % by_part.len()]);
-            if own.is_some_and(Vec::is_empty) {
-                continue;
-            }
+            let own = own_of(group);
             let index = metadata.metadata().page_index_for_row_group(group);
             let pages = index.column_index(0).zip(index.offset_index(0));
             let (Some(own), Some((least, at)), true) = (own, pages, stored == Some(person)) else {
@@ -488,6 +507,22 @@ fn rows_of(
         }
         Ok(())
     })
+}
+
+/// The same with where the pages of some row groups are, and the least and the greatest person of each.
+fn with_pages_of(
+    metadata: ArrowReaderMetadata,
+    file: &Opened,
+    groups: &[usize],
+) -> std::result::Result<ArrowReaderMetadata, ArrowError> {
+    let columns = metadata.parquet_schema().num_columns();
+    let mask = |columns| ColumnChunkMask::row_groups_and_columns(groups.iter().copied(), 0..columns);
+    let mut reader = ParquetMetaDataReader::new_with_metadata(metadata.metadata().as_ref().clone())
+        .with_page_index_policy(PageIndexPolicy::Optional)
+        .with_column_index_mask(mask(1))
+        .with_offset_index_mask(mask(columns));
+    reader.read_page_indexes(file)?;
+    Ok(ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), ArrowReaderOptions::new())?)
 }
 
 /// The first and the last person of a page, if its index tells.

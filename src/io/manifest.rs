@@ -1,7 +1,7 @@
 //! manifest.json: what went in, by which rule, what came of it; enough to see an incomplete night and to
 //! repeat the run.
 
-use super::files::{Input, digest};
+use super::files::{Input, digest, each_of};
 use super::inputs::Inputs;
 use super::output::Staging;
 use crate::answer::{Answer, FeedSurvey};
@@ -137,12 +137,14 @@ fn feeds(config: &Config, inputs: &Inputs, answer: &Answer) -> Result<Vec<Value>
     let mut feeds = Vec::new();
     for (open, survey) in inputs.feeds.iter().zip(&answer.survey.feeds) {
         let mut list = Vec::new();
-        for file in &open.files {
+        let files: Vec<Input> = open.files.iter().map(|file| file.input.clone()).collect();
+        let digests = each_of(&files, config.threads, &|input| digest(input, config.digest_full));
+        for (file, digest) in open.files.iter().zip(digests) {
             let skipped = file.groups.iter().filter(|g| !inputs.decoder.wants(g)).count();
             list.push(json!({
                 "file": file.input.name,
                 "bytes": file.input.bytes,
-                "sha256": digest(&file.input, config.digest_full)?,
+                "sha256": digest?,
                 "rows": file.rows(),
                 "row_groups": file.groups.len(),
                 "row_groups_skipped": skipped,

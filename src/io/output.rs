@@ -332,14 +332,23 @@ impl Drop for Scratch {
     }
 }
 
+/// How many files are synced at once: the disk writes its journal for all of them together.
+const SYNCS: usize = 8;
+
 /// Syncs a folder and all below it.
-fn sync(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            sync(&entry?.path())?;
-        }
+fn sync(folder: &Path) -> std::io::Result<()> {
+    let mut paths = Vec::new();
+    for entry in walkdir::WalkDir::new(folder) {
+        paths.push(entry?.into_path());
     }
-    File::open(path)?.sync_all()
+    let sync_all = |paths: &[PathBuf]| paths.iter().try_for_each(|path| File::open(path)?.sync_all());
+    std::thread::scope(|scope| {
+        let shares = paths.chunks(paths.len().div_ceil(SYNCS).max(1));
+        let started: Vec<_> = shares.map(|own| scope.spawn(move || sync_all(own))).collect();
+        started
+            .into_iter()
+            .try_for_each(|own| own.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn forget(folder: &Path) {

@@ -11,7 +11,7 @@ use crate::time::{Millis, TimeUnit, Tz};
 use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{LogicalType, TimeUnit as ParquetUnit};
-use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ pub struct Group {
 #[derive(Debug)]
 pub struct Pages {
     pub(super) group: usize,
+    /// Of this row group alone, which is its first.
     pub(super) metadata: ArrowReaderMetadata,
 }
 
@@ -74,7 +75,7 @@ impl Pages {
     /// How many bytes have to be read for these rows of some columns.
     pub fn bytes(&self, columns: &[&str], rows: &[Range<u64>]) -> u64 {
         let (roots, schema) = (self.roots(columns), self.metadata.parquet_schema());
-        let index = self.metadata.metadata().page_index_for_row_group(self.group);
+        let index = self.metadata.metadata().page_index_for_row_group(0);
         let mut bytes = 0;
         for leaf in
             (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
@@ -88,7 +89,7 @@ impl Pages {
                     bytes += page.compressed_page_size.max(0) as u64;
                 }
             }
-            let column = self.metadata.metadata().row_group(self.group).column(leaf);
+            let column = self.metadata.metadata().row_group(0).column(leaf);
             let dictionary = column.dictionary_page_offset().map_or(0, |at| column.data_page_offset() - at);
             bytes += dictionary.max(0) as u64;
         }
@@ -128,10 +129,8 @@ pub fn open(config: &Config, number: u16, places: Places) -> Result<OpenFeed> {
             .collect::<Result<_>>()?,
         None => resolve(&config.base, &feed.path, &format!("{}.path", feed.label))?,
     };
-    let files = inputs
-        .into_iter()
-        .map(|input| open_file(input, &feed, config.time_zone, config.store.is_some()))
-        .collect::<Result<Vec<_>>>()?;
+    let open = |input: &Input| open_file(input.clone(), &feed, config.time_zone, config.store.is_some());
+    let files = files::each_of(&inputs, config.threads, &open).into_iter().collect::<Result<Vec<_>>>()?;
     Ok(OpenFeed { number, config: feed, files, places })
 }
 
@@ -225,10 +224,12 @@ impl PingFile {
             .collect();
         let file = self.input.open()?;
         let read = files::guarded(|| {
-            let known = self.metadata.metadata().as_ref().clone();
-            let mut reader = ParquetMetaDataReader::new_with_metadata(known)
+            let known = self.metadata.metadata();
+            let of_group = vec![known.row_group(group).clone()];
+            let of_group = ParquetMetaData::new(known.file_metadata().clone(), of_group);
+            let mut reader = ParquetMetaDataReader::new_with_metadata(of_group)
                 .with_offset_index_policy(PageIndexPolicy::Optional)
-                .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns([group], leaves));
+                .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns([0], leaves));
             reader.read_page_indexes(&file)?;
             ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), ArrowReaderOptions::new())
         });
