@@ -115,6 +115,46 @@ fn days_past_retention_are_gone_and_it_is_proven() {
 }
 
 #[test]
+fn rows_of_another_feed_are_refused_and_empty_files_are_anybodys() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "cases.csv",
+        "case_id,person_id,report_id,authority,infectious_from\nc,a,r,h,2022-03-20T00:00:00Z\n",
+    );
+    let scans = |path: &str, persons: &[&str]| {
+        let columns = vec![
+            ("person_id", text_array(persons.iter().copied())),
+            ("time", time_array(vec![1_647_820_800_000; persons.len()])),
+            ("venue_id", text_array(persons.iter().map(|_| "v"))),
+        ];
+        sandbox.write_parquet(path, columns);
+    };
+    scans("north/1.parquet", &["a", "b"]);
+    scans("south/1.parquet", &["c"]);
+    scans("south/2.parquet", &[]);
+    let job = |paths: [&str; 2]| {
+        let feeds = paths.map(|path| format!("[[feeds]]\nsource = \"venue\"\npath = \"{path}\"\n")).concat();
+        let head = "[job]\npurpose = \"test\"\nas_of = \"2022-03-22T00:00:00Z\"\n";
+        let tail = "[cases]\npath = \"cases.csv\"\n[rule]\nname = \"r\"\nversion = \"1\"\n";
+        sandbox.write("job.toml", &format!("{head}{feeds}{tail}"));
+    };
+    job(["north", "south"]);
+    ingest(&sandbox, []).succeeds().stdout_has("3 read, 0 known");
+    // The next night the other feed has nothing to bring either, and says so in the same bytes.
+    scans("north/2.parquet", &[]);
+    ingest(&sandbox, []).succeeds().stdout_has("1 read, 3 known already");
+    ingest(&sandbox, []).succeeds().stdout_has("0 read, 4 known already");
+    assert_eq!(answer(&sandbox, &["--store", "store"]), answer(&sandbox, &[]));
+    job(["south", "north"]);
+    ingest(&sandbox, []).fails_with(2).stderr_has("bytes that the store has in another feed");
+    // What was in both feeds from the start stays in both.
+    std::fs::remove_dir_all(sandbox.path("store")).expect("a folder");
+    job(["north", "north"]);
+    ingest(&sandbox, []).succeeds().stdout_has("4 read, 0 known");
+    ingest(&sandbox, []).succeeds().stdout_has("0 read, 4 known already");
+}
+
+#[test]
 fn a_store_drops_days_and_is_made_compact() {
     let sandbox = hourly();
     let reject = ["--set", "job.rejected_share_max=0.5"];

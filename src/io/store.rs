@@ -167,6 +167,11 @@ impl Ingested {
         self.name == name || self.also.iter().any(|also| also == name)
     }
 
+    /// Whether it has any rows, usable or not.
+    pub fn has_rows(&self) -> bool {
+        self.faulty > 0 || !self.days.is_empty()
+    }
+
     /// Takes a name away; `false` if it was the only one.
     fn drop_name(&mut self, name: &str) -> bool {
         if self.name == name {

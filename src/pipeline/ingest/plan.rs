@@ -49,7 +49,12 @@ pub fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Pla
         let mut new: Vec<New> = Vec::new();
         for (input, digest) in inputs.into_iter().zip(digests) {
             let (digest, name) = (digest?, input.name.clone());
-            if catalogue.inputs.iter().any(|known| known.feed != number && known.sha256 == digest) {
+            let is_this = |known: &Ingested| known.feed == number && known.sha256 == digest;
+            // Of rows in the wrong feed; files without any are alike whichever feed brings them.
+            let is_that =
+                |known: &Ingested| known.feed != number && known.sha256 == digest && known.has_rows();
+            let known = &catalogue.inputs;
+            if known.iter().any(is_that) && !known.iter().any(is_this) {
                 return Err(Error::Input(Problem::new(
                     format!("{name} ({})", feed.label),
                     "files of which another feed of the store has none",
@@ -57,7 +62,6 @@ pub fn plan(config: &Config, catalogue: &Catalogue, replace: bool) -> Result<Pla
                     "bring the feeds in the order that they had, or make another store",
                 )));
             }
-            let is_this = |known: &Ingested| known.feed == number && known.sha256 == digest;
             if catalogue.inputs.iter().any(|known| is_this(known) && known.is_called(&name)) {
                 plan.ingestion.known += 1;
                 continue;
