@@ -189,5 +189,6 @@ fn through_a_store() {
         ("space, filtered", 30),
         ("space, by person", 10),
         ("space, next day", 6),
+        ("space, venues", 15),
     ]);
 }

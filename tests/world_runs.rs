@@ -125,6 +125,12 @@ impl Ways {
     fn count(&self, world: &World, layout: &Layout, answer: &Answer) {
         let mut ways = self.0.lock().expect("no panic while counting");
         let mut add = |way| *ways.entry(way).or_default() += 1;
+        if answer.counts.paths.iter().any(|path| (path.source, path.order) == ("venue", "space")) {
+            add("space, venues");
+            if answer.counts.scans_contradicted > 0 {
+                add("space, venues, contradicted");
+            }
+        }
         for path in answer.counts.paths.iter().filter(|p| p.source != "venue" && p.source != "trip") {
             let feeds: Vec<&Feed> =
                 world.feeds.iter().filter(|f| NAMES[f.source as usize] == path.source).collect();

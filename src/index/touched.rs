@@ -20,6 +20,16 @@ const SLACK_OF_CELLS: f64 = 0.05;
 const LAT_MAX: f64 = 70.0;
 
 impl CaseIndex {
+    /// The numbers of the venues in which cases were, each with a time in which scans, each standing for as long as
+    /// `hold_ms`, meet one.
+    pub fn touched_venues(&self, hold_ms: Millis) -> impl Iterator<Item = (u32, (Millis, Millis))> {
+        let of_venues = self.stays.iter().map(|c| &c.stay).filter(|stay| stay.source == Source::Venue);
+        let lag_ms = self.rule.lag_ms;
+        of_venues.map(move |stay| {
+            (stay.place, (stay.start.saturating_sub(hold_ms), stay.end.saturating_add(lag_ms)))
+        })
+    }
+
     /// Where and when pings of a source have to be, each standing for as long as `hold_ms`, to meet a case, where nobody moves.
     pub fn touched(&self, source: Source, hold_ms: Millis, uncertainty: Option<&Uncertainty>) -> Region {
         let mut region = Region::default();

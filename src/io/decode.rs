@@ -140,7 +140,8 @@ impl Decoder {
     }
 
     /// Reads these rows of a row group of a store, page by page, each batch with the columns of `beside`, whose rows are
-    /// those of its pings.
+    /// those of its pings. Venues that these `visitors` are in are given numbers.
+    #[expect(clippy::too_many_arguments, reason = "what is read, and how, each a thing of its own")]
     pub fn read_stored(
         &self,
         feed: &OpenFeed,
@@ -148,6 +149,7 @@ impl Decoder {
         pages: &Pages,
         rows: &[Range<u64>],
         beside: &[&'static str],
+        visitors: Option<&PersonSet>,
         each: &mut dyn FnMut(Decoded, RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let mut roots = file.roots(self.accuracies);
@@ -159,7 +161,7 @@ impl Decoder {
                 Numbering::Each(numbers.by_ref().take(batch.num_rows()).map(|row| first_row + row).collect());
             let told = told(batch, beside);
             let decoded = told.and_then(|told| {
-                let (decoded, kept) = self.decode(feed, file, batch, &numbering, None)?;
+                let (decoded, kept) = self.decode(feed, file, batch, &numbering, visitors)?;
                 let told = kept.map_or(Ok(told.clone()), |kept| filter_record_batch(&told, &kept))?;
                 Ok((decoded, told))
             });

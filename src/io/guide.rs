@@ -43,6 +43,7 @@ const PARTS: &str = "copresence.parts";
 const PART_OF_GROUPS: &str = "copresence.part_of_row_groups";
 const PERSONS_SEEN: &str = "copresence.persons_seen";
 const FILES: &str = "copresence.files";
+const LONGEST: &str = "copresence.longest_ms";
 
 /// The blocks of some files of a day: rows that follow one another, [`BLOCK_ROWS`] of them but for the last of a file.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +58,8 @@ pub struct Blocks {
     times_max: Vec<Millis>,
     /// The sides of boxes.
     bounds: [Vec<f32>; 4],
+    /// From a scan to its check-out at most, ms.
+    pub longest_ms: Millis,
 }
 
 impl Blocks {
@@ -103,6 +106,10 @@ impl Blocks {
             ((least as f32).next_down(), (most as f32).next_up())
         };
         self.files.push((file.to_string(), rows.num_rows() as u64, self.len()));
+        if let Some(untils) = column("until").map(|c| c.as_primitive::<Int64Type>()) {
+            let stays = untils.iter().zip(times).filter_map(|(until, time)| Some(until? - time));
+            self.longest_ms = stays.fold(self.longest_ms, Millis::max);
+        }
         for first in (0..cells.len()).step_by(BLOCK_ROWS) {
             let rows = first..cells.len().min(first + BLOCK_ROWS);
             let times = &times[rows.clone()];
@@ -122,6 +129,7 @@ impl Blocks {
     pub fn append(&mut self, mut other: Blocks) {
         let before = self.len();
         self.files.extend(other.files.into_iter().map(|(file, rows, start)| (file, rows, start + before)));
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
         self.cells_min.append(&mut other.cells_min);
         self.cells_max.append(&mut other.cells_max);
         self.times_min.append(&mut other.times_min);
@@ -179,7 +187,8 @@ pub fn write_blocks(path: &Path, blocks: &Blocks, seen: &PersonsSeen) -> std::re
         ("lon_max", bounds(3)),
     ])?;
     let files: Vec<String> = blocks.files.iter().map(|(file, rows, _)| format!("{rows} {file}")).collect();
-    let says = [(PERSONS_SEEN, seen.to_text()), (FILES, files.join("\n"))];
+    let longest = (LONGEST, blocks.longest_ms.to_string());
+    let says = [(PERSONS_SEEN, seen.to_text()), (FILES, files.join("\n")), longest];
     let says = says.into_iter().map(|(key, value)| KeyValue::new(key.to_string(), value)).collect();
     let properties = WriterProperties::builder()
         .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")))
@@ -231,7 +240,8 @@ pub fn read_blocks(input: &Input) -> Result<(Blocks, PersonsSeen)> {
     reading(input, |file| {
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let seen = says(&metadata, PERSONS_SEEN).and_then(PersonsSeen::from_text).unwrap_or_default();
-        let mut blocks = Blocks::default();
+        let longest_ms = says(&metadata, LONGEST).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut blocks = Blocks { longest_ms, ..Blocks::default() };
         let mut start = 0;
         for line in says(&metadata, FILES).unwrap_or_default().lines() {
             let wrong = || ArrowError::SchemaError("a list of files that cannot be read".into());

@@ -103,6 +103,11 @@ impl Raw {
         })
     }
 
+    /// The id of a row's tower, venue or trip.
+    pub(super) fn id(&self, row: usize) -> Option<&str> {
+        text(&self.ids, row)
+    }
+
     /// Where a scan of a store came from: the number of its file, and its row there.
     pub(super) fn origin(&self, row: usize) -> Option<(u32, u64)> {
         self.origins.as_ref().map(|(inputs, rows)| (inputs.value(row), rows.value(row)))

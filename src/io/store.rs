@@ -25,7 +25,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The version of the catalogue and of the files' layout.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The folder of all that is no pings; other tools leave names with an underscore alone.
 const HIDDEN: &str = "_copresence";
 const CATALOGUE: &str = "catalogue.json";
@@ -88,7 +88,7 @@ pub struct Piece {
 /// What finds rows of a source and day: see [`super::guide`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guide {
-    /// gps or tower.
+    /// gps, tower or venue.
     pub source: String,
     /// The day, in the store's zone.
     pub day: String,
@@ -339,7 +339,7 @@ fn catalogue_of(path: &Path, text: std::io::Result<String>) -> Result<Catalogue>
 /// A day of a source, in a store that a job reads.
 #[derive(Debug)]
 pub struct StoredDay {
-    /// gps or tower.
+    /// gps, tower or venue.
     pub source: Source,
     /// When the day begins, and when the next does.
     pub times: (Millis, Millis),

@@ -27,13 +27,14 @@ use parquet::file::metadata::{KeyValue, RowGroupMetaData, SortingColumn};
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The version of these columns.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";
 /// Rows of a row group, at most.
 pub const GROUP_ROWS: usize = 1 << 18;
 /// Rows of a block, which is what is found and read for itself, and of a page.
@@ -118,6 +119,12 @@ pub fn read_raw(
     })
 }
 
+/// What stands for a venue where an H3 cell stands for a position: the first eight bytes of the SHA-256 of its id.
+pub fn cell_of_venue(id: &str) -> u64 {
+    let digest = Sha256::digest(id.as_bytes());
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 fn kept_rows(
     decoder: &Decoder,
     feed: &OpenFeed,
@@ -132,6 +139,7 @@ fn kept_rows(
     let (mut kept, mut faulty) = (Vec::new(), Vec::new());
     let (mut times, mut lats, mut lons, mut rows, mut in_cells) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut venues: HashMap<&str, u64> = HashMap::new();
     for row in 0..batch.num_rows() {
         let time = raw.times.at(row);
         let read = time.map_err(|why| (super::raw::time_reason(why), "time"));
@@ -140,7 +148,10 @@ fn kept_rows(
                 kept.push(row as u32);
                 times.push(ping.time);
                 rows.push(numbering.at(row));
-                in_cells.push(cells.of(ping.lat, ping.lon));
+                in_cells.push(match raw.id(row).filter(|_| source == Source::Venue) {
+                    Some(id) => *venues.entry(id).or_insert_with(|| cell_of_venue(id)),
+                    None => cells.of(ping.lat, ping.lon),
+                });
                 lats.push(ping.lat);
                 lons.push(ping.lon);
             }

@@ -14,6 +14,7 @@ use crate::io::decode::Decoded;
 use crate::io::guide::{self, Blocks};
 use crate::io::pings::Pages;
 use crate::io::store::{self, StoredDay};
+use crate::io::stored::cell_of_venue;
 use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
 use crate::ping::{Pings, person_order};
 use crate::place::PlaceKey;
@@ -115,7 +116,12 @@ impl Guided {
     /// The days of a source, if a run can find its rows by their guides.
     pub fn open(job: &Job<'_>, source: Source) -> Result<Option<Self>> {
         let moves = job.feeds.iter().any(|feed| feed.motion == Motion::Linear);
-        if source.is_by_id() || moves || job.inputs.areas.is_some() || job.config.store.is_none() {
+        // Venues are found by their ids alone.
+        let is_by_position = source == Source::Venue && job.rule().cross_source;
+        if source == Source::Trip || is_by_position || moves {
+            return Ok(None);
+        }
+        if job.inputs.areas.is_some() || job.config.store.is_none() {
             return Ok(None);
         }
         let Some(stored) = store::days(job.config, source)? else { return Ok(None) };
@@ -133,7 +139,7 @@ impl Guided {
                 let Some(place) = places.get(&store::path_in(job.config, name)?) else { return Ok(None) };
                 files.push(*place);
             }
-            if !stored.is_current {
+            if !stored.is_current && source != Source::Venue {
                 return Ok(None);
             }
             if stored.times.1 > job.decoder.from && stored.times.0 < job.decoder.to {
@@ -236,6 +242,7 @@ impl Guided {
         &self,
         job: &Job<'_>,
         windows: &HashMap<usize, Windows>,
+        visitors: Option<&PersonSet>,
         each: &(dyn Fn(&Decoded, &[u32]) -> Result<()> + Sync),
     ) -> Result<()> {
         let days: Vec<(&usize, &Windows)> = windows.iter().filter(|(_, own)| !own.is_empty()).collect();
@@ -264,7 +271,7 @@ impl Guided {
                 Ok(())
             })?;
             self.count(&pages, &columns, &own.ranges);
-            job.decoder.read_stored(feed, file, &pages, &own.ranges, &[], &mut |decoded, _| {
+            job.decoder.read_stored(feed, file, &pages, &own.ranges, &[], visitors, &mut |decoded, _| {
                 job.watch.advance(decoded.rows)?;
                 let pings = Pings::of(&decoded.pings);
                 let is_wanted = |row: &u32| {
@@ -287,7 +294,8 @@ impl Guided {
         each: &(dyn Fn(&Decoded, &[u32]) -> Result<()> + Sync),
     ) -> Result<()> {
         let always = || persons.iter().map(|person| (person.clone(), vec![(Millis::MIN, Millis::MAX)]));
-        self.rows_of(job, &(0..self.days.len()).map(|day| (day, always().collect())).collect(), each)
+        let windows = (0..self.days.len()).map(|day| (day, always().collect())).collect();
+        self.rows_of(job, &windows, None, each)
     }
 
     /// Gathers all pings of some persons.
@@ -297,11 +305,17 @@ impl Guided {
         persons: &PersonSet,
         gathering: &Gathering<'_, '_>,
     ) -> Result<()> {
-        self.all_rows_of(job, persons, &|decoded, rows| {
-            let mut spreads = Vec::new();
-            Pings::of(&decoded.pings).persons.spreads(&mut spreads);
-            gathering.add(&decoded.pings, &spreads, Some(rows), &mut Dealing::default())
-        })
+        self.all_rows_of(job, persons, &|decoded, rows| gather(decoded, rows, gathering))
+    }
+
+    /// Gathers the pings of some persons, in a time of each, by day.
+    fn gather_windows(
+        &self,
+        job: &Job<'_>,
+        windows: &HashMap<usize, Windows>,
+        gathering: &Gathering<'_, '_>,
+    ) -> Result<()> {
+        self.rows_of(job, windows, None, &|decoded, rows| gather(decoded, rows, gathering))
     }
 
     /// When pings of the cases matter: while they are infectious, and as long around it as a ping stands. All of them do
@@ -310,7 +324,9 @@ impl Guided {
         let persons = job.case_persons.set();
         // Of visits only the ends are told, which a lookback shorter than they are may lie between.
         let is_short = job.decoder.to.saturating_sub(job.decoder.from) <= VISIT_MS_MAX;
+        // A scan may have a check-out long after.
         let all_matter = is_short
+            || source.is_by_id()
             || job.resident().is_some()
             || job.contradiction().is_some()
             || job.track_rule(source).filters()
@@ -356,7 +372,7 @@ impl Guided {
         }
         let found = Mutex::new(Vec::new());
         let by_day = (0..self.days.len()).map(|day| (day, windows.clone())).collect();
-        self.rows_of(job, &by_day, &|decoded, rows| {
+        self.rows_of(job, &by_day, Some(job.case_persons.set()), &|decoded, rows| {
             let own = take_record_batch(&decoded.pings, &UInt32Array::from(rows.to_vec()));
             let own = own.map_err(super::too_large)?;
             job.hold_case_rows(own.num_rows() as u64)?;
@@ -418,12 +434,20 @@ impl Guided {
         stays: &Parts<'_>,
         gathering: &Gathering<'_, '_>,
     ) -> Result<u64> {
-        let region = index.touched(source, job.hold_ms(source), job.uncertainty());
-        let marks: Vec<Marks> = self.days.par_iter().map(|day| Marks::near(day, &region)).collect();
+        let marks = match source {
+            Source::Venue => self.near_venues(job, index),
+            _ => {
+                let region = index.touched(source, job.hold_ms(source), job.uncertainty());
+                self.days.par_iter().map(|day| Marks::near(day, &region)).collect()
+            }
+        };
         let mut wanted = Vec::new();
         marks.iter().enumerate().for_each(|(day, marks)| self.wanted(day, marks, &mut wanted));
         job.watch.start(Stage::Sieve, wanted.iter().flat_map(|w| &w.rows).map(|r| r.end - r.start).sum());
         let search = Search { guided: self, job, source, index, stays };
+        if source == Source::Venue {
+            return search.parts_of_tracks(&wanted, gathering);
+        }
         if job.track_rule(source).filters() {
             return search.whole_tracks(&wanted, gathering);
         }
@@ -444,6 +468,22 @@ impl Guided {
         let marked = found.iter().map(|(marked, _)| marked).sum();
         search.rest(found.into_iter().map(|(_, left)| left).collect())?;
         Ok(marked)
+    }
+
+    /// The blocks that may hold a scan that meets a case's.
+    fn near_venues(&self, job: &Job<'_>, index: &CaseIndex) -> Vec<Marks> {
+        let cells: Vec<u64> = job.decoder.venues.all().iter().map(|id| cell_of_venue(id)).collect();
+        let near = |day: &Day| {
+            let mut marks = Marks::none(day);
+            let hold_ms = job.hold_ms(Source::Venue).max(day.blocks.longest_ms);
+            for (venue, times) in index.touched_venues(hold_ms) {
+                if let Some(cell) = cells.get(venue as usize) {
+                    marks.set(day, *cell, times);
+                }
+            }
+            marks
+        };
+        self.days.par_iter().map(near).collect()
     }
 
     /// The stays of a part, those of a person together, joined where the rule cannot tell them apart.
@@ -473,6 +513,12 @@ impl Guided {
         }
         out.finish().map(Some).map_err(super::too_large)
     }
+}
+
+fn gather(decoded: &Decoded, rows: &[u32], gathering: &Gathering<'_, '_>) -> Result<()> {
+    let mut spreads = Vec::new();
+    Pings::of(&decoded.pings).persons.spreads(&mut spreads);
+    gathering.add(&decoded.pings, &spreads, Some(rows), &mut Dealing::default())
 }
 
 /// Rows of a row group as ranges, which may hold some more.

@@ -438,7 +438,7 @@ impl<'a> Ingest<'a> {
             let schema = stored::schema(source, &self.decoder.person.inner());
             let joined = concat_batches(&schema, &batches).map_err(too_large)?;
             drop(batches);
-            let (linked, traces) = link(&joined, self.zone)?;
+            let (linked, traces) = link(&joined, self.zone, source != Source::Trip)?;
             drop(joined);
             for (day, traces) in traces {
                 let mut tracers = tracers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -133,9 +133,13 @@ impl Spots<'_> {
     }
 }
 
-/// Rows with what follows each on its day: the person's first later ping, unless it is the last of the day. And of sources
-/// that have positions, in which cells each person was, by day.
-pub fn link(rows: &RecordBatch, zone: Tz) -> Result<(RecordBatch, BTreeMap<String, Traces>)> {
+/// Rows with what follows each on its day: the person's first later ping, unless it is the last of the day. And of a source
+/// that `is_traced`, in which cells each person was, by day.
+pub fn link(
+    rows: &RecordBatch,
+    zone: Tz,
+    is_traced: bool,
+) -> Result<(RecordBatch, BTreeMap<String, Traces>)> {
     let persons = Persons::of(rows.column(0));
     let degrees = |name: &str| {
         rows.column_by_name(name).map(|column| column.as_primitive::<Float64Type>().values().as_ref())
@@ -166,7 +170,7 @@ pub fn link(rows: &RecordBatch, zone: Tz) -> Result<(RecordBatch, BTreeMap<Strin
             let end = rest.iter().position(|row| clock.day(spots.times[*row as usize]) != day);
             let (of_day, more) = rest.split_at(end.unwrap_or(rest.len()));
             spots.link(of_day, &mut links);
-            if spots.places.is_some() {
+            if is_traced {
                 pings.clear();
                 pings.extend(
                     of_day.iter().map(|row| (spots.cells[*row as usize], spots.times[*row as usize])),

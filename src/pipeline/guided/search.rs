@@ -165,7 +165,7 @@ impl Search<'_, '_> {
         let pages = guided.open_pages(job, wanted, &columns)?;
         guided.count(&pages, &columns, &wanted.rows);
         let mut count = 0;
-        job.decoder.read_stored(feed, file, &pages, &wanted.rows, &TOLD, &mut |decoded, told| {
+        job.decoder.read_stored(feed, file, &pages, &wanted.rows, &TOLD, None, &mut |decoded, told| {
             job.watch.advance(decoded.rows)?;
             let (pings, nexts) = (Pings::of(&decoded.pings), Nexts::of(&told)?);
             let mut marks = Vec::new();
@@ -197,6 +197,46 @@ impl Search<'_, '_> {
         let persons: PersonSet = found.into_iter().flat_map(|(_, persons)| persons).collect();
         self.guided.gather_persons(self.job, &persons, gathering)?;
         Ok(marked)
+    }
+
+    /// Where a ping matters with what follows it: the marked pings, and their persons' until each one's hold is over.
+    pub fn parts_of_tracks(&self, wanted: &[Wanted], gathering: &Gathering<'_, '_>) -> Result<u64> {
+        let hold_ms = self.job.hold_ms(self.source);
+        let found: Vec<(u64, Windows)> = wanted
+            .par_iter()
+            .map(|wanted| {
+                let mut windows = Windows::new();
+                let marked = self.marked(wanted, &mut |person, ping, _| {
+                    let own = windows.entry(person.to_id()).or_default();
+                    own.push((ping.time, ping.time.saturating_add(hold_ms)));
+                })?;
+                Ok((marked, windows))
+            })
+            .collect::<Result<_>>()?;
+        let marked = found.iter().map(|(marked, _)| marked).sum();
+        let mut by_day: HashMap<usize, Windows> = HashMap::new();
+        for (person, times) in found.into_iter().flat_map(|(_, windows)| windows) {
+            for time in times {
+                self.add_window(&person, time, &mut by_day);
+            }
+        }
+        by_day.values_mut().flat_map(HashMap::values_mut).for_each(unite);
+        self.guided.gather_windows(self.job, &by_day, gathering)?;
+        Ok(marked)
+    }
+
+    /// Adds a time of a person to those of the days that it touches.
+    fn add_window(
+        &self,
+        person: &PersonId,
+        (from, to): (Millis, Millis),
+        by_day: &mut HashMap<usize, Windows>,
+    ) {
+        for (number, day) in self.guided.days.iter().enumerate() {
+            if day.stored.times.0 <= to && from < day.stored.times.1 {
+                by_day.entry(number).or_default().entry(person.clone()).or_default().push((from, to));
+            }
+        }
     }
 
     /// Hands over the stays of marked rows, as far as these tell what follows them.
@@ -274,7 +314,7 @@ impl Search<'_, '_> {
         if apart.is_empty() {
             return Ok(());
         }
-        let (job, days) = (self.job, &self.guided.days);
+        let job = self.job;
         apart.sort_unstable();
         // The longest of an instant.
         apart.dedup_by(|next, kept| {
@@ -285,17 +325,12 @@ impl Search<'_, '_> {
         self.guided.by_person.fetch_add(apart.len() as u64, Ordering::Relaxed);
         let mut windows: HashMap<usize, Windows> = HashMap::new();
         for (person, from, until) in &apart {
-            let (from, until) = (*from, until.saturating_add(job.hold_ms(self.source)));
-            for (number, day) in days.iter().enumerate() {
-                if day.stored.times.0 <= until && from < day.stored.times.1 {
-                    let own = windows.entry(number).or_default().entry(person.clone()).or_default();
-                    own.push((from, until));
-                }
-            }
+            let until = until.saturating_add(job.hold_ms(self.source));
+            self.add_window(person, (*from, until), &mut windows);
         }
         windows.values_mut().flat_map(HashMap::values_mut).for_each(unite);
         let found: Mutex<HashMap<PersonId, Vec<Ping>>> = Mutex::default();
-        self.guided.rows_of(job, &windows, &|decoded, rows| {
+        self.guided.rows_of(job, &windows, None, &|decoded, rows| {
             let pings = Pings::of(&decoded.pings);
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             for row in rows.iter().map(|row| *row as usize) {
