@@ -20,7 +20,7 @@ fn attempt(job: &[u8], cases: &[u8], scans: &[u8]) {
     let Ok(config) = Config::new(&sandbox.path("job.toml"), &text, &Overrides::default(), 1 << 30, 1) else {
         return;
     };
-    if let Ok(inputs) = inputs::open(&config) {
+    if let Ok(inputs) = inputs::open(&config, None) {
         // Whether it runs is the bytes' business; that it comes back is ours.
         drop(pipeline::compute(&config, &inputs, &sandbox.path("spill"), &Watch::default()));
     }

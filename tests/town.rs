@@ -226,7 +226,7 @@ impl Town {
         let clock = Instant::now();
         let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
         config.memory_bytes = self.memory_bytes;
-        let inputs = inputs::open(&config)?;
+        let inputs = inputs::open(&config, None)?;
         let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default());
         let seconds = clock.elapsed().as_secs_f64();
         assert!(seconds < SECONDS_MAX, "{seconds} s");

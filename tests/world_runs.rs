@@ -30,7 +30,7 @@ pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
     };
     let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
-    let inputs = inputs::open(&config)?;
+    let inputs = inputs::open(&config, None)?;
     let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
     Ok(Ran::new(answer, dir))
 }
@@ -96,13 +96,13 @@ pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<R
     let overrides = Overrides { stored_feeds: Some(opened.catalogue.feeds.clone()), ..overrides };
     let mut config = Config::new(&path, &job, &overrides, 8 << 30, 2)?;
     config.memory_bytes = layout.memory_bytes;
-    let opened = store::attach(&mut config)?;
-    let inputs = inputs::open(&config)?;
+    opened.attach(&mut config)?;
+    let inputs = inputs::open(&config, Some(&opened))?;
     let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
     // Asked about one case, it says of that the same.
     if let Some(number) = (layout.seed as usize).checked_rem(answer.cases.len()) {
         config.only_case = Some(answer.cases[number].case.case_id.clone());
-        let inputs = inputs::open(&config)?;
+        let inputs = inputs::open(&config, Some(&opened))?;
         let own = pipeline::compute(&config, &inputs, &dir.path().join("own"), &Watch::default())?;
         let of_case = |answer: &Answer| {
             let exposures = answer.exposures.whole().expect("exposures");

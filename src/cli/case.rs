@@ -85,7 +85,7 @@ impl Case {
         let cached =
             store::cached(&config.store.clone().unwrap_or_default(), &opened, &self.key(&config, &opened)?);
         let was_kept = !self.no_cache && storage::exists(&cached.join("manifest.json"));
-        let place = if was_kept { Place::Kept(cached) } else { self.answer(&mut config, cached)? };
+        let place = if was_kept { Place::Kept(cached) } else { self.answer(&mut config, &opened, cached)? };
         let text = match self.format {
             Format::Json => format!("{:#}\n", self.evidence(&place.folder())?),
             Format::Text => self.as_text(&config, &place.folder(), was_kept, clock)?,
@@ -110,7 +110,7 @@ impl Case {
         Ok(digest_of_text(&format!("{version}\n{same:?}\n{tables:?}\n{catalogue:?}")))
     }
 
-    fn answer(&self, config: &mut Config, cached: PathBuf) -> Result<Place> {
+    fn answer(&self, config: &mut Config, opened: &Store, cached: PathBuf) -> Result<Place> {
         let watch = Arc::new(Watch::default());
         interrupt::install(&watch);
         // What passes stands where the store's own does, as nobody else may see it.
@@ -119,7 +119,7 @@ impl Case {
         config.out = folder.clone();
         let staging = Staging::new(Kind::Answer, &folder, true)?;
         let progress = Progress::start(self.job.progress, &watch);
-        let night = Night::compute(config, &staging, &watch)?;
+        let night = Night::compute(config, Some(opened), &staging, &watch)?;
         drop(progress);
         for warning in
             night.circumstances.warnings.iter().filter(|warning| !warning.starts_with("no candidates"))

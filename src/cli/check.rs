@@ -30,8 +30,8 @@ pub struct Check {
 impl Check {
     /// Opens every input and says what is there.
     pub fn run(&self) -> Result<u8> {
-        let (config, _store) = self.job.config(Overrides::default())?;
-        let inputs = inputs::open(&config)?;
+        let (config, store) = self.job.config(Overrides::default())?;
+        let inputs = inputs::open(&config, store.as_ref())?;
         out!("{}: {}", config.name, config.purpose);
         out!("  rule       {}", config.rule);
         out!("  lookback   {} to {}", utc_text(config.lookback_start()), utc_text(config.as_of));

@@ -166,11 +166,11 @@ impl JobArgs {
     fn config(&self, overrides: Overrides) -> Result<(Config, Option<Store>)> {
         let overrides = Overrides { store: self.store.clone(), ..overrides };
         let (text, mut overrides) = self.text(overrides)?;
-        if let Some(folder) = Config::store_of(&self.job, &text, &overrides) {
-            overrides.stored_feeds = Some(Store::open(&folder)?.catalogue.feeds.clone());
-        }
+        let folder = Config::store_of(&self.job, &text, &overrides);
+        let store = folder.map(|folder| Store::open(&folder)).transpose()?;
+        overrides.stored_feeds = store.as_ref().map(|store| store.catalogue.feeds.clone());
         let mut config = self.config_from(&text, &overrides)?;
-        let store = crate::io::store::attach(&mut config)?;
+        store.iter().try_for_each(|store| store.attach(&mut config))?;
         Ok((config, store))
     }
 

@@ -10,6 +10,7 @@ use crate::io::inputs::{self, Inputs};
 use crate::io::machine;
 use crate::io::manifest::{self, Circumstances};
 use crate::io::output::{Kind, Staging};
+use crate::io::store::Store;
 use crate::pipeline;
 use crate::pipeline::watch::{Stage, Watch};
 use clap::{Args, ValueEnum};
@@ -68,7 +69,7 @@ enum Digest {
 impl Run {
     /// Checks, computes, writes, and sums up.
     pub fn run(&self) -> Result<u8> {
-        let (config, _store) = self.job.config(Overrides {
+        let (config, store) = self.job.config(Overrides {
             exposures: self.exposures.clone(),
             encounters: self.encounters.clone(),
             digest_full: self.digest == Digest::Full,
@@ -78,7 +79,8 @@ impl Run {
         interrupt::install(&watch);
         let staging = Staging::new(Kind::Answer, &config.out, config.force)?;
         let progress = Progress::start(self.job.progress, &watch);
-        let Night { inputs, answer, circumstances } = Night::compute(&config, &staging, &watch)?;
+        let Night { inputs, answer, circumstances } =
+            Night::compute(&config, store.as_ref(), &staging, &watch)?;
         staging.commit()?;
         drop(progress);
         for warning in &circumstances.warnings {
@@ -143,9 +145,14 @@ pub(super) struct Night {
 
 impl Night {
     /// Computes, and writes into a folder on its way.
-    pub(super) fn compute(config: &Config, staging: &Staging, watch: &Watch) -> Result<Self> {
+    pub(super) fn compute(
+        config: &Config,
+        store: Option<&Store>,
+        staging: &Staging,
+        watch: &Watch,
+    ) -> Result<Self> {
         let (clock, started_at) = (Instant::now(), chrono_now());
-        let inputs = inputs::open(config)?;
+        let inputs = inputs::open(config, store)?;
         let mut answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
         pipeline::safeguards::check(config, &answer.survey)?;
         watch.start(Stage::Write, 0);

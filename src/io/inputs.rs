@@ -6,7 +6,7 @@ use super::decode::Decoder;
 use super::files::Input;
 use super::pings::{self, OpenFeed, PingFile};
 use super::places::{self, AllPlaces, Numbers};
-use super::store;
+use super::store::{Store, StoredDay};
 use crate::answer::Rejection;
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
@@ -53,6 +53,8 @@ pub struct Inputs {
     pub stored_names: HashMap<u32, String>,
     /// When what the store keeps begins, if days before it were dropped.
     pub kept_from: Option<Millis>,
+    /// Its days that this job reads, of sources all of whose days have a guide.
+    pub stored_days: HashMap<Source, Vec<StoredDay>>,
 }
 
 /// One row group to read.
@@ -120,7 +122,7 @@ pub fn decoder_of_all_times(config: &Config, open: &OpenFeeds, person: PersonTyp
 }
 
 /// Opens all inputs of a job.
-pub fn open(config: &Config) -> Result<Inputs> {
+pub fn open(config: &Config, store: Option<&Store>) -> Result<Inputs> {
     let OpenFeeds { feeds, places, person } = open_feeds(config)?;
     let mut cases = cases::read(config, person)?;
     if let Some(only) = &config.only_case {
@@ -194,11 +196,15 @@ pub fn open(config: &Config) -> Result<Inputs> {
         contradicts,
         stored_faults: Vec::new(),
         stored_names: HashMap::new(),
+        stored_days: HashMap::new(),
         kept_from: None,
     };
-    if config.store.is_some() {
-        (inputs.stored_faults, inputs.stored_names) = store::origins(config)?;
-        inputs.kept_from = store::kept_from(config)?;
+    if let Some(store) = store {
+        (inputs.stored_faults, inputs.stored_names) = store.origins(config)?;
+        inputs.kept_from = store.kept_from();
+        for source in Source::ALL {
+            inputs.stored_days.extend(store.days(config, source)?.map(|days| (source, days)));
+        }
     }
     inputs.areas = areas.map(|listed| Arc::new(RiskAreas::new(listed, &inputs.stay_rules())));
     Ok(inputs)

@@ -263,17 +263,147 @@ pub struct Store {
 impl Store {
     /// Opens a store to read one version of it.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(HIDDEN).join("readers.lock");
-        // The catalogue first: where there is none, there is no store to lock.
-        let catalogue = read_catalogue(folder)?;
         if is_url(folder) {
             // Objects stay for a while when they are in force no more; see [`Catalogue::retired`].
+            let catalogue = read_catalogue(folder)?;
             return Ok(Store { folder: folder.to_path_buf(), catalogue, reading: None });
         }
-        let reading = File::open(&path).map_err(|e| unreadable(&path.display().to_string(), &e))?;
+        let path = folder.join(HIDDEN).join("readers.lock");
+        let reading = match File::open(&path) {
+            Ok(reading) => reading,
+            // Where there is no catalogue either, there is no store to lock.
+            Err(e) => {
+                return Err(read_catalogue(folder)
+                    .err()
+                    .unwrap_or(unreadable(&path.display().to_string(), &e)));
+            }
+        };
         // Held up only while somebody removes what nobody reads.
         reading.lock_shared().map_err(|e| unreadable(&path.display().to_string(), &e))?;
         Ok(Store { folder: folder.to_path_buf(), catalogue: read_catalogue(folder)?, reading: Some(reading) })
+    }
+
+    /// Lets a job's feeds be read from here: positions are WGS84 and columns have their own names.
+    pub fn attach(&self, config: &mut Config) -> Result<()> {
+        let catalogue = &self.catalogue;
+        let (here, there) = (sources_of(&config.feeds_text), sources_of(&catalogue.feeds));
+        if here != there {
+            return Err(Error::Job(Problem::new(
+                "[[feeds]]",
+                format!("the feeds of the store, in their order: {}", there.join(", ")),
+                if here.is_empty() { "none".to_string() } else { here.join(", ") },
+                "bring them in that order, or leave them out: the store knows how its own were ingested",
+            )));
+        }
+        if catalogue.time_zone != config.zone().name() {
+            return Err(Error::Job(Problem::new(
+                "job.time_zone",
+                format!("{}, in which the store's times were read", catalogue.time_zone),
+                config.zone().name(),
+                "take the same time_zone, or another store",
+            )));
+        }
+        config.stored_person = catalogue.person();
+        let read: Vec<&Segment> = catalogue.days_read(config).collect();
+        for (number, feed) in (0u16..).zip(&mut config.feeds) {
+            let own = read.iter().filter(|segment| segment.feed == number);
+            let mut paths = Vec::new();
+            for segment in own {
+                let path = absolute(&self.input(&segment.file, segment.bytes)?.path)?;
+                paths.push((path, segment.bytes));
+            }
+            feed.stored = Some(paths);
+            feed.columns.clear();
+            feed.time_unit = None;
+            feed.datum = feed.datum.map(|_| Datum::Wgs84);
+            let copy = catalogue.places.iter().find(|copy| copy.feed == number);
+            if let (Some(places), Some(copy)) = (&mut feed.places, copy) {
+                places.path = absolute(&self.folder.join(&copy.file))?.display().to_string();
+            }
+        }
+        Ok(())
+    }
+
+    /// The days of a source that a job reads; nothing, if some of them have no guide.
+    pub fn days(&self, config: &Config, source: Source) -> Result<Option<Vec<StoredDay>>> {
+        let catalogue = &self.catalogue;
+        let read: HashSet<&str> = catalogue.days_read(config).map(|segment| segment.day.as_str()).collect();
+        let of_source = catalogue.segments.iter().filter(|segment| segment.source == source.name());
+        let wanted: BTreeSet<&str> =
+            of_source.clone().map(|segment| segment.day.as_str()).filter(|day| read.contains(day)).collect();
+        let is_of_source =
+            |feed: u16| config.feeds.get(usize::from(feed)).is_some_and(|feed| feed.stay.source == source);
+        let places: Vec<String> = catalogue
+            .places
+            .iter()
+            .filter(|copy| is_of_source(copy.feed))
+            .map(|copy| copy.file.clone())
+            .collect();
+        let mut days = Vec::new();
+        for day in wanted {
+            let guide =
+                catalogue.guides.iter().find(|guide| guide.source == source.name() && guide.day == day);
+            let date = day.parse::<NaiveDate>().ok();
+            let edge = |edge: Edge| date.and_then(|date| date_edge(date, edge, config.zone()));
+            let (Some(guide), Some(times)) = (guide, edge(Edge::Start).zip(edge(Edge::End))) else {
+                return Ok(None);
+            };
+            let piece = |piece: &Piece| self.input(&piece.file, piece.bytes);
+            days.push(StoredDay {
+                source,
+                times,
+                rows: of_source
+                    .clone()
+                    .filter(|segment| segment.day == day)
+                    .map(|segment| segment.rows)
+                    .sum(),
+                blocks: piece(&guide.blocks)?,
+                visits: piece(&guide.visits)?,
+                firsts: piece(&guide.firsts)?,
+                is_current: guide.places.as_ref() == Some(&places),
+            });
+        }
+        Ok(Some(days))
+    }
+
+    /// When what it keeps begins, if days before were dropped.
+    pub fn kept_from(&self) -> Option<Millis> {
+        super::purge::kept_from(&self.catalogue)
+    }
+
+    /// The rows of the lookback that were unreadable when they came to the store, by feed, and the names of the files
+    /// that it was made from, by number.
+    #[expect(clippy::type_complexity, reason = "two things that are read once, together")]
+    pub fn origins(&self, config: &Config) -> Result<(Vec<(usize, Rejection)>, HashMap<u32, String>)> {
+        let catalogue = &self.catalogue;
+        let names = catalogue.inputs.iter().map(|input| (input.number, input.name.clone())).collect();
+        let mut faults = Vec::new();
+        for file in &catalogue.faulty {
+            for wrong in stored::read_faulty(&input(&self.folder, file, None)?)? {
+                let Some(of) = catalogue.inputs.iter().find(|input| input.number == wrong.0) else {
+                    continue;
+                };
+                // What lies outside the lookback does not exist, so it cannot be wrong either.
+                let (fault, time) = (wrong.1.fault, wrong.1.time);
+                if time.is_some_and(|time| time < config.lookback_start() || time >= config.as_of) {
+                    continue;
+                }
+                let feed = usize::from(of.feed);
+                let Some(label) = config.feeds.get(feed).map(|feed| feed.label.clone()) else { continue };
+                let file = of.name.clone();
+                faults.push((
+                    feed,
+                    Rejection {
+                        feed: label,
+                        file,
+                        row: fault.row,
+                        reason: fault.reason,
+                        column: fault.column,
+                    },
+                ));
+            }
+        }
+        Ok((faults, names))
     }
 
     /// A file of the store, of so many bytes by its catalogue, as an input.
@@ -337,12 +467,14 @@ fn catalogue_of(path: &Path, text: std::io::Result<String>) -> Result<Catalogue>
 }
 
 /// A day of a source, in a store that a job reads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoredDay {
     /// gps, tower or venue.
     pub source: Source,
     /// When the day begins, and when the next does.
     pub times: (Millis, Millis),
+    /// How many it has.
+    pub rows: u64,
     /// See [`Guide::blocks`].
     pub blocks: Input,
     /// See [`Guide::visits`].
@@ -351,49 +483,6 @@ pub struct StoredDay {
     pub firsts: Input,
     /// Whether all rows stand where the tables of towers that the job reads have them.
     pub is_current: bool,
-}
-
-/// The days of a source that a job reads; nothing, if some of them have no guide.
-pub fn days(config: &Config, source: Source) -> Result<Option<Vec<StoredDay>>> {
-    let Some(folder) = &config.store else { return Ok(None) };
-    let catalogue = read_catalogue(folder)?;
-    let read: HashSet<&str> = catalogue.days_read(config).map(|segment| segment.day.as_str()).collect();
-    let of_source = catalogue.segments.iter().filter(|segment| segment.source == source.name());
-    let wanted: BTreeSet<&str> =
-        of_source.map(|segment| segment.day.as_str()).filter(|day| read.contains(day)).collect();
-    let is_of_source =
-        |feed: u16| config.feeds.get(usize::from(feed)).is_some_and(|feed| feed.stay.source == source);
-    let places: Vec<String> = catalogue
-        .places
-        .iter()
-        .filter(|copy| is_of_source(copy.feed))
-        .map(|copy| copy.file.clone())
-        .collect();
-    let mut days = Vec::new();
-    for day in wanted {
-        let guide = catalogue.guides.iter().find(|guide| guide.source == source.name() && guide.day == day);
-        let date = day.parse::<NaiveDate>().ok();
-        let edge = |edge: Edge| date.and_then(|date| date_edge(date, edge, config.zone()));
-        let (Some(guide), Some(times)) = (guide, edge(Edge::Start).zip(edge(Edge::End))) else {
-            return Ok(None);
-        };
-        let piece = |piece: &Piece| input(folder, &piece.file, Some(piece.bytes));
-        days.push(StoredDay {
-            source,
-            times,
-            blocks: piece(&guide.blocks)?,
-            visits: piece(&guide.visits)?,
-            firsts: piece(&guide.firsts)?,
-            is_current: guide.places.as_ref() == Some(&places),
-        });
-    }
-    Ok(Some(days))
-}
-
-/// When what a job's store keeps begins, if days before it were dropped.
-pub fn kept_from(config: &Config) -> Result<Option<Millis>> {
-    let Some(folder) = &config.store else { return Ok(None) };
-    Ok(super::purge::kept_from(&read_catalogue(folder)?))
 }
 
 /// Where the answer to a question is kept, as long as the store is as it was.
@@ -407,82 +496,11 @@ pub fn path_in(config: &Config, file: &str) -> Result<PathBuf> {
     absolute(&config.store.clone().unwrap_or_default().join(file))
 }
 
-/// Opens the store of a job, and lets its feeds be read from there: positions are WGS84 and columns have their own names.
-pub fn attach(config: &mut Config) -> Result<Option<Store>> {
-    let Some(folder) = config.store.clone() else { return Ok(None) };
-    let store = Store::open(&folder)?;
-    let catalogue = &store.catalogue;
-    let (here, there) = (sources_of(&config.feeds_text), sources_of(&catalogue.feeds));
-    if here != there {
-        return Err(Error::Job(Problem::new(
-            "[[feeds]]",
-            format!("the feeds of the store, in their order: {}", there.join(", ")),
-            if here.is_empty() { "none".to_string() } else { here.join(", ") },
-            "bring them in that order, or leave them out: the store knows how its own were ingested",
-        )));
-    }
-    if catalogue.time_zone != config.zone().name() {
-        return Err(Error::Job(Problem::new(
-            "job.time_zone",
-            format!("{}, in which the store's times were read", catalogue.time_zone),
-            config.zone().name(),
-            "take the same time_zone, or another store",
-        )));
-    }
-    config.stored_person = catalogue.person();
-    let read: Vec<&Segment> = catalogue.days_read(config).collect();
-    for (number, feed) in (0u16..).zip(&mut config.feeds) {
-        let own = read.iter().filter(|segment| segment.feed == number);
-        let mut paths = Vec::new();
-        for segment in own {
-            let path = absolute(&store.input(&segment.file, segment.bytes)?.path)?;
-            paths.push((path, segment.bytes));
-        }
-        feed.stored = Some(paths);
-        feed.columns.clear();
-        feed.time_unit = None;
-        feed.datum = feed.datum.map(|_| Datum::Wgs84);
-        let copy = catalogue.places.iter().find(|copy| copy.feed == number);
-        if let (Some(places), Some(copy)) = (&mut feed.places, copy) {
-            places.path = absolute(&folder.join(&copy.file))?.display().to_string();
-        }
-    }
-    Ok(Some(store))
-}
-
 fn absolute(path: &Path) -> Result<PathBuf> {
     if is_url(path) {
         return Ok(path.to_path_buf());
     }
     std::path::absolute(path).map_err(|e| unreadable(&path.display().to_string(), &e))
-}
-
-/// The rows of the lookback that were unreadable when they came to the store of a job, by feed, and the names of the files
-/// that it was made from, by number.
-#[expect(clippy::type_complexity, reason = "two things that are read once, together")]
-pub fn origins(config: &Config) -> Result<(Vec<(usize, Rejection)>, HashMap<u32, String>)> {
-    let Some(folder) = &config.store else { return Ok(Default::default()) };
-    let catalogue = read_catalogue(folder)?;
-    let names = catalogue.inputs.iter().map(|input| (input.number, input.name.clone())).collect();
-    let mut faults = Vec::new();
-    for file in &catalogue.faulty {
-        for wrong in stored::read_faulty(&input(folder, file, None)?)? {
-            let Some(of) = catalogue.inputs.iter().find(|input| input.number == wrong.0) else { continue };
-            // What lies outside the lookback does not exist, so it cannot be wrong either.
-            let (fault, time) = (wrong.1.fault, wrong.1.time);
-            if time.is_some_and(|time| time < config.lookback_start() || time >= config.as_of) {
-                continue;
-            }
-            let feed = usize::from(of.feed);
-            let Some(label) = config.feeds.get(feed).map(|feed| feed.label.clone()) else { continue };
-            let file = of.name.clone();
-            faults.push((
-                feed,
-                Rejection { feed: label, file, row: fault.row, reason: fault.reason, column: fault.column },
-            ));
-        }
-    }
-    Ok((faults, names))
 }
 
 /// Reads a whole store: every file is the one that the catalogue names, its rows are in order, and each next ping is the

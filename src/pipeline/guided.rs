@@ -11,10 +11,10 @@ use crate::answer::FoundInStore;
 use crate::error::Result;
 use crate::index::CaseIndex;
 use crate::io::decode::Decoded;
-use crate::io::guide::{self, Blocks};
+use crate::io::guide::{self, Blocks, Visit};
 use crate::io::pings::Pages;
 use crate::io::store::{self, StoredDay};
-use crate::io::stored::cell_of_venue;
+use crate::io::stored::{BLOCK_ROWS, cell_of_venue};
 use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
 use crate::ping::{Pings, person_order};
 use crate::place::PlaceKey;
@@ -42,7 +42,7 @@ const VISIT_MS_MAX: Millis = 25 * HOUR_MS;
 /// Rows between two that are wanted, which are read along, at most.
 const GAP_ROWS: u64 = 32;
 /// A person is in so many blocks of a day, about; who asks for most blocks reads them all, without asking where each is.
-const BLOCKS_PER_PERSON: usize = 16;
+const BLOCKS_PER_PERSON: u64 = 16;
 
 /// A source's days in a store, each with what its guide says of blocks.
 pub struct Guided {
@@ -60,6 +60,8 @@ pub struct Guided {
 struct Day {
     stored: StoredDay,
     blocks: Blocks,
+    /// In which cells the cases' persons are, unless they are in most blocks.
+    visits: Vec<(PersonId, Visit)>,
     /// Its files by feed and their place among the job's, in the order of the blocks' own.
     files: Vec<(usize, usize)>,
 }
@@ -96,6 +98,16 @@ impl Marks {
         Marks((0..day.blocks.len()).into_par_iter().with_min_len(LOOKS_MIN).map(touches).collect())
     }
 
+    /// Marks the blocks of a visit, as far as it is within times that are wanted.
+    fn set_visit(&mut self, day: &Day, windows: Option<&Vec<(Millis, Millis)>>, visit: Visit) {
+        for (from, to) in windows.into_iter().flatten() {
+            let (from, to) = (visit.from.max(*from), visit.to.min(*to));
+            if from <= to {
+                self.set(day, visit.cell, (from, to));
+            }
+        }
+    }
+
     /// Marks the blocks that may hold a row of a cell at some time.
     fn set(&mut self, day: &Day, cell: u64, (from, to): (Millis, Millis)) {
         for file in 0..day.files.len() {
@@ -107,6 +119,11 @@ impl Marks {
             }
         }
     }
+}
+
+/// Whether so many persons are in most blocks of a day.
+fn is_for_most(day: &StoredDay, persons: usize) -> bool {
+    persons as u64 * BLOCKS_PER_PERSON > day.rows.div_ceil(BLOCK_ROWS as u64)
 }
 
 /// Whose rows at which times are looked for, whatever the cell.
@@ -124,28 +141,43 @@ impl Guided {
         if job.inputs.areas.is_some() || job.config.store.is_none() {
             return Ok(None);
         }
-        let Some(stored) = store::days(job.config, source)? else { return Ok(None) };
+        let Some(stored) = job.inputs.stored_days.get(&source) else { return Ok(None) };
         let mut places: HashMap<PathBuf, (usize, usize)> = HashMap::new();
         for (feed, open) in job.inputs.feeds.iter().enumerate() {
             let files = open.files.iter().enumerate();
             places.extend(files.map(|(file, ping_file)| (ping_file.input.path.clone(), (feed, file))));
         }
-        let read: Vec<_> =
-            stored.par_iter().map(|day| guide::read_blocks(&day.blocks)).collect::<Result<_>>()?;
+        if source != Source::Venue && !stored.iter().all(|day| day.is_current) {
+            return Ok(None);
+        }
+        let persons: Vec<PersonId> = job.case_persons.set().iter().cloned().collect();
+        let visits = |day: &StoredDay| {
+            let mut visits = Vec::new();
+            if !is_for_most(day, persons.len()) {
+                guide::visits(&day.visits, job.decoder.person, &persons, &mut |whose, visit| {
+                    visits.push((whose.to_id(), visit));
+                })?;
+            }
+            Ok(visits)
+        };
+        let read: Vec<_> = stored
+            .par_iter()
+            .map(|day| {
+                let (blocks, visits) = rayon::join(|| guide::read_blocks(&day.blocks), || visits(day));
+                Ok((blocks?, visits?))
+            })
+            .collect::<Result<_>>()?;
         let (mut days, mut seen) = (Vec::new(), PersonsSeen::default());
-        for (stored, (blocks, own)) in stored.into_iter().zip(read) {
+        for (stored, ((blocks, own), visits)) in stored.iter().zip(read) {
             let mut files = Vec::new();
             for (name, ..) in &blocks.files {
                 let Some(place) = places.get(&store::path_in(job.config, name)?) else { return Ok(None) };
                 files.push(*place);
             }
-            if !stored.is_current && source != Source::Venue {
-                return Ok(None);
-            }
             if stored.times.1 > job.decoder.from && stored.times.0 < job.decoder.to {
                 seen.merge(&own);
             }
-            days.push(Day { stored, blocks, files });
+            days.push(Day { stored: stored.clone(), blocks, visits, files });
         }
         let (row_groups, blocks, bytes, by_person, next_day) = Default::default();
         let rows = super::intake::no_rows(job.feeds.len());
@@ -213,28 +245,29 @@ impl Guided {
         self.bytes.fetch_add(pages.bytes(columns, rows), Ordering::Relaxed);
     }
 
-    /// Whether so many persons are in most blocks of a day.
-    fn is_for_most(&self, day: usize, persons: usize) -> bool {
-        persons * BLOCKS_PER_PERSON > self.days[day].blocks.len()
-    }
-
     /// The blocks of a day in which rows of some persons are, in a time of each.
     fn blocks_with(&self, job: &Job<'_>, day: usize, windows: &Windows) -> Result<Marks> {
         let of = &self.days[day];
-        if self.is_for_most(day, windows.len()) {
+        if is_for_most(&of.stored, windows.len()) {
             return Ok(Marks::all(of));
         }
         let mut marks = Marks::none(of);
         let persons: Vec<PersonId> = windows.keys().cloned().collect();
-        let mut visits: Vec<(u64, (Millis, Millis))> = Vec::new();
         guide::visits(&of.stored.visits, job.decoder.person, &persons, &mut |whose, visit| {
-            let own = windows.get(&whose).into_iter().flatten();
-            visits.extend(own.map(|(from, to)| (visit.cell, (visit.from.max(*from), visit.to.min(*to)))));
+            marks.set_visit(of, windows.get(&whose), visit);
         })?;
-        for (cell, times) in visits.into_iter().filter(|(_, (from, to))| from <= to) {
-            marks.set(of, cell, times);
-        }
         Ok(marks)
+    }
+
+    /// The same of the cases' persons.
+    fn blocks_with_cases(&self, day: usize, windows: &Windows) -> Marks {
+        let of = &self.days[day];
+        if is_for_most(&of.stored, windows.len()) {
+            return Marks::all(of);
+        }
+        let mut marks = Marks::none(of);
+        of.visits.iter().for_each(|(whose, visit)| marks.set_visit(of, windows.get(whose), *visit));
+        marks
     }
 
     /// Calls `each` with the rows of some persons, in a time of each, by day.
@@ -250,6 +283,18 @@ impl Guided {
             .par_iter()
             .map(|(day, own)| Ok((**day, self.blocks_with(job, **day, own)?)))
             .collect::<Result<_>>()?;
+        self.rows_in(job, &marks, windows, visitors, each)
+    }
+
+    /// The same in blocks that are known.
+    fn rows_in(
+        &self,
+        job: &Job<'_>,
+        marks: &[(usize, Marks)],
+        windows: &HashMap<usize, Windows>,
+        visitors: Option<&PersonSet>,
+        each: &(dyn Fn(&Decoded, &[u32]) -> Result<()> + Sync),
+    ) -> Result<()> {
         let mut wanted = Vec::new();
         marks.iter().for_each(|(day, marks)| self.wanted(*day, marks, &mut wanted));
         wanted.par_iter().try_for_each(|wanted| {
@@ -330,7 +375,7 @@ impl Guided {
             || job.resident().is_some()
             || job.contradiction().is_some()
             || job.track_rule(source).filters()
-            || (0..self.days.len()).any(|day| self.is_for_most(day, persons.len()));
+            || self.days.iter().any(|day| is_for_most(&day.stored, persons.len()));
         let hold_ms = job.hold_ms(source);
         let mut windows = Windows::new();
         for case in job.inputs.cases.cases.iter().filter(|case| persons.contains(&case.person)) {
@@ -343,24 +388,13 @@ impl Guided {
         windows
     }
 
-    /// Of some persons those who have a ping in the lookback, as far as the guides tell.
-    fn seen(&self, job: &Job<'_>, windows: &Windows) -> Result<PersonSet> {
-        let persons: Vec<PersonId> = windows.keys().cloned().collect();
+    /// The cases' persons who have a ping in the lookback, as far as the guides tell.
+    fn seen(&self, job: &Job<'_>) -> PersonSet {
         let lookback = job.decoder.from..job.decoder.to;
-        let found: Vec<PersonSet> = self
-            .days
-            .par_iter()
-            .map(|day| {
-                let mut seen = PersonSet::default();
-                guide::visits(&day.stored.visits, job.decoder.person, &persons, &mut |whose, visit| {
-                    if lookback.contains(&visit.from) || lookback.contains(&visit.to) {
-                        seen.insert(whose.to_id());
-                    }
-                })?;
-                Ok(seen)
-            })
-            .collect::<Result<_>>()?;
-        Ok(found.into_iter().flatten().collect())
+        let visits = self.days.iter().flat_map(|day| &day.visits);
+        let within =
+            visits.filter(|(_, visit)| [visit.from, visit.to].iter().any(|at| lookback.contains(at)));
+        within.map(|(whose, _)| whose.clone()).collect()
     }
 
     /// Counts what there is, and reads the cases' own pings, as far as they matter.
@@ -368,11 +402,13 @@ impl Guided {
         let mut intake = self.survey(job)?;
         let windows = self.case_windows(job, source);
         if windows.values().flatten().any(|(from, _)| *from > Millis::MIN) {
-            intake.cases_seen = self.seen(job, &windows)?;
+            intake.cases_seen = self.seen(job);
         }
         let found = Mutex::new(Vec::new());
+        let marks: Vec<(usize, Marks)> =
+            (0..self.days.len()).map(|day| (day, self.blocks_with_cases(day, &windows))).collect();
         let by_day = (0..self.days.len()).map(|day| (day, windows.clone())).collect();
-        self.rows_of(job, &by_day, Some(job.case_persons.set()), &|decoded, rows| {
+        self.rows_in(job, &marks, &by_day, Some(job.case_persons.set()), &|decoded, rows| {
             let own = take_record_batch(&decoded.pings, &UInt32Array::from(rows.to_vec()));
             let own = own.map_err(super::too_large)?;
             job.hold_case_rows(own.num_rows() as u64)?;
