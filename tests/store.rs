@@ -7,8 +7,6 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::UInt64Type;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 const ANSWERS: [&str; 6] = [
     "candidates.parquet",
@@ -19,11 +17,8 @@ const ANSWERS: [&str; 6] = [
     "rejections.parquet",
 ];
 
-/// Ingests that are killed; the long run sets more.
-const KILLS: u64 = 20;
-
 /// The sample, its scans in a file for each day; the files' names.
-fn office_by_day() -> (Sandbox, Vec<PathBuf>) {
+pub fn office_by_day() -> (Sandbox, Vec<PathBuf>) {
     let sandbox = Sandbox::new();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/office");
     std::fs::copy(sample.join("cases.csv"), sandbox.path("cases.csv")).expect("the sample");
@@ -60,16 +55,16 @@ pub fn ingest<'a>(sandbox: &Sandbox, flags: impl IntoIterator<Item = &'a str>) -
     sandbox.copresence(&args)
 }
 
-fn away(path: &Path) -> PathBuf {
+pub fn away(path: &Path) -> PathBuf {
     path.with_extension("away")
 }
 
 /// Moves files away, so that they can come night by night.
-fn hide(files: &[PathBuf]) {
+pub fn hide(files: &[PathBuf]) {
     files.iter().for_each(|path| std::fs::rename(path, away(path)).expect("a rename"));
 }
 
-fn bring(path: &Path) {
+pub fn bring(path: &Path) {
     std::fs::rename(away(path), path).expect("a rename");
 }
 
@@ -128,51 +123,6 @@ fn late_and_corrected_files_take_their_places() {
     ingest(&sandbox, ["--replace"]).succeeds().stdout_has("1 read, 10 known already, 1 replaced");
     assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
     sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("9,184 rows");
-}
-
-#[test]
-fn ingests_that_are_killed_leave_no_trace() {
-    let (sandbox, files) = office_by_day();
-    let expected = answer(&sandbox, &[]);
-    let kills = std::env::var("COPRESENCE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
-    let mut killed = 0;
-    for n in 0..kills {
-        // So many kills for each store, so that there is something to do at most of them.
-        let of_store = n % KILLS;
-        if of_store == 0 {
-            drop(std::fs::remove_dir_all(sandbox.path("store")));
-            let here: Vec<PathBuf> = files[1..].iter().filter(|path| path.exists()).cloned().collect();
-            hide(&here);
-            ingest(&sandbox, []).succeeds();
-        }
-        if of_store * 9 / KILLS > (of_store.max(1) - 1) * 9 / KILLS || of_store == 0 {
-            let hidden = files.iter().find(|path| away(path).exists());
-            hidden.inspect(|path| bring(path));
-        }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_copresence"))
-            .args(["ingest", "job.toml", "--store", "store", "--progress", "none"])
-            .current_dir(sandbox.path(""))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        std::thread::sleep(Duration::from_micros(n.wrapping_mul(0x9E37_79B9) % 25_000));
-        child.kill().expect("a child");
-        killed += u64::from(!child.wait().expect("an end").success());
-        sandbox.copresence(&["store", "check", "store"]).succeeds();
-    }
-    assert!(killed * 4 > kills, "{killed} of {kills} were still at work");
-    files.iter().filter(|path| away(path).exists()).for_each(|path| bring(path));
-    ingest(&sandbox, []).succeeds();
-    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
-    // Nothing lies about that is not in the catalogue.
-    let catalogue =
-        std::fs::read_to_string(sandbox.path("store/_copresence/catalogue.json")).expect("a catalogue");
-    let left = parquet_below(&sandbox.path("store"));
-    assert_eq!(left.len(), 10 * (1 + 3), "the rows of a day, and its guide");
-    assert!(
-        left.iter().all(|path| catalogue.contains(&path.file_name().expect("a name").to_string_lossy()[..]))
-    );
 }
 
 pub fn parquet_below(folder: &Path) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@ mod errors;
 mod evidence;
 mod faults;
 mod inputs;
+mod kills;
 mod more_evidence;
 mod nights;
 mod oracle;
