@@ -3,25 +3,21 @@
 
 use super::files::{Input, guarded};
 use super::storage::Opened;
-use super::stored::{BLOCK_ROWS, GROUP_ROWS};
 use crate::error::{Error, Problem, Result};
-use crate::geo::LatLonBox;
 use crate::person::{
     PersonColumn, PersonId, PersonRef, PersonSet, PersonType, Persons, PersonsSeen, part_of,
 };
 use crate::time::Millis;
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt64Array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt64Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt64Type,
-};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt64Type};
 use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{
     ColumnChunkMask, KeyValue, PageIndexPolicy, ParquetMetaDataReader, ParquetStatisticsPolicy,
@@ -31,7 +27,6 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::io::BufWriter;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,116 +36,6 @@ const VISIT_PAGE_ROWS: usize = 1 << 10;
 /// Keys of the files' metadata.
 const PARTS: &str = "copresence.parts";
 const PART_OF_GROUPS: &str = "copresence.part_of_row_groups";
-const PERSONS_SEEN: &str = "copresence.persons_seen";
-const FILES: &str = "copresence.files";
-const LONGEST: &str = "copresence.longest_ms";
-
-/// The blocks of some files of a day: rows that follow one another, [`BLOCK_ROWS`] of them but for the last of a file.
-#[derive(Debug, Clone, Default)]
-pub struct Blocks {
-    /// The files' names, each with its rows and where its blocks begin among all.
-    pub files: Vec<(String, u64, usize)>,
-    /// The first cell, block by block.
-    pub cells_min: Vec<u64>,
-    /// The last cell.
-    pub cells_max: Vec<u64>,
-    times_min: Vec<Millis>,
-    times_max: Vec<Millis>,
-    /// The sides of boxes.
-    bounds: [Vec<f32>; 4],
-    /// From a scan to its check-out at most, ms.
-    pub longest_ms: Millis,
-}
-
-impl Blocks {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.cells_min.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.cells_min.is_empty()
-    }
-
-    /// The earliest and the latest time of a block.
-    #[inline]
-    pub fn times(&self, block: usize) -> (Millis, Millis) {
-        (self.times_min[block], self.times_max[block])
-    }
-
-    /// A box that holds all positions of a block, on whatever side of the antimeridian they are: south, north, west, east.
-    #[inline]
-    pub fn bounds(&self, block: usize) -> [f32; 4] {
-        [0, 1, 2, 3].map(|side: usize| self.bounds[side][block])
-    }
-
-    /// Which blocks are those of a file.
-    pub fn of_file(&self, file: usize) -> Range<usize> {
-        let end = self.files.get(file + 1).map_or(self.len(), |(_, _, start)| *start);
-        self.files[file].2..end
-    }
-
-    /// Adds the blocks of a file, whose rows are in their order.
-    pub fn add(&mut self, file: &str, rows: &RecordBatch) {
-        let column = |name: &str| rows.column_by_name(name);
-        let degrees = |name: &str| column(name).map(|c| c.as_primitive::<Float64Type>().values().as_ref());
-        let cells = column("cell").map(|c| c.as_primitive::<UInt64Type>().values().as_ref());
-        let times = column("time").map(|c| c.as_primitive::<Int64Type>().values().as_ref());
-        let (Some(cells), Some(times)) = (cells, times) else { return };
-        let ends = |values: Option<&[f64]>, rows: Range<usize>| {
-            let own = values.map_or(&[][..], |values| &values[rows]);
-            let (least, most) =
-                own.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
-            // Outward, whatever rounding does.
-            ((least as f32).next_down(), (most as f32).next_up())
-        };
-        self.files.push((file.to_string(), rows.num_rows() as u64, self.len()));
-        if let Some(untils) = column("until").map(|c| c.as_primitive::<Int64Type>()) {
-            let stays = untils.iter().zip(times).filter_map(|(until, time)| Some(until? - time));
-            self.longest_ms = stays.fold(self.longest_ms, Millis::max);
-        }
-        for first in (0..cells.len()).step_by(BLOCK_ROWS) {
-            let rows = first..cells.len().min(first + BLOCK_ROWS);
-            let times = &times[rows.clone()];
-            let (south, north) = ends(degrees("lat"), rows.clone());
-            let (west, east) = ends(degrees("lon"), rows.clone());
-            self.cells_min.push(cells[rows.start]);
-            self.cells_max.push(cells[rows.end - 1]);
-            let ends = times.iter().fold((Millis::MAX, Millis::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
-            self.times_min.push(ends.0);
-            self.times_max.push(ends.1);
-            let sides = self.bounds.iter_mut().zip([south, north, west, east]);
-            sides.for_each(|(side, value)| side.push(value));
-        }
-    }
-
-    /// Adds those of other files.
-    pub fn append(&mut self, mut other: Blocks) {
-        let before = self.len();
-        self.files.extend(other.files.into_iter().map(|(file, rows, start)| (file, rows, start + before)));
-        self.longest_ms = self.longest_ms.max(other.longest_ms);
-        self.cells_min.append(&mut other.cells_min);
-        self.cells_max.append(&mut other.cells_max);
-        self.times_min.append(&mut other.times_min);
-        self.times_max.append(&mut other.times_max);
-        self.bounds.iter_mut().zip(&mut other.bounds).for_each(|(side, more)| side.append(more));
-    }
-
-    /// The row group of a block of a file, by its number there, and its rows in that.
-    pub fn rows(number: usize, of_rows: u64) -> (usize, Range<u64>) {
-        let first = (number * BLOCK_ROWS) as u64;
-        let end = of_rows.min(first + BLOCK_ROWS as u64);
-        let group = first / GROUP_ROWS as u64;
-        (group as usize, first - group * GROUP_ROWS as u64..end - group * GROUP_ROWS as u64)
-    }
-
-    /// A block's box.
-    pub fn area(&self, block: usize) -> LatLonBox {
-        let [lat_min, lat_max, lon_min, lon_max] = self.bounds(block).map(f64::from);
-        LatLonBox { lat_min, lat_max, lon_min, lon_max }
-    }
-}
 
 fn properties() -> WriterPropertiesBuilder {
     let mut properties = WriterProperties::builder()
@@ -164,44 +49,13 @@ fn properties() -> WriterPropertiesBuilder {
     properties
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> std::result::Result<RecordBatch, ArrowError> {
+pub(super) fn batch(columns: Vec<(&str, ArrayRef)>) -> std::result::Result<RecordBatch, ArrowError> {
     let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     RecordBatch::try_new(schema, columns.into_iter().map(|(_, column)| column).collect())
 }
 
-/// Writes the blocks of a day's files, and about how many persons are in them. Plain and without compression, as every run
-/// reads all of it.
-pub fn write_blocks(path: &Path, blocks: &Blocks, seen: &PersonsSeen) -> std::result::Result<(), ArrowError> {
-    let cells = |of: &Vec<u64>| -> ArrayRef { Arc::new(UInt64Array::from(of.clone())) };
-    let times = |of: &Vec<Millis>| -> ArrayRef { Arc::new(Int64Array::from(of.clone())) };
-    let bounds = |side: usize| -> ArrayRef { Arc::new(Float32Array::from(blocks.bounds[side].clone())) };
-    let rows = batch(vec![
-        ("cell_min", cells(&blocks.cells_min)),
-        ("cell_max", cells(&blocks.cells_max)),
-        ("time_min", times(&blocks.times_min)),
-        ("time_max", times(&blocks.times_max)),
-        ("lat_min", bounds(0)),
-        ("lat_max", bounds(1)),
-        ("lon_min", bounds(2)),
-        ("lon_max", bounds(3)),
-    ])?;
-    let files: Vec<String> = blocks.files.iter().map(|(file, rows, _)| format!("{rows} {file}")).collect();
-    let longest = (LONGEST, blocks.longest_ms.to_string());
-    let says = [(PERSONS_SEEN, seen.to_text()), (FILES, files.join("\n")), longest];
-    let says = says.into_iter().map(|(key, value)| KeyValue::new(key.to_string(), value)).collect();
-    let properties = WriterProperties::builder()
-        .set_created_by(format!("copresence {}", env!("CARGO_PKG_VERSION")))
-        .set_dictionary_enabled(false)
-        .set_key_value_metadata(Some(says))
-        .build();
-    let file = BufWriter::new(File::create(path)?);
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties))?;
-    writer.write(&rows)?;
-    finish(writer)
-}
-
-fn finish(writer: ArrowWriter<BufWriter<File>>) -> std::result::Result<(), ArrowError> {
+pub(super) fn finish(writer: ArrowWriter<BufWriter<File>>) -> std::result::Result<(), ArrowError> {
     let file = writer.into_inner()?.into_inner().map_err(|e| ArrowError::from(e.into_error()))?;
     Ok(file.sync_all()?)
 }
@@ -216,7 +70,10 @@ fn broken(input: &Input, why: &str) -> Error {
 }
 
 /// Calls `read`, whose troubles are those of the file.
-fn reading<T>(input: &Input, read: impl FnOnce(Opened) -> std::result::Result<T, ArrowError>) -> Result<T> {
+pub(super) fn reading<T>(
+    input: &Input,
+    read: impl FnOnce(Opened) -> std::result::Result<T, ArrowError>,
+) -> Result<T> {
     let file = input.open()?;
     match guarded(|| read(file)) {
         Ok(Ok(done)) => Ok(done),
@@ -225,77 +82,18 @@ fn reading<T>(input: &Input, read: impl FnOnce(Opened) -> std::result::Result<T,
     }
 }
 
-fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
+pub(super) fn column(
+    batch: &RecordBatch,
+    name: &str,
+    kind: &DataType,
+) -> std::result::Result<ArrayRef, ArrowError> {
     let found = batch.column_by_name(name);
     cast(found.ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))?, kind)
 }
 
-fn says<'a>(metadata: &'a ArrowReaderMetadata, key: &str) -> Option<&'a str> {
+pub(super) fn says<'a>(metadata: &'a ArrowReaderMetadata, key: &str) -> Option<&'a str> {
     let all = metadata.metadata().file_metadata().key_value_metadata()?;
     all.iter().find(|says| says.key == key)?.value.as_deref()
-}
-
-/// Reads the blocks of a day, and about how many persons are in them.
-pub fn read_blocks(input: &Input) -> Result<(Blocks, PersonsSeen)> {
-    reading(input, |file| {
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
-        let seen = says(&metadata, PERSONS_SEEN).and_then(PersonsSeen::from_text).unwrap_or_default();
-        let longest_ms = says(&metadata, LONGEST).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let mut blocks = Blocks { longest_ms, ..Blocks::default() };
-        let mut start = 0;
-        for line in says(&metadata, FILES).unwrap_or_default().lines() {
-            let wrong = || ArrowError::SchemaError("a list of files that cannot be read".into());
-            let (rows, file) = line.split_once(' ').ok_or_else(wrong)?;
-            let rows: u64 = rows.parse().map_err(|_| wrong())?;
-            blocks.files.push((file.to_string(), rows, start));
-            start += rows.div_ceil(BLOCK_ROWS as u64) as usize;
-        }
-        blocks.cells_min.reserve(start);
-        blocks.cells_max.reserve(start);
-        blocks.times_min.reserve(start);
-        blocks.times_max.reserve(start);
-        blocks.bounds.iter_mut().for_each(|side| side.reserve(start));
-        // Every run waits for this, so half of the columns are read beside the others.
-        let batches = |columns: Range<usize>| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone())
-                .with_projection(ProjectionMask::roots(metadata.parquet_schema(), columns))
-                .with_batch_size(1 << 14)
-                .build()
-        };
-        let Blocks { cells_min, cells_max, times_min, times_max, bounds, .. } = &mut blocks;
-        let read_bounds = || -> std::result::Result<(), ArrowError> {
-            for batch in batches(4..8)? {
-                let batch = batch?;
-                for (name, to) in ["lat_min", "lat_max", "lon_min", "lon_max"].into_iter().zip(&mut *bounds) {
-                    let own = column(&batch, name, &DataType::Float32)?;
-                    to.extend_from_slice(own.as_primitive::<Float32Type>().values());
-                }
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let beside = scope.spawn(|| guarded(read_bounds));
-            for batch in batches(0..4)? {
-                let batch = batch?;
-                for (name, to) in [("cell_min", &mut *cells_min), ("cell_max", &mut *cells_max)] {
-                    let own = column(&batch, name, &DataType::UInt64)?;
-                    to.extend_from_slice(own.as_primitive::<UInt64Type>().values());
-                }
-                for (name, to) in [("time_min", &mut *times_min), ("time_max", &mut *times_max)] {
-                    let own = column(&batch, name, &DataType::Int64)?;
-                    to.extend_from_slice(own.as_primitive::<Int64Type>().values());
-                }
-            }
-            match beside.join() {
-                Ok(Ok(read)) => read,
-                _ => Err(ArrowError::ParquetError("bytes that are no column".into())),
-            }
-        })?;
-        if blocks.len() != start {
-            return Err(ArrowError::SchemaError("blocks other than those of its files".into()));
-        }
-        Ok((blocks, seen))
-    })
 }
 
 /// When somebody was in a cell: from the first to the last ping there of a day, whatever lay between.

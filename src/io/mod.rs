@@ -2,6 +2,7 @@
 
 pub mod areas;
 mod at_url;
+pub mod blocks;
 pub mod cases;
 mod columns;
 pub mod decode;

@@ -1,6 +1,7 @@
 //! Rows of a store, found by its guides: the cases' own pings by where each person was, then the pings that stand where and
 //! when cases did. As each tells what follows it, it gives its stay by itself; nothing else is read.
 
+mod marks;
 mod search;
 
 use super::Job;
@@ -10,21 +11,22 @@ use super::watch::Stage;
 use crate::answer::FoundInStore;
 use crate::error::Result;
 use crate::index::CaseIndex;
+use crate::io::blocks::BlockTree;
 use crate::io::decode::Decoded;
-use crate::io::guide::{self, Blocks, Visit};
+use crate::io::guide::{self, Visit};
 use crate::io::pings::Pages;
 use crate::io::store::{self, StoredDay};
 use crate::io::stored::{BLOCK_ROWS, cell_of_venue};
 use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
 use crate::ping::{Pings, person_order};
 use crate::place::PlaceKey;
-use crate::place::region::Region;
 use crate::rule::{Motion, Source};
 use crate::stay::{Stay, StayColumns, Stays, join};
 use crate::time::{HOUR_MS, Millis, unite};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use hashbrown::HashMap;
+use marks::{Marks, within};
 use rayon::prelude::*;
 use search::{Left, Room, Search};
 use std::ops::Range;
@@ -35,8 +37,6 @@ use std::sync::{Mutex, PoisonError};
 /// Those that say whose it is, and when and where.
 const OWNER: [&str; 1] = ["person_id"];
 const PLACE: [&str; 3] = ["time", "lat", "lon"];
-/// Blocks that a thread looks at, at least.
-const LOOKS_MIN: usize = 1 << 12;
 /// Visits are no longer than a day.
 const VISIT_MS_MAX: Millis = 25 * HOUR_MS;
 /// Rows between two that are wanted, which are read along, at most.
@@ -59,7 +59,7 @@ pub struct Guided {
 
 struct Day {
     stored: StoredDay,
-    blocks: Blocks,
+    tree: BlockTree,
     /// In which cells the cases' persons are, unless they are in most blocks.
     visits: Vec<(PersonId, Visit)>,
     /// Its files by feed and their place among the job's, in the order of the blocks' own.
@@ -74,51 +74,6 @@ struct Wanted {
     group: usize,
     rows: Vec<Range<u64>>,
     blocks: u64,
-}
-
-/// Which blocks of a day are wanted.
-struct Marks(Vec<bool>);
-
-impl Marks {
-    fn none(day: &Day) -> Self {
-        Marks(vec![false; day.blocks.len()])
-    }
-
-    fn all(day: &Day) -> Self {
-        Marks(vec![true; day.blocks.len()])
-    }
-
-    /// The blocks that may hold something of a region.
-    fn near(day: &Day, region: &Region) -> Self {
-        let touches = |block: usize| {
-            let times = day.blocks.times(block);
-            region.may_touch(day.blocks.bounds(block), times)
-                && region.touches(&day.blocks.area(block), times)
-        };
-        Marks((0..day.blocks.len()).into_par_iter().with_min_len(LOOKS_MIN).map(touches).collect())
-    }
-
-    /// Marks the blocks of a visit, as far as it is within times that are wanted.
-    fn set_visit(&mut self, day: &Day, windows: Option<&Vec<(Millis, Millis)>>, visit: Visit) {
-        for (from, to) in windows.into_iter().flatten() {
-            let (from, to) = (visit.from.max(*from), visit.to.min(*to));
-            if from <= to {
-                self.set(day, visit.cell, (from, to));
-            }
-        }
-    }
-
-    /// Marks the blocks that may hold a row of a cell at some time.
-    fn set(&mut self, day: &Day, cell: u64, (from, to): (Millis, Millis)) {
-        for file in 0..day.files.len() {
-            let own = day.blocks.of_file(file);
-            let first = own.start + day.blocks.cells_max[own.clone()].partition_point(|last| *last < cell);
-            for block in (first..own.end).take_while(|block| day.blocks.cells_min[*block] <= cell) {
-                let times = day.blocks.times(block);
-                self.0[block] |= times.0 <= to && from <= times.1;
-            }
-        }
-    }
 }
 
 /// Whether so many persons are in most blocks of a day.
@@ -163,21 +118,21 @@ impl Guided {
         let read: Vec<_> = stored
             .par_iter()
             .map(|day| {
-                let (blocks, visits) = rayon::join(|| guide::read_blocks(&day.blocks), || visits(day));
-                Ok((blocks?, visits?))
+                let (tree, visits) = rayon::join(|| BlockTree::open(&day.blocks), || visits(day));
+                Ok((tree?, visits?))
             })
             .collect::<Result<_>>()?;
         let (mut days, mut seen) = (Vec::new(), PersonsSeen::default());
-        for (stored, ((blocks, own), visits)) in stored.iter().zip(read) {
+        for (stored, (tree, visits)) in stored.iter().zip(read) {
             let mut files = Vec::new();
-            for (name, ..) in &blocks.files {
+            for (name, ..) in &tree.files {
                 let Some(place) = places.get(&store::path_in(job.config, name)?) else { return Ok(None) };
                 files.push(*place);
             }
             if stored.times.1 > job.decoder.from && stored.times.0 < job.decoder.to {
-                seen.merge(&own);
+                seen.merge(&tree.seen);
             }
-            days.push(Day { stored: stored.clone(), blocks, visits, files });
+            days.push(Day { stored: stored.clone(), tree, visits, files });
         }
         let (row_groups, blocks, bytes, by_person, next_day) = Default::default();
         let rows = super::intake::no_rows(job.feeds.len());
@@ -196,7 +151,7 @@ impl Guided {
         FoundInStore {
             row_groups_read: self.row_groups.load(Ordering::Relaxed),
             blocks_read: self.blocks.load(Ordering::Relaxed),
-            blocks: self.days.iter().map(|day| day.blocks.len() as u64).sum(),
+            blocks: self.days.iter().map(|day| day.tree.count() as u64).sum(),
             bytes_read: self.bytes.load(Ordering::Relaxed),
             sought_by_person: self.by_person.load(Ordering::Relaxed),
             sought_next_day: self.next_day.load(Ordering::Relaxed),
@@ -206,10 +161,10 @@ impl Guided {
     fn wanted(&self, day: usize, marks: &Marks, wanted: &mut Vec<Wanted>) {
         let of = &self.days[day];
         for (place, (feed, file)) in of.files.iter().enumerate() {
-            let own = of.blocks.of_file(place);
+            let own = of.tree.of_file(place);
             let marked = marks.0[own].iter().enumerate().filter(|(_, mark)| **mark);
             for (number, _) in marked {
-                let (group, rows) = Blocks::rows(number, of.blocks.files[place].1);
+                let (group, rows) = BlockTree::rows(number, of.tree.files[place].1);
                 let same = |last: &&mut Wanted| {
                     (last.day, last.feed, last.file, last.group) == (day, *feed, *file, group)
                 };
@@ -251,23 +206,23 @@ impl Guided {
         if is_for_most(&of.stored, windows.len()) {
             return Ok(Marks::all(of));
         }
-        let mut marks = Marks::none(of);
         let persons: Vec<PersonId> = windows.keys().cloned().collect();
+        let mut cells = Vec::new();
         guide::visits(&of.stored.visits, job.decoder.person, &persons, &mut |whose, visit| {
-            marks.set_visit(of, windows.get(&whose), visit);
+            cells.extend(within(visit, windows.get(&whose)));
         })?;
-        Ok(marks)
+        Marks::at(of, &cells)
     }
 
     /// The same of the cases' persons.
-    fn blocks_with_cases(&self, day: usize, windows: &Windows) -> Marks {
+    fn blocks_with_cases(&self, day: usize, windows: &Windows) -> Result<Marks> {
         let of = &self.days[day];
         if is_for_most(&of.stored, windows.len()) {
-            return Marks::all(of);
+            return Ok(Marks::all(of));
         }
-        let mut marks = Marks::none(of);
-        of.visits.iter().for_each(|(whose, visit)| marks.set_visit(of, windows.get(whose), *visit));
-        marks
+        let visits = of.visits.iter();
+        let cells: Vec<_> = visits.flat_map(|(whose, visit)| within(*visit, windows.get(whose))).collect();
+        Marks::at(of, &cells)
     }
 
     /// Calls `each` with the rows of some persons, in a time of each, by day.
@@ -405,8 +360,10 @@ impl Guided {
             intake.cases_seen = self.seen(job);
         }
         let found = Mutex::new(Vec::new());
-        let marks: Vec<(usize, Marks)> =
-            (0..self.days.len()).map(|day| (day, self.blocks_with_cases(day, &windows))).collect();
+        let marks: Vec<(usize, Marks)> = (0..self.days.len())
+            .into_par_iter()
+            .map(|day| Ok((day, self.blocks_with_cases(day, &windows)?)))
+            .collect::<Result<_>>()?;
         let by_day = (0..self.days.len()).map(|day| (day, windows.clone())).collect();
         self.rows_in(job, &marks, &by_day, Some(job.case_persons.set()), &|decoded, rows| {
             let own = take_record_batch(&decoded.pings, &UInt32Array::from(rows.to_vec()));
@@ -424,16 +381,24 @@ impl Guided {
         let mut intake = Intake::new(job);
         let (from, to) = (job.decoder.from, job.decoder.to);
         let mut wanted = Vec::new();
+        let is_cut =
+            |times: (Millis, Millis)| times.0 < to && times.1 >= from && (times.0 < from || times.1 >= to);
         for (day, of) in self.days.iter().enumerate() {
-            let mut marks = Marks::none(of);
-            for (place, (feed, _)) in of.files.iter().enumerate() {
-                for (number, block) in of.blocks.of_file(place).enumerate() {
-                    let times = of.blocks.times(block);
-                    let is_cut = times.0 < to && times.1 >= from && (times.0 < from || times.1 >= to);
-                    marks.0[block] = is_cut;
-                    if !is_cut {
-                        let (_, rows) = Blocks::rows(number, of.blocks.files[place].1);
-                        intake.count_block(job, *feed, rows.end - rows.start, times);
+            let twigs = of.tree.twigs();
+            let (cut, whole): (Vec<usize>, Vec<usize>) =
+                (0..twigs.len()).partition(|twig| is_cut(twigs[*twig].times));
+            for twig in whole.into_iter().map(|twig| &twigs[twig]) {
+                intake.count_block(job, of.files[twig.file].0, twig.rows, twig.times);
+            }
+            let (blocks, mut marks) = (of.tree.read(&cut)?, Marks::none(of));
+            for twig in cut.into_iter().map(|twig| &twigs[twig]) {
+                let (_, of_rows, start) = of.tree.files[twig.file];
+                for block in twig.blocks.clone() {
+                    let times = blocks.times(block);
+                    marks.0[block] = is_cut(times);
+                    if !is_cut(times) {
+                        let (_, rows) = BlockTree::rows(block - start, of_rows);
+                        intake.count_block(job, of.files[twig.file].0, rows.end - rows.start, times);
                     }
                 }
             }
@@ -471,10 +436,10 @@ impl Guided {
         gathering: &Gathering<'_, '_>,
     ) -> Result<u64> {
         let marks = match source {
-            Source::Venue => self.near_venues(job, index),
+            Source::Venue => self.near_venues(job, index)?,
             _ => {
                 let region = index.touched(source, job.hold_ms(source), job.uncertainty());
-                self.days.par_iter().map(|day| Marks::near(day, &region)).collect()
+                self.days.par_iter().map(|day| Marks::near(day, &region)).collect::<Result<_>>()?
             }
         };
         let mut wanted = Vec::new();
@@ -507,17 +472,13 @@ impl Guided {
     }
 
     /// The blocks that may hold a scan that meets a case's.
-    fn near_venues(&self, job: &Job<'_>, index: &CaseIndex) -> Vec<Marks> {
+    fn near_venues(&self, job: &Job<'_>, index: &CaseIndex) -> Result<Vec<Marks>> {
         let cells: Vec<u64> = job.decoder.venues.all().iter().map(|id| cell_of_venue(id)).collect();
         let near = |day: &Day| {
-            let mut marks = Marks::none(day);
-            let hold_ms = job.hold_ms(Source::Venue).max(day.blocks.longest_ms);
-            for (venue, times) in index.touched_venues(hold_ms) {
-                if let Some(cell) = cells.get(venue as usize) {
-                    marks.set(day, *cell, times);
-                }
-            }
-            marks
+            let hold_ms = job.hold_ms(Source::Venue).max(day.tree.longest_ms);
+            let touched = index.touched_venues(hold_ms);
+            let own = touched.filter_map(|(venue, times)| Some((*cells.get(venue as usize)?, times)));
+            Marks::at(day, &own.collect::<Vec<_>>())
         };
         self.days.par_iter().map(near).collect()
     }

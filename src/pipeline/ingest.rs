@@ -12,9 +12,10 @@ use super::watch::{Stage, Watch};
 use super::{pool, too_large};
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
+use crate::io::blocks::{self, Blocks};
 use crate::io::decode::Decoder;
 use crate::io::files::{self, Input};
-use crate::io::guide::{self, Blocks, TraceWriter};
+use crate::io::guide::TraceWriter;
 use crate::io::inputs::{self, OpenFeeds, Task};
 use crate::io::purge;
 use crate::io::spill::Spill;
@@ -498,9 +499,9 @@ impl<'a> Ingest<'a> {
         let names = ["blocks", "visits", "firsts"].map(|table| self.guide_name(source, &day, table));
         let seen = tracer.finish().map_err(|e| self.not_written(&names[1], e))?;
         let of_day = made.iter().filter(|(segment, _)| segment.day == day);
-        let mut blocks = Blocks::default();
-        of_day.for_each(|(_, own)| blocks.append(own.clone()));
-        guide::write_blocks(&self.writer.incoming(&names[0]), &blocks, &seen)
+        let mut all = Blocks::default();
+        of_day.for_each(|(_, own)| all.append(own.clone()));
+        blocks::write(&self.writer.incoming(&names[0]), &all, &seen)
             .map_err(|e| self.not_written(&names[0], e))?;
         let [blocks, visits, firsts] = names.map(|name| self.piece(name));
         let (source, places) = (source.name().to_string(), None);
