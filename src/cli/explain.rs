@@ -79,7 +79,10 @@ impl Explain {
                 "give the folder that a run wrote",
             ))
         };
-        let text = crate::io::storage::read_text(&path).map_err(|e| problem(e.to_string()))?;
+        let text = crate::io::storage::read_text(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => problem(e.to_string()),
+            _ => crate::io::files::unreadable(&path.display().to_string(), &e),
+        })?;
         match serde_json::from_str::<Value>(&text) {
             Ok(manifest) if manifest["copresence"].is_string() => Ok(manifest),
             Ok(_) => Err(problem("JSON that is no manifest of a run".into())),

@@ -13,6 +13,7 @@ pub fn install(watch: &Arc<Watch>) {
     let handler = move || {
         watch.stop();
         std::thread::sleep(GRACE);
+        crate::io::store::abandon();
         crate::io::output::abandon();
         super::tell(&format!("error: {}", crate::error::Error::Interrupted));
         std::process::exit(130);

@@ -20,6 +20,10 @@ pub fn resolve(url: &str, problem: &Problem<'_>) -> Result<Vec<Input>> {
     let (root, key) = parts_of(url);
     let inputs = |listed: Vec<objects::Listed>| listed.into_iter().map(input).collect::<Vec<Input>>();
     if key.iter().any(|part| is_glob(part)) {
+        // As of files: what is there under just this name is meant.
+        if let Ok(one) = objects::look(Path::new(url)) {
+            return Ok(inputs(vec![one]));
+        }
         let literal: Vec<&str> = key.iter().copied().take_while(|part| !is_glob(part)).collect();
         let patterns = key.iter().map(|part| Part::new(part)).collect::<std::result::Result<Vec<_>, _>>();
         let patterns = patterns.map_err(|e| problem("a glob", e.to_string(), "mend the pattern".into()))?;

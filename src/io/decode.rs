@@ -6,6 +6,7 @@ use super::paged_file::PagedFile;
 use super::pings::{Group, OpenFeed, Origin, Pages, PingFile};
 use super::places::Numbers;
 use super::raw::{Raw, Row, column, time_reason};
+use super::storage;
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonSet, PersonType, Persons};
@@ -452,12 +453,11 @@ fn told(batch: &RecordBatch, names: &[&'static str]) -> std::result::Result<Reco
 }
 
 pub(super) fn broken(file: &PingFile, group: usize, why: &str) -> Error {
-    Error::Input(Problem::new(
-        format!("{}, row group {group}", file.input.name),
-        "columns that can be decoded",
-        why,
-        "write the file again, or leave it out of the feed",
-    ))
+    let (expected, cure) = match storage::cure_of_reading(&file.input.path, why) {
+        Some(cure) => ("an object that can be read", cure),
+        None => ("columns that can be decoded", "write the file again, or leave it out of the feed"),
+    };
+    Error::Input(Problem::new(format!("{}, row group {group}", file.input.name), expected, why, cure))
 }
 
 /// How the rows of a batch are counted in the file.

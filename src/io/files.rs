@@ -271,7 +271,10 @@ fn open_with(input: &Input, options: ArrowReaderOptions) -> Result<ArrowReaderMe
     let loaded = guarded(|| ArrowReaderMetadata::load(&file, options));
     match loaded {
         Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(e)) => problem(&format!("a footer that cannot be read ({e})"), "write the file again"),
+        Ok(Err(e)) => {
+            let why = format!("a footer that cannot be read ({e})");
+            problem(&why, storage::cure_of_reading(&input.path, &why).unwrap_or("write the file again"))
+        }
         Err(Panicked) => problem("a footer that cannot be read", "write the file again"),
     }
 }

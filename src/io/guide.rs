@@ -2,7 +2,7 @@
 //! each was first. By it a run finds the rows that a case touched, and leaves the rest unread.
 
 use super::files::{Input, guarded};
-use super::storage::Opened;
+use super::storage::{self, Opened};
 use crate::error::{Error, Problem, Result};
 use crate::person::{
     PersonColumn, PersonId, PersonRef, PersonSet, PersonType, Persons, PersonsSeen, part_of,
@@ -65,7 +65,8 @@ fn broken(input: &Input, why: &str) -> Error {
         &*input.name,
         "a file of a store's guide",
         why,
-        "bring the file back from a backup, or ingest its day into a new store",
+        storage::cure_of_reading(&input.path, why)
+            .unwrap_or("bring the file back from a backup, or ingest its day into a new store"),
     ))
 }
 

@@ -22,8 +22,39 @@ pub fn name() -> String {
     if name.trim().is_empty() { "unknown".into() } else { name.trim().into() }
 }
 
-/// Whether a process of this machine lives, as far as the machine tells.
-pub fn runs(process: u32) -> bool {
-    let processes = std::path::Path::new("/proc");
-    !processes.join("self").exists() || processes.join(process.to_string()).exists()
+/// What tells this machine, since it was started, and this container's processes from all others; nothing, if that is unknown.
+/// Two machines may have one name.
+pub fn space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let processes = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), processes.display()))
+}
+
+/// When a process began, in ticks since the machine did; nothing, if it is no more, even if nobody has asked what became of it.
+pub fn began(process: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may hold spaces. The state is field 3, the start field 22.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_began_and_ends_though_nobody_waits_for_it() {
+        let own = began(std::process::id());
+        assert!(own.is_some() && own == began(std::process::id()) && space() == space());
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a process");
+        assert!(began(child.id()) >= own);
+        child.kill().expect("a child");
+        let ended = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            began(child.id()).is_none()
+        };
+        assert!((0..500).any(ended));
+        child.wait().expect("an end");
+    }
 }

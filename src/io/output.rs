@@ -7,6 +7,7 @@ use super::synth;
 use crate::error::{Error, Problem, Result};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -201,7 +202,7 @@ impl Staging {
             let name = target.file_name().unwrap_or_default().to_string_lossy();
             (parent, format!(".{name}.partial-"))
         };
-        sweep(parent, &prefix, target);
+        sweep(parent, if is_url(target) { SCRATCH } else { &prefix }, target);
         refuse_existing(kind, target, force)?;
         let made: Vec<PathBuf> = parent
             .ancestors()
@@ -209,7 +210,10 @@ impl Staging {
             .map(Path::to_path_buf)
             .collect();
         fs::create_dir_all(parent).map_err(|e| cannot_write(kind, parent, &e))?;
-        let (folder, lock) = make_folder(kind, parent, &format!("{prefix}{}", std::process::id()))?;
+        let named = format!("{prefix}{}", std::process::id());
+        let (folder, lock) = make_locked(parent, &named, is_url(target)).map_err(|e| {
+            if is_url(target) { cannot_make(parent, &e) } else { cannot_write(kind, parent, &e) }
+        })?;
         UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push((folder.clone(), made.clone()));
         let staging =
             Staging { kind, target: target.to_path_buf(), folder, made, force, _lock: lock, done: false };
@@ -228,6 +232,9 @@ impl Staging {
 
     /// An error for a file that could not be written.
     pub fn failed(&self, name: &str, error: &std::io::Error) -> Error {
+        if is_url(&self.target) {
+            return cannot_make(&self.folder.join(name), error);
+        }
         cannot_write(self.kind, &self.final_path(name), error)
     }
 
@@ -299,9 +306,21 @@ impl Staging {
     }
 }
 
-/// How the names of folders begin in which a URL's things are made.
+/// How the names of folders begin in which things for URLs are made, whatever the URL.
+const SCRATCH: &str = ".copresence-";
+
 fn scratch_prefix(target: &Path) -> String {
-    format!(".copresence-{}-", &digest_of_text(&target.to_string_lossy())[..16])
+    format!("{SCRATCH}{}-", &digest_of_text(&target.to_string_lossy())[..16])
+}
+
+/// An error for something on its way to a URL that has no room on the disk.
+pub fn cannot_make(path: &Path, error: &std::io::Error) -> Error {
+    Error::Output(Problem::new(
+        path.display().to_string(),
+        "a folder for what is on its way to a URL",
+        error.to_string(),
+        "free some space there, or set TMPDIR to a folder that has more and can be written",
+    ))
 }
 
 /// A folder on a disk for what is on its way to a URL; it goes when this does.
@@ -312,11 +331,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one, and removes those of programs that were killed on their way to the same URL.
+    /// Makes one, and removes those of programs that were killed on their way to a URL.
     pub fn new(target: &Path) -> std::io::Result<Self> {
         let (parent, prefix) = (surroundings().scratch.as_path(), scratch_prefix(target));
-        sweep(parent, &prefix, target);
-        let (folder, lock) = make_locked(parent, &format!("{prefix}{}", std::process::id()))?;
+        sweep(parent, SCRATCH, target);
+        let (folder, lock) = make_locked(parent, &format!("{prefix}{}", std::process::id()), true)?;
         Ok(Scratch { folder, _lock: lock })
     }
 
@@ -387,12 +406,13 @@ fn contended(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotFound)
 }
 
-/// Makes a folder of a name that nobody has yet, and locks the file beside it.
-fn make_folder(kind: Kind, parent: &Path, name: &str) -> Result<(PathBuf, File)> {
-    make_locked(parent, name).map_err(|e| cannot_write(kind, parent, &e))
-}
-
-fn make_locked(parent: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
+/// Makes a folder of a name that nobody has yet, which nobody else may look into if it is `private`, and locks the file beside
+/// it.
+fn make_locked(parent: &Path, name: &str, private: bool) -> std::io::Result<(PathBuf, File)> {
+    let mut builder = fs::DirBuilder::new();
+    if private {
+        builder.mode(0o700);
+    }
     for number in 0..u32::MAX {
         let folder = parent.join(format!("{name}-{number}"));
         let lock_path = beside(&folder, LOCK);
@@ -404,7 +424,7 @@ fn make_locked(parent: &Path, name: &str) -> std::io::Result<(PathBuf, File)> {
         // Where locks do not exist, a killed run's folder may be swept away early by a run to the same
         // output; nothing else depends on them.
         drop(lock.try_lock());
-        match fs::create_dir(&folder) {
+        match builder.create(&folder) {
             Ok(()) => return Ok((folder, lock)),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => drop(fs::remove_file(&lock_path)),
             Err(e) => {

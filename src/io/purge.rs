@@ -2,7 +2,7 @@
 
 use super::files::{self, open_parquet, unreadable};
 use super::storage;
-use super::store::{self, Catalogue, Guide, Writer};
+use super::store::{self, Catalogue, Writer};
 use super::stored;
 use crate::error::{Error, Problem, Result};
 use crate::time::{Edge, Millis, date_edge, utc_text};
@@ -119,9 +119,8 @@ pub fn purge(writer: &mut Writer, before: NaiveDate, at: Millis) -> Result<Purge
     let (mut files, mut of_days) = (Vec::new(), BTreeMap::<String, u64>::new());
     for (file, bytes) in &removed {
         let segment = earlier.segments.iter().find(|segment| segment.file == *file);
-        let piece = earlier.guides.iter().flat_map(Guide::pieces).find(|piece| piece.file == *file);
-        let rows = segment.map(|segment| segment.rows);
-        let sha256 = segment.map(|s| &s.sha256).or(piece.map(|piece| &piece.sha256));
+        // What an earlier change took out of force is known by its own catalogue.
+        let (rows, sha256) = earlier.facts_of(file);
         if let Some(segment) = segment {
             purged.days.insert((segment.source.clone(), segment.day.clone()));
             *of_days.entry(format!("{} {}", segment.source, segment.day)).or_default() += segment.rows;

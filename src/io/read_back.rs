@@ -1,6 +1,6 @@
 //! The tables of an output folder, read back.
 
-use super::files::guarded;
+use super::files::{guarded, unreadable};
 use super::storage::{self, Opened};
 use crate::error::{Error, Problem, Result};
 use crate::person::{PersonId, PersonType, Persons};
@@ -9,15 +9,13 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::io::ErrorKind;
 use std::path::Path;
 
 fn problem(place: &str, found: String) -> Error {
-    Error::Input(Problem::new(
-        place,
-        "a table of an output folder of copresence",
-        found,
-        "give the folder that a run wrote",
-    ))
+    let cure =
+        storage::cure_of_reading(Path::new(place), &found).unwrap_or("give the folder that a run wrote");
+    Error::Input(Problem::new(place, "a table of an output folder of copresence", found, cure))
 }
 
 /// Opens a table of an output folder and does something with it.
@@ -29,7 +27,10 @@ fn with_table<T>(
     let path = folder.join(name);
     let failed = |found: String| problem(&path.display().to_string(), found);
     let opened = storage::size(&path).and_then(|bytes| Opened::open(&path, bytes));
-    let file = opened.map_err(|e| failed(e.to_string()))?;
+    let file = opened.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => failed(e.to_string()),
+        _ => unreadable(&path.display().to_string(), &e),
+    })?;
     let opened =
         guarded(|| ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string()).and_then(read));
     match opened {

@@ -145,12 +145,29 @@ pub fn read_text(path: &Path) -> std::io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| std::io::Error::new(ErrorKind::InvalidData, e.utf8_error()))
 }
 
+/// What to do about an object of which a Parquet reader says something that comes from the store behind it; nothing, if it is
+/// the bytes' fault.
+pub fn cure_of_reading(path: &Path, why: &str) -> Option<&'static str> {
+    (is_url(path) && why.contains("External: ")).then_some(
+        "run again once the network and the store are well; if the object is gone or another one, somebody removed it or wrote it anew meanwhile (docs/cloud.md)",
+    )
+}
+
 /// What to do about a path that could not be read or written.
 pub fn cure(path: &str, error: &std::io::Error) -> &'static str {
     match (is_url(Path::new(path)), error.kind()) {
         (false, _) => "check the file and its permissions",
+        (true, ErrorKind::Unsupported) if cfg!(feature = "cloud") => {
+            "keep stores on a disk, or on an object store that has conditional writes (docs/cloud.md)"
+        }
         (true, ErrorKind::Unsupported) => {
             "install copresence with the feature cloud, or copy the files to a disk"
+        }
+        (true, ErrorKind::InvalidInput) => {
+            "give a URL such as s3://bucket/key, and variables of the environment as docs/cloud.md has them"
+        }
+        (true, ErrorKind::ResourceBusy) => {
+            "run again; if it stays so, the object is not the one that was written: bring it back from a backup"
         }
         (true, ErrorKind::NotFound) => {
             "check the URL, and the endpoint if the store is not the provider's own"

@@ -3,8 +3,10 @@
 //! have opened.
 
 mod lease;
+mod unfinished;
 mod writer;
 
+pub use unfinished::abandon;
 pub use writer::{ReadersOut, Writer, change};
 
 use super::files::{self, Input, unreadable};
@@ -72,6 +74,12 @@ pub struct Retired {
     pub file: String,
     /// Since when, ms UTC by the object store's clock; unknown until the next change.
     pub since: Option<Millis>,
+    /// Rows of pings, if it has any.
+    #[serde(default)]
+    pub rows: Option<u64>,
+    /// The digest of all bytes, where it is known.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }
 
 /// A small file of the store's own.
@@ -161,6 +169,20 @@ pub struct Segment {
     pub sha256: String,
 }
 
+impl Catalogue {
+    /// Rows and digest of a file that is in force, or was.
+    pub fn facts_of(&self, file: &str) -> (Option<u64>, Option<String>) {
+        if let Some(segment) = self.segments.iter().find(|segment| segment.file == file) {
+            return (Some(segment.rows), Some(segment.sha256.clone()));
+        }
+        if let Some(retired) = self.retired.iter().find(|retired| retired.file == file) {
+            return (retired.rows, retired.sha256.clone());
+        }
+        let piece = self.guides.iter().flat_map(Guide::pieces).find(|piece| piece.file == file);
+        (None, piece.map(|piece| piece.sha256.clone()))
+    }
+}
+
 impl Ingested {
     /// Whether it came under a name.
     pub fn is_called(&self, name: &str) -> bool {
@@ -216,14 +238,8 @@ impl Catalogue {
 
     /// The files of the days that a job reads.
     fn days_read<'a>(&'a self, config: &Config) -> impl Iterator<Item = &'a Segment> {
-        let day = |at: Millis| day_at(at, config.zone()).map(|(day, ..)| day.to_string());
-        let (from, to) = (day(config.lookback_start()), day(config.as_of.saturating_sub(1)));
-        let lies_within = move |segment: &Segment| {
-            let is_day = segment.day.as_bytes().first().is_some_and(u8::is_ascii_digit);
-            !is_day
-                || (from.as_ref().is_none_or(|from| *from <= segment.day)
-                    && to.as_ref().is_none_or(|to| segment.day <= *to))
-        };
+        let within = lies_within(config);
+        let lies_within = move |segment: &Segment| within(&segment.day);
         // Where the lookback holds nothing at all, a run has to see what there is to say so.
         let none_within = !self.segments.iter().any(&lies_within);
         self.segments.iter().filter(move |segment| none_within || lies_within(segment))
@@ -237,6 +253,18 @@ impl Catalogue {
             "int64" => Some(PersonType::Int64),
             _ => Some(PersonType::UInt64),
         }
+    }
+}
+
+/// Whether a day may hold something of a job's lookback.
+fn lies_within(config: &Config) -> impl Fn(&str) -> bool + use<> {
+    let day = |at: Millis| day_at(at, config.zone()).map(|(day, ..)| day.to_string());
+    let (from, to) = (day(config.lookback_start()), day(config.as_of.saturating_sub(1)));
+    move |day| {
+        let is_day = day.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        !is_day
+            || (from.as_ref().is_none_or(|from| from.as_str() <= day)
+                && to.as_ref().is_none_or(|to| day <= to.as_str()))
     }
 }
 
@@ -377,15 +405,19 @@ impl Store {
     pub fn origins(&self, config: &Config) -> Result<(Vec<(usize, Rejection)>, HashMap<u32, String>)> {
         let catalogue = &self.catalogue;
         let names = catalogue.inputs.iter().map(|input| (input.number, input.name.clone())).collect();
+        let lies_within = lies_within(config);
         let mut faults = Vec::new();
         for file in &catalogue.faulty {
             for wrong in stored::read_faulty(&input(&self.folder, file, None)?)? {
                 let Some(of) = catalogue.inputs.iter().find(|input| input.number == wrong.0) else {
                     continue;
                 };
-                // What lies outside the lookback does not exist, so it cannot be wrong either.
+                // What lies outside the lookback does not exist, so it cannot be wrong either. A row without a time is taken
+                // for one of the days of its file.
                 let (fault, time) = (wrong.1.fault, wrong.1.time);
-                if time.is_some_and(|time| time < config.lookback_start() || time >= config.as_of) {
+                let is_outside = |time: Millis| time < config.lookback_start() || time >= config.as_of;
+                let is_of_others = || !of.days.is_empty() && !of.days.keys().any(|day| lies_within(day));
+                if time.map_or_else(is_of_others, is_outside) {
                     continue;
                 }
                 let feed = usize::from(of.feed);

@@ -317,13 +317,22 @@ pub fn no_rows(feeds: usize) -> Vec<AtomicU64> {
 fn refuse_all_outside(job: &Job<'_>, feeds: &[FeedSurvey]) -> Result<()> {
     let inputs = job.inputs;
     let rows: u64 = inputs.feeds.iter().flat_map(|f| &f.files).map(|f| f.rows()).sum();
-    if rows == 0 || feeds.iter().any(|f| f.rows_kept > 0 || f.rejected_rows() > 0) {
+    if feeds.iter().any(|f| f.rows_kept > 0 || f.rejected_rows() > 0) {
+        return Ok(());
+    }
+    // What there was may have gone with the days that a store keeps no longer.
+    if rows == 0 && inputs.kept_from.is_none() {
         return Ok(());
     }
     let skipped =
         inputs.feeds.iter().flat_map(|f| &f.files).flat_map(|f| &f.groups).filter_map(|g| g.time_range);
     let spans = feeds.iter().filter_map(|f| f.span).chain(skipped);
-    let Some((from, to)) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
+    let span = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let found = match (span, inputs.kept_from) {
+        (Some((from, to)), _) => format!("times from {} to {}", utc_text(from), utc_text(to)),
+        (None, Some(from)) => format!("none at all; the store keeps nothing before {}", utc_text(from)),
+        (None, None) => return Ok(()),
+    };
     Err(Error::Input(Problem::new(
         format!("all feeds ({rows} rows)"),
         format!(
@@ -331,7 +340,7 @@ fn refuse_all_outside(job: &Job<'_>, feeds: &[FeedSurvey]) -> Result<()> {
             utc_text(job.config.lookback_start()),
             utc_text(job.config.as_of)
         ),
-        format!("times from {} to {}", utc_text(from), utc_text(to)),
-        "check as_of, lookback_days, time_unit and time_zone",
+        found,
+        "check as_of, lookback_days, time_unit and time_zone, and whether the feeds still come",
     )))
 }

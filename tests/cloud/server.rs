@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -21,6 +22,9 @@ pub struct Server {
     folder: TempDir,
     address: SocketAddr,
     pub requests: Arc<AtomicU64>,
+    /// How long each answer takes, ms.
+    pub wait_ms: Arc<AtomicU64>,
+    is_signed: bool,
     _runtime: Runtime,
 }
 
@@ -31,6 +35,8 @@ pub struct Troubles {
     pub busy_every: u64,
     /// The connection ends in the middle of what is answered.
     pub cut_every: u64,
+    /// Writes are done whatever their conditions say.
+    pub is_careless: bool,
 }
 
 impl Server {
@@ -40,19 +46,29 @@ impl Server {
         let runtime = Runtime::new().expect("a runtime");
         let files = s3s_fs::FileSystem::new(folder.path()).expect("a folder of buckets");
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single("key", "secret"));
+        // What is signed cannot be changed on its way.
+        if !troubles.is_careless {
+            builder.set_auth(SimpleAuth::from_single("key", "secret"));
+        }
         let (service, requests) = (builder.build(), Arc::new(AtomicU64::new(0)));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let counted = requests.clone();
+        let (counted, wait_ms) = (requests.clone(), Arc::new(AtomicU64::new(0)));
+        let waits_ms = wait_ms.clone();
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 socket.set_nodelay(true).expect("a socket");
-                let (service, counted) = (service.clone(), counted.clone());
-                let answers = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (service, counted, waits_ms) = (service.clone(), counted.clone(), waits_ms.clone());
+                let answers = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
                     let number = counted.fetch_add(1, Ordering::Relaxed) + 1;
+                    if troubles.is_careless {
+                        request.headers_mut().remove("if-match");
+                        request.headers_mut().remove("if-none-match");
+                    }
                     let answer = Service::call(&service, request);
+                    let wait = Duration::from_millis(waits_ms.load(Ordering::Relaxed));
                     async move {
+                        tokio::time::sleep(wait).await;
                         if troubles.busy_every > 0 && number.is_multiple_of(troubles.busy_every) {
                             let mut busy = http::Response::new(s3s::Body::from("busy".to_string()));
                             *busy.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
@@ -72,7 +88,8 @@ impl Server {
             }
         });
         let address = if troubles.cut_every > 0 { cutting(address, troubles.cut_every) } else { address };
-        Server { folder, address, requests, _runtime: runtime }
+        let is_signed = !troubles.is_careless;
+        Server { folder, address, requests, wait_ms, is_signed, _runtime: runtime }
     }
 
     /// Where the bucket's objects are on the disk.
@@ -103,6 +120,7 @@ impl Server {
             ("AWS_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SKIP_SIGNATURE", if self.is_signed { "false" } else { "true" }),
         ];
         variables.map(|(name, value)| (name.to_string(), value.to_string())).into()
     }

@@ -218,7 +218,7 @@ fn feeds_tables_and_outputs_by_url_give_the_same_bytes() {
 
 #[test]
 fn a_network_that_fails_is_tried_again() {
-    let office = Office::new(Troubles { busy_every: 4, cut_every: 3 });
+    let office = Office::new(Troubles { busy_every: 4, cut_every: 3, ..Troubles::default() });
     let server = &office.server;
     let job = office.job(&at("office/in"), &at("office/in/cases.csv"));
     for round in 0..3 {
@@ -399,11 +399,97 @@ fn two_writers_exclude_each_other() {
     file.set_modified(long_ago).expect("a time");
     city.ingest(&[]).succeeds();
     assert!(!lock.exists());
-    // A process of this machine that is no more holds nothing.
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
-    let held = format!(r#"{{"machine":"{}","process":4194305,"renewals":0}}"#, machine.trim());
-    std::fs::write(&lock, held).expect("a lock");
+    // A process of this machine that is no more holds nothing; one of another container with the same name may be at work.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("an id");
+    let space = std::fs::read_link("/proc/self/ns/pid").expect("a space");
+    let held = |space: &str| {
+        format!(r#"{{"machine":"here","space":"{} {space}","process":4194305,"began":9}}"#, boot.trim())
+    };
+    std::fs::write(&lock, held("pid:[1]")).expect("a lock");
+    city.ingest(&[]).fails_with(&["process 4194305 on here"]);
+    std::fs::write(&lock, held(&space.display().to_string())).expect("a lock");
     city.ingest(&[]).succeeds();
+}
+
+/// What a writer sent and did not put in force.
+fn sent(server: &Server) -> Vec<String> {
+    let ours = |name: &String| {
+        name.starts_with("store/source=") || name.contains("/guide/") || name.contains("writer.lock")
+    };
+    server.objects().into_iter().filter(ours).collect()
+}
+
+#[test]
+fn writers_that_do_not_end_well_take_away_what_they_sent() {
+    let city = City::new();
+    let server = &city.server;
+    let lock = server.bucket().join("store/_copresence/writer.lock");
+    server.wait_ms.store(300, Ordering::Relaxed);
+    let begun = || {
+        let mut ingest = server.program();
+        ingest.args(["ingest", &city.job, "--store", &at("store"), "--progress", "none"]);
+        let ingest = ingest.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let sends = || sent(server).iter().any(|name| name.starts_with("store/source="));
+        assert!((0..6_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            sends()
+        }));
+        ingest
+    };
+    // Somebody else took the store over, and has ended.
+    let overtaken = begun();
+    std::fs::remove_file(&lock).expect("a lock");
+    let ended = overtaken.wait_with_output().expect("an end");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(1) && said.contains("changed it meanwhile"), "{said}");
+    assert_eq!(sent(server), Vec::<String>::new());
+    // Somebody stops it.
+    let stopped = begun();
+    let killed = Command::new("kill").args(["-TERM", &stopped.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let ended = stopped.wait_with_output().expect("an end");
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(sent(server), Vec::<String>::new());
+    server.wait_ms.store(0, Ordering::Relaxed);
+    city.ingest(&[]).succeeds();
+    server.runs(&["store", "check", &at("store")]).succeeds();
+    assert_eq!(server.scratch(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_heeds_no_conditions_keeps_no_store() {
+    let office = Office::new(Troubles { is_careless: true, ..Troubles::default() });
+    let server = &office.server;
+    let job = office.job(&at("office/in"), &at("office/in/cases.csv"));
+    let ingest = ["ingest", &job, "--store", &at("store"), "--progress", "none"];
+    server.runs(&ingest).fails_with(&["whatever If-Match and If-None-Match say", "conditional writes"]);
+    assert!(server.objects().iter().all(|name| !name.starts_with("store")));
+    server.runs(&["run", &job, "--out", &at("out"), "--progress", "none"]).succeeds();
+}
+
+#[test]
+fn variables_that_make_no_request_are_said() {
+    let office = Office::new(Troubles::default());
+    let job = office.job(&at("office/in"), &at("office/in/cases.csv"));
+    let wrong = [
+        (
+            "AWS_ENDPOINT_URL",
+            "127.0.0.1:9000",
+            "AWS_ENDPOINT_URL is no URL that begins with https:// or http://",
+        ),
+        ("AWS_ENDPOINT_URL", "minio:9000", "is no URL that begins with"),
+        ("AWS_ENDPOINT_URL", "http://", "is no URL of a server"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "is no URL of a server"),
+        ("AWS_ENDPOINT_URL", "http://a b", "is no URL of a server"),
+        ("AWS_ALLOW_HTTP", "false", "AWS_ALLOW_HTTP is not true"),
+        ("AWS_ACCESS_KEY_ID", "key\n", "AWS_ACCESS_KEY_ID has a line break"),
+        ("COPRESENCE_RETRY_S", "soon", "COPRESENCE_RETRY_S=soon, which is no whole number of seconds"),
+    ];
+    for (name, value, said) in wrong {
+        let mut program = office.server.program();
+        program.env(name, value);
+        ran(&mut program, &["check", &job]).fails_with(&[said, "docs/cloud.md"]);
+    }
 }
 
 /// Ingests that are killed; the long run sets more.

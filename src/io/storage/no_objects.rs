@@ -74,6 +74,9 @@ pub fn remove(_url: &Path) -> Result<()> {
     none()
 }
 
+/// Removes objects.
+pub fn remove_all(_urls: &[PathBuf]) {}
+
 /// The objects below a URL.
 pub fn list(_url: &Path) -> Result<Vec<Listed>> {
     none()

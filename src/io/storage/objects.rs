@@ -1,6 +1,7 @@
 //! Objects behind URLs: `s3://bucket/key`, `gs://bucket/key`, `az://container/key` and their kin. What fails for a while is
 //! tried again, with longer and longer pauses; see docs/cloud.md for the variables that say where and as whom.
 
+use crate::io::files::guarded;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
@@ -29,8 +30,14 @@ const STRETCHES: usize = 12;
 const PIECE: usize = 8 << 20;
 const PIECES: usize = 2;
 const FILES: usize = 4;
+/// How many objects are removed at once.
+const REMOVALS: usize = 32;
 /// How long a request is tried again, seconds, unless the environment says otherwise.
 const RETRY_S: u64 = 180;
+/// No more tries than this, however fast a server refuses; and pauses between an answer that broke off and the next one.
+const TRIES_MAX: usize = 1_000;
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// The variable that says otherwise.
 const RETRY_VARIABLE: &str = "COPRESENCE_RETRY_S";
 
@@ -82,12 +89,44 @@ fn runtime() -> Result<&'static Runtime> {
 }
 
 fn wait<T>(does: impl Future<Output = object_store::Result<T>>) -> Result<T> {
-    runtime()?.block_on(does).map_err(|e| told(&e))
+    block_on(does)?.map_err(|e| told(&e))
+}
+
+/// Waits for something; the library panics where a variable makes a request that cannot be.
+fn block_on<T>(does: impl Future<Output = T>) -> Result<T> {
+    let runtime = runtime()?;
+    guarded(|| runtime.block_on(does)).map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            "a request that cannot be made of the variables of the environment",
+        )
+    })
 }
 
 /// What a store answered, as short as it can be said.
 fn told(error: &object_store::Error) -> Error {
-    let text = error.to_string();
+    let mut text = error.to_string();
+    // An answer in XML is its code and its message.
+    if let Some(start) = text.find("<?xml").or_else(|| text.find("<Error>")) {
+        let part = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            rest.split_once("</").map(|(value, _)| value.to_string())
+        };
+        let said: Vec<String> = ["Code", "Message"].into_iter().filter_map(part).collect();
+        text = format!("{}{}", &text[..start], said.join(": "));
+    }
+    // What lies below it says why: a refused connection, a name that nobody knows.
+    let mut below = std::error::Error::source(error);
+    let mut cause = None;
+    while let Some(source) = below {
+        (cause, below) = (Some(source.to_string()), source.source());
+    }
+    if let Some(cause) = cause.filter(|cause| !cause.contains('<') && !text.contains(cause.as_str())) {
+        text = format!("{text}: {cause}");
+    }
+    if text.contains("169.254.169.254") {
+        text = format!("no credentials in the environment, and none of the machine's own ({text})");
+    }
     match error {
         _ if text.contains("status code: 403") || text.contains("status code: 401") => {
             Error::new(ErrorKind::PermissionDenied, format!("a store that refuses: {text}"))
@@ -140,20 +179,18 @@ impl Object {
 /// A bucket, by what the environment says of it.
 fn open(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>> {
     let variables = &super::surroundings().variables;
-    let seconds = variables.iter().find(|(name, _)| name == RETRY_VARIABLE);
-    let seconds = seconds.and_then(|(_, value)| value.parse().ok()).unwrap_or(RETRY_S);
-    let retry = RetryConfig {
-        retry_timeout: Duration::from_secs(seconds),
-        max_retries: usize::try_from(seconds).unwrap_or(usize::MAX).min(10),
-        ..RetryConfig::default()
-    };
+    check(variables)?;
+    let retry_timeout = retry_time()?;
+    let max_retries = if retry_timeout.is_zero() { 0 } else { TRIES_MAX };
+    let retry = RetryConfig { retry_timeout, max_retries, ..RetryConfig::default() };
     // Names that an object store does not know are those of other programs.
     macro_rules! build {
         ($builder:ty) => {{
             let builder = <$builder>::new().with_url(root).with_retry(retry);
-            let known = variables.iter().filter_map(|(name, value)| {
-                name.to_ascii_lowercase().parse().ok().map(|key| (key, value.clone()))
-            });
+            let known =
+                variables.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, value)| {
+                    name.to_ascii_lowercase().parse().ok().map(|key| (key, value.clone()))
+                });
             let builder = known.fold(builder, |builder, (key, value)| builder.with_config(key, value));
             builder.build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>).map_err(|e| told(&e))
         }};
@@ -164,6 +201,57 @@ fn open(scheme: &str, root: &str) -> Result<Arc<dyn ObjectStore>> {
         "az" | "azure" | "adl" | "abfs" | "abfss" => build!(MicrosoftAzureBuilder),
         _ => Err(wrong(root, "no scheme among s3, gs, az and abfss")),
     }
+}
+
+/// How long what fails for a while is tried again.
+fn retry_time() -> Result<Duration> {
+    let variables = &super::surroundings().variables;
+    let told = variables.iter().find(|(name, value)| name == RETRY_VARIABLE && !value.is_empty());
+    let Some((_, value)) = told else { return Ok(Duration::from_secs(RETRY_S)) };
+    let seconds: u64 = value.parse().map_err(|_| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("{RETRY_VARIABLE}={value}, which is no whole number of seconds"),
+        )
+    })?;
+    // More than a week is as good as for ever, and no clock runs over.
+    Ok(Duration::from_secs(seconds.min(7 * 86_400)))
+}
+
+/// Refuses variables of which the library makes requests that cannot be.
+fn check(variables: &[(String, String)]) -> Result<()> {
+    let wrong = |name: &str, why: &str| Err(Error::new(ErrorKind::InvalidInput, format!("{name} {why}")));
+    let allows_http = variables.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case("AWS_ALLOW_HTTP") && value.eq_ignore_ascii_case("true")
+    });
+    let ours = |name: &&(String, String)| {
+        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|start| name.0.to_ascii_uppercase().starts_with(start))
+    };
+    for (name, value) in variables.iter().filter(ours) {
+        // A key in JSON has lines; it goes into no header as it is.
+        if value.chars().any(char::is_control) && !value.trim_start().starts_with('{') {
+            return wrong(name, "has a line break or another control character in it");
+        }
+        if !name.to_ascii_uppercase().starts_with("AWS_ENDPOINT") || value.is_empty() {
+            continue;
+        }
+        let Some((scheme, rest)) = value.split_once("://") else {
+            return wrong(name, "is no URL that begins with https:// or http://");
+        };
+        let host = rest.split('/').next().unwrap_or_default();
+        let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map(|(_, port)| port);
+        let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+        let is_host = !host.is_empty() && !host.starts_with(':') && !value.contains(char::is_whitespace);
+        match scheme {
+            "https" | "http" if !is_host || !is_port => return wrong(name, "is no URL of a server"),
+            "http" if !allows_http => {
+                return wrong(name, "begins with http://, and AWS_ALLOW_HTTP is not true");
+            }
+            "https" | "http" => {}
+            _ => return wrong(name, "is no URL that begins with https:// or http://"),
+        }
+    }
+    Ok(())
 }
 
 impl Reader {
@@ -278,7 +366,7 @@ pub fn put_if(url: &Path, bytes: Vec<u8>, expected: Option<&Version>) -> Result<
     let mode = expected.map_or(PutMode::Create, |version| PutMode::Update(version.0.clone()));
     let options = PutOptions { mode, ..PutOptions::default() };
     let payload = PutPayload::from(bytes.clone());
-    let done = runtime()?.block_on(object.store.put_opts(&object.key, payload, options));
+    let done = block_on(object.store.put_opts(&object.key, payload, options))?;
     match done {
         Ok(done) => Ok(Some(Version(done.into()))),
         Err(
@@ -305,9 +393,7 @@ pub fn upload(files: Vec<(PathBuf, PathBuf)>) -> Result<()> {
     for (from, to) in files {
         sends.push(send(from, Object::at(&to)?));
     }
-    runtime()?
-        .block_on(futures_util::stream::iter(sends).buffer_unordered(FILES).try_collect::<Vec<()>>())
-        .map(drop)
+    block_on(futures_util::stream::iter(sends).buffer_unordered(FILES).try_collect::<Vec<()>>())?.map(drop)
 }
 
 async fn send(from: PathBuf, to: Object) -> Result<()> {
@@ -353,14 +439,41 @@ pub fn remove(url: &Path) -> Result<()> {
     }
 }
 
+/// Removes objects, many at a time, as far as that goes.
+pub fn remove_all(urls: &[PathBuf]) {
+    let objects = urls.iter().filter_map(|url| Object::at(url).ok());
+    let removals = objects.map(|object| async move { object.store.delete(&object.key).await.is_ok() });
+    let all = futures_util::stream::iter(removals).buffer_unordered(REMOVALS).collect::<Vec<bool>>();
+    block_on(all).ok();
+}
+
+/// Asks again where an answer ended in its middle, which the library does of objects' own bytes only.
+fn whole<T>(url: &Path, asks: impl Fn() -> Result<T>) -> Result<T> {
+    let mut pause = PAUSE_MIN;
+    let mut left = retry_time()?;
+    loop {
+        match asks() {
+            Err(e) if e.kind() == ErrorKind::Other && e.to_string().contains("body") && !left.is_zero() => {
+                pause = pause.min(left);
+                tracing::warn!("{}: {e}; asked again in {} ms", url.display(), pause.as_millis());
+                std::thread::sleep(pause);
+                left = left.saturating_sub(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            done => return done,
+        }
+    }
+}
+
 /// The objects below a URL, in order of their names.
 pub fn list(url: &Path) -> Result<Vec<Listed>> {
     let object = Object::at(url)?;
     let below = (!object.key.as_ref().is_empty()).then_some(&object.key);
-    let mut found: Vec<Listed> = wait(object.store.list(below).try_collect::<Vec<ObjectMeta>>())?
-        .into_iter()
-        .map(|meta| listed(&object, meta))
-        .collect();
+    let mut found: Vec<Listed> =
+        whole(url, || wait(object.store.list(below).try_collect::<Vec<ObjectMeta>>()))?
+            .into_iter()
+            .map(|meta| listed(&object, meta))
+            .collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }

@@ -2,6 +2,7 @@
 //! two writers from working for nothing. What decides is that a catalogue is replaced only where it is still the one that its
 //! writer began with.
 
+use super::unfinished::registered;
 use crate::io::machine;
 use crate::io::storage::objects::{self, Version};
 use std::io::Result;
@@ -43,15 +44,19 @@ pub struct Holder {
 
 fn text_of(renewals: u64) -> Vec<u8> {
     let (machine, process) = (machine::name(), std::process::id());
-    serde_json::json!({ "machine": machine, "process": process, "renewals": renewals })
-        .to_string()
-        .into_bytes()
+    let (space, began) = (machine::space(), machine::began(process));
+    let own = serde_json::json!({
+        "machine": machine, "space": space, "process": process, "began": began, "renewals": renewals
+    });
+    own.to_string().into_bytes()
 }
 
 /// Whether the holder was a process of this machine that is no more.
 fn is_gone(held: &serde_json::Value) -> bool {
     let process = held["process"].as_u64().and_then(|process| u32::try_from(process).ok());
-    held["machine"] == machine::name() && process.is_some_and(|process| !machine::runs(process))
+    let is_here = machine::space().is_some_and(|space| held["space"] == space);
+    let began = held["began"].as_u64();
+    is_here && began.is_some() && process.is_some_and(|process| machine::began(process) != began)
 }
 
 impl Lease {
@@ -73,6 +78,8 @@ impl Lease {
             }
         }
         let taken_at = objects::look(path)?.written_at;
+        let version = version.map(|version| proven(path, version)).transpose()?;
+        registered(|own| own.lease = Some(path.to_path_buf()));
         let state = Arc::new(Mutex::new(State { path: path.to_path_buf(), renewals: 0, version }));
         let (stop, stopped) = channel();
         let renewed = state.clone();
@@ -90,9 +97,15 @@ impl Lease {
         renew(&mut locked(&self.state))
     }
 
+    /// Whether it was still its own when that was last looked at.
+    pub fn holds(&self) -> bool {
+        locked(&self.state).version.is_some()
+    }
+
     /// What names things so that no other writer does.
     pub fn label(&self) -> String {
-        let whose = format!("{} {} {}", machine::name(), std::process::id(), self.taken_at);
+        let (space, process) = (machine::space(), std::process::id());
+        let whose = format!("{} {space:?} {process} {}", machine::name(), self.taken_at);
         crate::io::files::digest_of_text(&whose)[..8].to_string()
     }
 }
@@ -107,6 +120,22 @@ fn renew(state: &mut State) -> Result<bool> {
         state.version = objects::put_if(&state.path, text_of(state.renewals), Some(version))?;
     }
     Ok(state.version.is_some())
+}
+
+/// Looks whether the server writes only where a condition allows it, as without that two writers could undo each other's work.
+/// Gives the version that stands then.
+fn proven(path: &Path, version: Version) -> Result<Version> {
+    let heeds_none = objects::put_if(path, text_of(1), None)?.is_none();
+    let next = objects::put_if(path, text_of(2), Some(&version))?;
+    let heeds_other = next.is_some() && objects::put_if(path, text_of(3), Some(&version))?.is_none();
+    match next {
+        Some(next) if heeds_none && heeds_other => Ok(next),
+        _ => {
+            objects::remove(path)?;
+            let why = "a server that writes whatever If-Match and If-None-Match say";
+            Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why))
+        }
+    }
 }
 
 /// The time by the clock of the store that has an object, ms UTC.
@@ -126,5 +155,6 @@ impl Drop for Lease {
         if state.version.is_some() {
             drop(objects::remove(&state.path));
         }
+        registered(|own| own.lease = None);
     }
 }

@@ -2,12 +2,13 @@
 //! fails if somebody else came first.
 
 use super::lease::{DEAD_S, Lease};
+use super::unfinished::{is_stopped, registered, unless_stopped};
 use super::{
     CACHE, CATALOGUE, Catalogue, HIDDEN, INCOMING, Retired, catalogue_of, files_of, input, read_catalogue,
 };
 use crate::error::{Error, Problem, Result};
 use crate::io::files::{Input, unreadable};
-use crate::io::output::Scratch;
+use crate::io::output::{Scratch, cannot_make};
 use crate::io::storage::objects::{self, Version};
 use crate::io::storage::{self, is_url};
 use crate::time::{DAY_MS, Millis};
@@ -34,6 +35,8 @@ enum Ground {
     Objects { lease: Lease, catalogue: Option<Version>, incoming: Scratch },
 }
 
+/// How many files are sent before somebody looks whether the lease is still held.
+const SENT_AT_ONCE: usize = 16;
 /// How long an object stays when it is in force no more, for those who read an earlier version.
 const KEPT_MS: Millis = DAY_MS;
 
@@ -93,7 +96,7 @@ impl Writer {
             }
             Err(e) => return Err(not_written(e)),
         };
-        let incoming = Scratch::new(folder).map_err(|e| failed(&storage::surroundings().scratch, &e))?;
+        let incoming = Scratch::new(folder).map_err(|e| cannot_make(&storage::surroundings().scratch, &e))?;
         let ground = Ground::Objects { lease, catalogue: version, incoming };
         Ok(Writer { folder: folder.to_path_buf(), catalogue: known, ground })
     }
@@ -282,6 +285,9 @@ impl Writer {
 
     /// An error for a file that could not be written.
     pub fn failed(&self, name: &str, error: &std::io::Error) -> Error {
+        if is_url(&self.folder) {
+            return cannot_make(&self.incoming(name), error);
+        }
         failed(&self.folder.join(name), error)
     }
 
@@ -332,10 +338,30 @@ impl Writer {
         let Ground::Objects { lease, catalogue, .. } = &mut self.ground else { return Ok(()) };
         let path = folder.join(HIDDEN).join(CATALOGUE);
         let not_written = |e: std::io::Error| failed(&path, &e);
-        objects::upload(new).map_err(|e| failed(&folder, &e))?;
+        let sent: Vec<PathBuf> = new.iter().map(|(_, to)| to.clone()).collect();
+        registered(|own| own.sent.clone_from(&sent));
+        // What is not in force and never will be goes at once, as nobody else can tell.
+        let undo = || {
+            registered(|own| own.sent.clear());
+            objects::remove_all(&sent);
+        };
+        for some in new.chunks(SENT_AT_ONCE) {
+            // Who lost the lease meanwhile writes no more than that.
+            let going = if is_stopped() || !lease.holds() { Ok(()) } else { objects::upload(some.to_vec()) };
+            if let Err(e) = going {
+                undo();
+                return Err(failed(&folder, &e));
+            }
+        }
         // What went out of force with the last change did so when that was written.
         let changed_at = match catalogue {
-            Some(_) => Some(objects::look(&path).map_err(not_written)?.written_at),
+            Some(_) => match objects::look(&path) {
+                Ok(listed) => Some(listed.written_at),
+                Err(e) => {
+                    undo();
+                    return Err(not_written(e));
+                }
+            },
             None => None,
         };
         let stays: HashSet<String> = files_of(&next).map(str::to_string).collect();
@@ -345,18 +371,22 @@ impl Writer {
             .retain(|retired| retired.since.zip(changed_at).is_none_or(|(since, at)| at - since <= KEPT_MS));
         let known: HashSet<String> = retired.iter().map(|retired| retired.file.clone()).collect();
         let goes = files_of(&self.catalogue).filter(|file| !stays.contains(*file) && !known.contains(*file));
-        retired.extend(goes.map(|file| Retired { file: file.to_string(), since: None }));
+        retired.extend(goes.map(|file| {
+            let (rows, sha256) = self.catalogue.facts_of(file);
+            Retired { file: file.to_string(), since: None, rows, sha256 }
+        }));
         retired.retain(|retired| !stays.contains(&retired.file));
         next.retired = retired;
         let text = serde_json::to_string_pretty(&next).map_err(|e| not_written(std::io::Error::other(e)))?;
-        let holds = lease.renew().map_err(not_written)?;
+        let holds = lease.renew().inspect_err(|_| undo()).map_err(not_written)?;
+        let put = || objects::put_if(&path, (text + "\n").into_bytes(), catalogue.as_ref());
         let written = match holds {
-            true => {
-                objects::put_if(&path, (text + "\n").into_bytes(), catalogue.as_ref()).map_err(not_written)?
-            }
+            // If no answer comes it may be in force all the same, and what it names has to stay.
+            true => unless_stopped(put).ok_or(Error::Interrupted)?.map_err(not_written)?,
             false => None,
         };
         let Some(written) = written else {
+            undo();
             return Err(Error::Output(Problem::new(
                 format!("--store {}", folder.display()),
                 format!("a store at version {}, as it was when this began", self.catalogue.version),

@@ -1,0 +1,67 @@
+//! What this process has written for a change of a store of objects, as long as that is not in force: what a process takes away
+//! that is about to end at once.
+
+use crate::io::storage::objects;
+use std::path::PathBuf;
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a process that is to end waits for a server.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What it is about.
+#[derive(Debug)]
+pub struct Own {
+    /// The lease that it holds.
+    pub lease: Option<PathBuf>,
+    /// Objects that no catalogue names yet.
+    pub sent: Vec<PathBuf>,
+    is_stopped: bool,
+}
+
+static OWN: Mutex<Own> = Mutex::new(Own { lease: None, sent: Vec::new(), is_stopped: false });
+
+fn own() -> MutexGuard<'static, Own> {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes what was written, or is no concern any more.
+pub fn registered(change: impl FnOnce(&mut Own)) {
+    change(&mut own());
+}
+
+/// Whether the process is about to end.
+pub fn is_stopped() -> bool {
+    own().is_stopped
+}
+
+/// Does what puts objects in force, unless the process is about to end; none of them is taken away then.
+pub fn unless_stopped<T>(does: impl FnOnce() -> T) -> Option<T> {
+    let mut own = own();
+    if own.is_stopped {
+        return None;
+    }
+    own.sent.clear();
+    Some(does())
+}
+
+/// Takes away what is not in force: for a process that is about to end at once.
+pub fn abandon() {
+    let mut own = own();
+    own.is_stopped = true;
+    let left: Vec<PathBuf> = own.sent.drain(..).collect();
+    let left: Vec<PathBuf> = left.into_iter().chain(own.lease.take()).collect();
+    drop(own);
+    if left.is_empty() {
+        return;
+    }
+    let (done, waits) = channel();
+    std::thread::spawn(move || {
+        objects::remove_all(&left);
+        // Nobody waits for it any more where it took too long.
+        done.send(()).ok();
+    });
+    // A server that does not answer keeps nobody.
+    waits.recv_timeout(PATIENCE).ok();
+}
