@@ -3,7 +3,7 @@
 use crate::store::{answer, ingest, parquet_below};
 use crate::support::{Sandbox, read, text_array, time_array};
 use crate::world_files::save;
-use arrow::array::Float64Array;
+use arrow::array::{ArrayRef, Float64Array, TimestampMillisecondArray};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -189,6 +189,61 @@ fn a_store_drops_days_and_is_made_compact() {
     sandbox.copresence(&["store", "compact", "store"]).succeeds();
     assert!(!sandbox.path("store/source=gps/day=2022-03-20").exists());
     sandbox.copresence(&["store", "check", "store"]).succeeds();
+}
+
+#[test]
+fn a_store_whose_days_are_gone_gives_no_empty_answer() {
+    let sandbox = hourly();
+    ingest(&sandbox, []).succeeds();
+    let late = ["--as-of", "2022-05-01T00:00:00Z", "--out", "late", "--progress", "none"];
+    let raw = [&["run", "job.toml"][..], &late].concat();
+    let stored = [&raw[..], &["--store", "store"]].concat();
+    sandbox.copresence(&raw).fails_with(1).stderr_has("pings inside the lookback");
+    sandbox.copresence(&stored).fails_with(1).stderr_has("pings inside the lookback");
+    sandbox.copresence(&["store", "drop", "store", "--before", "2022-04-01"]).succeeds();
+    sandbox
+        .copresence(&stored)
+        .fails_with(1)
+        .stderr_has("pings inside the lookback")
+        .stderr_has("none at all; the store keeps nothing before 2022-03-31T16:00:00.000Z");
+}
+
+#[test]
+fn a_row_without_a_time_is_one_of_the_days_of_its_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "cases.csv",
+        "case_id,person_id,report_id,authority,infectious_from\nc,a,r,h,2022-03-10T00:00:00Z\n",
+    );
+    for (day, times) in [(10, [Some(0), None, Some(60)]), (20, [Some(0), Some(30), Some(60)])] {
+        let at = |second: i64| 1_646_870_400_000 + (day - 10) * 86_400_000 + second * 1_000;
+        let times = TimestampMillisecondArray::from_iter(times.map(|time| time.map(at))).with_timezone("UTC");
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("person_id", text_array(["a", "b", "c"])),
+            ("time", Arc::new(times)),
+            ("venue_id", text_array(["v", "v", "v"])),
+        ];
+        sandbox.write_parquet(&format!("scans/{day}.parquet"), columns);
+    }
+    sandbox.write(
+        "job.toml",
+        "[job]\npurpose = \"test\"\nas_of = \"2022-03-21T00:00:00Z\"\nrejected_share_max = 0.5\n\
+         [[feeds]]\nsource = \"venue\"\npath = \"scans\"\n[cases]\npath = \"cases.csv\"\n\
+         [rule]\nname = \"r\"\nversion = \"1\"\nlookback_days = 3\n",
+    );
+    ingest(&sandbox, []).succeeds();
+    for (as_of, rejected) in [("2022-03-21T00:00:00Z", 0), ("2022-03-11T00:00:00Z", 1)] {
+        let [raw, stored] = [&["--as-of", as_of][..], &["--as-of", as_of, "--store", "store"]]
+            .map(|flags| answer(&sandbox, flags));
+        assert_eq!(raw, stored);
+        assert_eq!(read(sandbox.path("out/rejections.parquet")).num_rows(), rejected);
+    }
+    // Between them there is nothing to answer from, whatever an old row lacks.
+    let nothing =
+        ["run", "job.toml", "--as-of", "2022-03-17T00:00:00Z", "--out", "none", "--progress", "none"];
+    sandbox.copresence(&nothing).fails_with(1).stderr_has("pings inside the lookback");
+    let stored = [&nothing[..], &["--store", "store"]].concat();
+    sandbox.copresence(&stored).fails_with(1).stderr_has("pings inside the lookback");
 }
 
 #[test]
