@@ -13,9 +13,14 @@ pub fn install(watch: &Arc<Watch>) {
     let handler = move || {
         watch.stop();
         std::thread::sleep(GRACE);
-        crate::io::store::abandon();
+        let is_in_force = crate::io::store::abandon();
         crate::io::output::abandon();
-        super::tell(&format!("error: {}", crate::error::Error::Interrupted));
+        match is_in_force {
+            true => super::tell(
+                "error: stopped on request; the store was being changed: copresence store list tells its version",
+            ),
+            false => super::tell(&format!("error: {}", crate::error::Error::Interrupted)),
+        }
         std::process::exit(130);
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -445,6 +445,7 @@ fn writers_that_do_not_end_well_take_away_what_they_sent() {
     assert_eq!(sent(server), Vec::<String>::new());
     // Somebody stops it.
     let stopped = begun();
+    server.wait_ms.store(900, Ordering::Relaxed);
     let killed = Command::new("kill").args(["-TERM", &stopped.id().to_string()]).status().expect("kill");
     assert!(killed.success());
     let ended = stopped.wait_with_output().expect("an end");

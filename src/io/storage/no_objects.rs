@@ -74,6 +74,9 @@ pub fn remove(_url: &Path) -> Result<()> {
     none()
 }
 
+/// Lets no file be sent from now on.
+pub fn stop_sending() {}
+
 /// Removes objects.
 pub fn remove_all(_urls: &[PathBuf]) {}
 

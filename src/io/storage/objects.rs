@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -387,6 +388,17 @@ pub fn put_if(url: &Path, bytes: Vec<u8>, expected: Option<&Version>) -> Result<
     }
 }
 
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Lets no file, and no further piece of one, be sent from now on.
+pub fn stop_sending() {
+    STOPPED.store(true, Ordering::Relaxed);
+}
+
+fn go_on() -> Result<()> {
+    if STOPPED.load(Ordering::Relaxed) { Err(Error::other("stopped on request")) } else { Ok(()) }
+}
+
 /// Writes objects from files, several at a time: pairs of a file and a URL.
 pub fn upload(files: Vec<(PathBuf, PathBuf)>) -> Result<()> {
     let mut sends = Vec::with_capacity(files.len());
@@ -397,6 +409,7 @@ pub fn upload(files: Vec<(PathBuf, PathBuf)>) -> Result<()> {
 }
 
 async fn send(from: PathBuf, to: Object) -> Result<()> {
+    go_on()?;
     let mut file = File::open(&from)?;
     let size = file.metadata()?.len();
     if size <= PIECE as u64 {
@@ -415,6 +428,7 @@ async fn send(from: PathBuf, to: Object) -> Result<()> {
             if read == 0 {
                 return Ok(());
             }
+            go_on()?;
             sent.wait_for_capacity(PIECES).await.map_err(|e| told(&e))?;
             sent.write(&buffer[..read]);
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long a process that is to end waits for a server.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LOOKS: Duration = Duration::from_millis(10);
 
 /// What it is about.
 #[derive(Debug)]
@@ -17,10 +19,19 @@ pub struct Own {
     pub lease: Option<PathBuf>,
     /// Objects that no catalogue names yet.
     pub sent: Vec<PathBuf>,
+    /// Whether some of them are on their way.
+    pub is_sending: bool,
     is_stopped: bool,
+    is_in_force: bool,
 }
 
-static OWN: Mutex<Own> = Mutex::new(Own { lease: None, sent: Vec::new(), is_stopped: false });
+static OWN: Mutex<Own> = Mutex::new(Own {
+    lease: None,
+    sent: Vec::new(),
+    is_sending: false,
+    is_stopped: false,
+    is_in_force: false,
+});
 
 fn own() -> MutexGuard<'static, Own> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,18 +54,27 @@ pub fn unless_stopped<T>(does: impl FnOnce() -> T) -> Option<T> {
         return None;
     }
     own.sent.clear();
+    own.is_in_force = true;
     Some(does())
 }
 
-/// Takes away what is not in force: for a process that is about to end at once.
-pub fn abandon() {
+/// Takes away what is not in force: for a process that is about to end at once. Says whether something of it may be in force.
+pub fn abandon() -> bool {
+    own().is_stopped = true;
+    objects::stop_sending();
+    // What is on its way would come after it was taken away.
+    let mut waited = Duration::ZERO;
+    while own().is_sending && waited < PATIENCE {
+        std::thread::sleep(LOOKS);
+        waited += LOOKS;
+    }
     let mut own = own();
-    own.is_stopped = true;
+    let is_in_force = own.is_in_force;
     let left: Vec<PathBuf> = own.sent.drain(..).collect();
     let left: Vec<PathBuf> = left.into_iter().chain(own.lease.take()).collect();
     drop(own);
     if left.is_empty() {
-        return;
+        return is_in_force;
     }
     let (done, waits) = channel();
     std::thread::spawn(move || {
@@ -64,4 +84,5 @@ pub fn abandon() {
     });
     // A server that does not answer keeps nobody.
     waits.recv_timeout(PATIENCE).ok();
+    is_in_force
 }

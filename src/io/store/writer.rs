@@ -342,16 +342,18 @@ impl Writer {
         registered(|own| own.sent.clone_from(&sent));
         // What is not in force and never will be goes at once, as nobody else can tell.
         let undo = || {
-            registered(|own| own.sent.clear());
             objects::remove_all(&sent);
+            registered(|own| own.sent.clear());
         };
-        for some in new.chunks(SENT_AT_ONCE) {
-            // Who lost the lease meanwhile writes no more than that.
-            let going = if is_stopped() || !lease.holds() { Ok(()) } else { objects::upload(some.to_vec()) };
-            if let Err(e) = going {
-                undo();
-                return Err(failed(&folder, &e));
-            }
+        registered(|own| own.is_sending = true);
+        // Who lost the lease meanwhile writes no more than what is on its way.
+        let going = new.chunks(SENT_AT_ONCE).try_for_each(|some| {
+            if is_stopped() || !lease.holds() { Ok(()) } else { objects::upload(some.to_vec()) }
+        });
+        registered(|own| own.is_sending = false);
+        if let Err(e) = going {
+            undo();
+            return Err(if is_stopped() { Error::Interrupted } else { failed(&folder, &e) });
         }
         // What went out of force with the last change did so when that was written.
         let changed_at = match catalogue {
