@@ -40,6 +40,7 @@ fn resolved(c: &mut Criterion) {
             weighing: None,
             holds_scanners: false,
             dwells: Dwells::Unknown,
+            sets: &[],
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -63,6 +63,7 @@ pub mod rice;
 pub mod risk_area;
 pub mod rule;
 pub mod stay;
+pub mod sweep;
 pub mod synth;
 pub mod time;
 pub mod track;

@@ -9,7 +9,7 @@ use crate::person::{PersonColumn, PersonId, PersonRef};
 use crate::place::PlaceKey;
 use crate::resident::{Dwell, Known, is_resident};
 use crate::risk_area::{Dwelt, RiskAreas};
-use crate::rule::{Resident, Rule, Source};
+use crate::rule::{CandidateRule, Resident, Rule, Source};
 use crate::stay::Stays;
 use crate::time::Millis;
 use crate::track::dwelling::DwellSums;
@@ -21,6 +21,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use hashbrown::HashMap;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Whose rows of a table are kept.
@@ -68,6 +69,8 @@ pub struct Setting<'a> {
     pub dwells: Dwells<'a>,
     /// The job's risk areas, if it has any.
     pub areas: Option<&'a RiskAreas>,
+    /// Other thresholds, of which is only counted whom they make candidates.
+    pub sets: &'a [CandidateRule],
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -95,6 +98,35 @@ pub struct Resolved {
     pub encounter_count: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: Millis,
+    /// By set of [`Setting::sets`]: whom it makes candidates.
+    pub sets: Vec<Found>,
+}
+
+/// Whom some thresholds make candidates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How many.
+    pub candidates: u64,
+    /// Who, whatever their order: the sum, modulo 2^128, of the first 16 bytes (big-endian) of the SHA-256 of each person_id, an
+    /// integer in decimal digits.
+    pub digest: u128,
+}
+
+impl Found {
+    /// Counts others in.
+    pub fn add(&mut self, other: Found) {
+        self.candidates += other.candidates;
+        self.digest = self.digest.wrapping_add(other.digest);
+    }
+}
+
+/// A person's part in [`Found::digest`].
+fn digest_of(person: PersonRef<'_>) -> u128 {
+    let digest = match person {
+        PersonRef::Integer(id) => Sha256::digest(id.to_string()),
+        PersonRef::Bytes(id) => Sha256::digest(id),
+    };
+    digest.iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
 }
 
 /// What became of a case's encounters.
@@ -199,7 +231,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
     let onsets = setting.weighing.map(|_| setting.index.onsets.as_slice());
     let adding = Adding { rule: &setting.rule.exposure, onsets };
     let meets = Meets { rule: &setting.rule.encounter, weighing: setting.weighing, seats: setting.seats };
-    let mut rows = Rows::new(person, setting.index.cases());
+    let mut rows = Rows::new(person, setting.index.cases(), setting.sets.len());
     for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
@@ -316,10 +348,11 @@ struct Rows {
     tallies: Vec<Tally>,
     encounter_count: u64,
     direct_ms_max: Millis,
+    sets: Vec<Found>,
 }
 
 impl Rows {
-    fn new(person: &DataType, cases: usize) -> Self {
+    fn new(person: &DataType, cases: usize, sets: usize) -> Self {
         Rows {
             encounters: Table::new(person),
             exposures: Table::new(person),
@@ -328,6 +361,7 @@ impl Rows {
             tallies: vec![Tally::default(); cases],
             encounter_count: 0,
             direct_ms_max: 0,
+            sets: vec![Found::default(); sets],
         }
     }
 
@@ -364,6 +398,13 @@ impl Rows {
         if keeps(setting.exposures) {
             self.exposures.add(person, exposed);
         }
+        let mut digest = None;
+        for (found, rule) in self.sets.iter_mut().zip(setting.sets) {
+            if crate::candidate::candidate(exposed, together, dwelt, rule).is_some() {
+                let digest = *digest.get_or_insert_with(|| digest_of(person));
+                found.add(Found { candidates: 1, digest });
+            }
+        }
         self.candidates.add(person, candidate.as_slice());
         self.dwells.add(person, dwelt);
     }
@@ -379,6 +420,7 @@ impl Rows {
             tallies: self.tallies,
             encounter_count: self.encounter_count,
             direct_ms_max: self.direct_ms_max,
+            sets: self.sets,
         })
     }
 }

@@ -18,6 +18,7 @@ mod rules;
 mod shapes;
 mod store;
 mod support;
+mod sweep;
 mod synth;
 mod tidy;
 mod town;

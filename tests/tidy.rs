@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 33] = [
     "error",
     "time",
     "geo",
@@ -33,6 +33,7 @@ const ORDER: [&str; 32] = [
     "answer",
     "synth",
     "config",
+    "sweep",
     "io",
     "pipeline",
     "cli",

@@ -16,6 +16,7 @@ mod rules;
 mod run;
 mod store;
 mod summary;
+mod sweep;
 mod synth;
 
 use crate::config::{Config, Overrides};
@@ -57,6 +58,8 @@ enum Command {
     Purge(store::Purge),
     /// Look into a prepared store: what it holds, whether it is whole; drop days, make it compact.
     Store(store::Store),
+    /// Evaluate many rules on the same pings: who would be a candidate by each.
+    Sweep(sweep::Sweep),
     /// Write a made-up city: pings and cases of any number, and the job that reads them.
     Synth(synth::Synth),
 }
@@ -133,6 +136,7 @@ impl Cli {
             Command::Case(case) => case.job.log_format,
             Command::Check(check) => check.job.log_format,
             Command::Ingest(ingest) => ingest.job.log_format,
+            Command::Sweep(sweep) => sweep.job.log_format,
             Command::Explain(_)
             | Command::Purge(_)
             | Command::Rules(_)
@@ -156,6 +160,7 @@ impl Cli {
             Command::Rules(rules) => rules.run(),
             Command::Purge(purge) => purge.run(),
             Command::Store(store) => store.run(),
+            Command::Sweep(sweep) => sweep.run(),
             Command::Synth(synth) => synth.run(),
         }
     }
@@ -172,6 +177,23 @@ impl JobArgs {
         let mut config = self.config_from(&text, &overrides)?;
         store.iter().try_for_each(|store| store.attach(&mut config))?;
         Ok((config, store))
+    }
+
+    /// The same for sets of keys with other values, each over all that these flags set.
+    fn configs(&self, overrides: Overrides, sets: &[Vec<String>]) -> Result<(Vec<Config>, Option<Store>)> {
+        let overrides = Overrides { store: self.store.clone(), ..overrides };
+        let (text, mut overrides) = self.text(overrides)?;
+        let folder = Config::store_of(&self.job, &text, &overrides);
+        let store = folder.map(|folder| Store::open(&folder)).transpose()?;
+        overrides.stored_feeds = store.as_ref().map(|store| store.catalogue.feeds.clone());
+        let mut configs = Vec::with_capacity(sets.len());
+        for set in sets {
+            let set = self.set.iter().chain(set).cloned().collect();
+            let mut config = self.config_from(&text, &Overrides { set, ..overrides.clone() })?;
+            store.iter().try_for_each(|store| store.attach(&mut config))?;
+            configs.push(config);
+        }
+        Ok((configs, store))
     }
 
     /// The same, but the feeds' own files are read, whatever store there is.

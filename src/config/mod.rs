@@ -9,7 +9,7 @@ use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::resolve::Scope;
-use crate::rule::{Rule, Source, StayRule};
+use crate::rule::{CandidateRule, Rule, Source, StayRule};
 use crate::time::{Edge, Millis, TimeUnit, Tz, Written, parse};
 use section::{Job, Section};
 use std::collections::BTreeMap;
@@ -101,6 +101,8 @@ pub struct Config {
     pub digest_full: bool,
     /// The only case whom others can meet, if one was asked about.
     pub only_case: Option<String>,
+    /// Other thresholds of candidates, of which a sweep counts whom they would make one.
+    pub sets: Vec<CandidateRule>,
 }
 
 /// One `[[feeds]]`.
@@ -311,6 +313,7 @@ impl Config {
             batch_rows: BATCH_ROWS,
             digest_full: overrides.digest_full,
             only_case: None,
+            sets: Vec::new(),
         })
     }
 

@@ -23,6 +23,7 @@ pub mod spill;
 pub mod storage;
 pub mod store;
 pub mod stored;
+pub mod sweep;
 pub mod synth;
 pub mod table;
 mod wkb;

@@ -3,7 +3,7 @@
 
 use super::files::digest_of_text;
 use super::storage::{self, is_url, objects, surroundings};
-use super::synth;
+use super::{sweep, synth};
 use crate::error::{Error, Problem, Result};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -21,13 +21,15 @@ pub enum Kind {
     Answer,
     /// A made-up city.
     City,
+    /// What a sweep found.
+    Sweep,
 }
 
 impl Kind {
     /// What names the folder on the command line.
     fn argument(self) -> &'static str {
         match self {
-            Kind::Answer => "--out",
+            Kind::Answer | Kind::Sweep => "--out",
             Kind::City => "OUT",
         }
     }
@@ -37,6 +39,7 @@ impl Kind {
         match self {
             Kind::Answer => "manifest.json",
             Kind::City => synth::JOB,
+            Kind::Sweep => sweep::LAST,
         }
     }
 }
@@ -136,6 +139,7 @@ fn refuse(kind: Kind, target: &Path, force: bool) -> Result<()> {
         (true, _) => "an earlier output",
         (false, Kind::Answer) => "something that is no output of copresence, or more than that",
         (false, Kind::City) => "something that is no city of copresence synth, or more than that",
+        (false, Kind::Sweep) => "something that is no result of copresence sweep, or more than that",
     };
     let cure = cure.replace("{}", kind.argument());
     let place = format!("{} {}", kind.argument(), target.display());
@@ -144,8 +148,9 @@ fn refuse(kind: Kind, target: &Path, force: bool) -> Result<()> {
 
 fn is_output(kind: Kind, folder: &Path) -> bool {
     match kind {
-        Kind::Answer => is_answer(folder),
+        Kind::Answer => is_written(folder, kind),
         Kind::City => is_city(folder),
+        Kind::Sweep => is_written(folder, kind),
     }
 }
 
@@ -157,19 +162,19 @@ fn is_known(kind: Kind, name: &str) -> bool {
             let part = name.strip_prefix(synth::PINGS).and_then(|name| name.strip_prefix('/'));
             part.is_some_and(synth::is_part) || [synth::CASES, synth::JOB].contains(&name)
         }
+        Kind::Sweep => sweep::FILES.contains(&name),
     }
 }
 
-/// Whether a folder is an answer and nothing else: it has our manifest, and no file that a run does not write.
-fn is_answer(folder: &Path) -> bool {
-    let manifest = storage::read_text(&folder.join(Kind::Answer.last())).unwrap_or_default();
+/// Whether a folder is what a run or a sweep wrote and nothing else: it has our manifest, and no file that these do not write.
+fn is_written(folder: &Path, kind: Kind) -> bool {
+    let manifest = storage::read_text(&folder.join(kind.last())).unwrap_or_default();
     let ours = serde_json::from_str::<serde_json::Value>(&manifest)
         .is_ok_and(|m| m["copresence"].is_string() && m["schema_version"].is_string());
     if is_url(folder) {
-        return ours
-            && names_at(folder).is_ok_and(|names| names.iter().all(|name| is_known(Kind::Answer, name)));
+        return ours && names_at(folder).is_ok_and(|names| names.iter().all(|name| is_known(kind, name)));
     }
-    ours && holds_only(folder, &|name| is_known(Kind::Answer, name))
+    ours && holds_only(folder, &|name| is_known(kind, name))
 }
 
 /// Whether a folder is a city and nothing else: its job file says so, and there is no file that is not written

@@ -419,6 +419,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         holds_scanners: inputs.contradicts,
         dwells: Dwells::Unknown,
         areas: inputs.areas.as_deref(),
+        sets: &config.sets,
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -593,6 +594,7 @@ fn collect(
         dwells,
         survey,
         counts,
+        sets: sums.sets,
         timings_s: Vec::new(),
     };
     clock.lap_as("sort");

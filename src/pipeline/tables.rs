@@ -4,7 +4,9 @@
 use crate::answer::{Ranges, Run, Sorted, Sorting, Spread};
 use crate::error::Result;
 use crate::io::spill::Spill;
-use crate::resolve::{Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema};
+use crate::resolve::{
+    Found, Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema,
+};
 use crate::time::Millis;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -49,6 +51,8 @@ pub struct Sums {
     pub dwells: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: Millis,
+    /// By set of thresholds that is swept over.
+    pub sets: Vec<Found>,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,8 @@ impl Tables {
         sums.direct_ms_max = sums.direct_ms_max.max(resolved.direct_ms_max);
         sums.candidates += resolved.candidates.num_rows() as u64;
         sums.dwells += resolved.dwells.num_rows() as u64;
+        sums.sets.resize(resolved.sets.len(), Found::default());
+        sums.sets.iter_mut().zip(&resolved.sets).for_each(|(sum, found)| sum.add(*found));
         for (sum, tally) in sums.tallies.iter_mut().zip(&resolved.tallies) {
             sum.exposures += tally.exposures;
             sum.candidates += tally.candidates;

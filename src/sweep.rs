@@ -1,0 +1,190 @@
+//! A sweep over rules: which values of which keys, in which sets, and which of these one reading of the feeds answers. Thresholds
+//! of candidates hang on exposures alone, so that sets which differ in nothing else are answered together; any other key makes
+//! encounters of its own.
+
+use crate::config::Config;
+use crate::error::{Error, Problem, Result};
+use crate::rule::CandidateRule;
+use std::collections::BTreeMap;
+
+/// Sets, at most.
+const SETS_MAX: usize = 10_000;
+/// Values of a range, at most.
+const VALUES_MAX: usize = 10_000;
+
+/// A key, and the values that it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vary {
+    /// The key, as in `--set`.
+    pub key: String,
+    /// Its values, as in `--set`.
+    pub values: Vec<String>,
+}
+
+impl Vary {
+    /// Reads `KEY=A,B,C`, `KEY=FROM..TO/STEP` (both ends are in it), or a mixture.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let (key, values) = text
+            .split_once('=')
+            .ok_or("write KEY=A,B,C or KEY=FROM..TO/STEP, as rule.candidate.direct_s_min=300..3600/300")?;
+        let mut all = Vec::new();
+        for part in values.split(',').map(str::trim) {
+            match part.split_once("..") {
+                Some((from, rest)) => all.extend(range(from, rest)?),
+                None if part.is_empty() => return Err("a value is missing between two commas".into()),
+                None => all.push(part.to_string()),
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = all.iter().find(|value| !seen.insert(value.as_str())) {
+            return Err(format!("{twice} is there twice"));
+        }
+        let key = key.trim().to_string();
+        if key.is_empty() { Err("name the key before the =".into()) } else { Ok(Vary { key, values: all }) }
+    }
+}
+
+/// The values of FROM..TO/STEP, with as many decimals as the longest of the three has.
+fn range(from: &str, rest: &str) -> std::result::Result<Vec<String>, String> {
+    let (to, step) =
+        rest.split_once('/').ok_or("a range needs a step: write FROM..TO/STEP, as 300..3600/300")?;
+    let decimals = |text: &str| text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let places = [from, to, step].map(decimals).into_iter().max().unwrap_or(0);
+    if places > 9 {
+        return Err("numbers of a range have at most nine decimals".into());
+    }
+    // Whole numbers of the last decimal, so that no step is lost or doubled by rounding.
+    let scaled = |text: &str| -> std::result::Result<i128, String> {
+        let wrong = || format!("{text} is no number such as 300 or 0.05");
+        let (sign, plain) = text.strip_prefix('-').map_or((1, text), |plain| (-1, plain));
+        let (whole, part) = plain.split_once('.').unwrap_or((plain, ""));
+        let digits = format!("{whole}{part:0<places$}");
+        let proper =
+            !whole.is_empty() && digits.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if proper { digits.parse::<i128>().map(|n| sign * n).map_err(|_| wrong()) } else { Err(wrong()) }
+    };
+    let (from, to, step) = (scaled(from)?, scaled(to)?, scaled(step)?);
+    if step <= 0 || to < from {
+        return Err("a range goes up from its first to its last number, by a step above 0".into());
+    }
+    if (to - from) / step >= VALUES_MAX as i128 {
+        return Err(format!("a range of more than {VALUES_MAX} values"));
+    }
+    let unit = 10i128.pow(places as u32);
+    let text = |value: i128| {
+        let sign = if value < 0 { "-" } else { "" };
+        let value = value.abs();
+        match places {
+            0 => format!("{sign}{value}"),
+            _ => format!("{sign}{}.{:0places$}", value / unit, value % unit),
+        }
+    };
+    Ok((0..=(to - from) / step).map(|n| text(from + n * step)).collect())
+}
+
+/// Every combination of the values, the last key's changing first; each as texts for `--set`, in the order of the keys.
+pub fn sets(varied: &[Vary]) -> Result<Vec<Vec<String>>> {
+    let refused = |found: String, cure: &str| {
+        Err(Error::Job(Problem::new("--vary", format!("1 to {SETS_MAX} sets of other keys"), found, cure)))
+    };
+    let mut keys: Vec<&str> = varied.iter().map(|vary| vary.key.as_str()).collect();
+    keys.sort_unstable();
+    if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        return refused(format!("{} twice", twice[0]), "give all values of a key in one --vary");
+    }
+    let count = varied.iter().try_fold(1usize, |count, vary| count.checked_mul(vary.values.len()));
+    if let Some(count) = count.filter(|count| *count > SETS_MAX) {
+        return refused(format!("{count}"), "give fewer values, or several sweeps");
+    }
+    let mut sets = vec![Vec::new()];
+    for vary in varied {
+        let with = |set: &Vec<String>, value: &String| {
+            let mut set = set.clone();
+            set.push(format!("{}={value}", vary.key));
+            set
+        };
+        sets = sets.iter().flat_map(|set| vary.values.iter().map(move |value| with(set, value))).collect();
+    }
+    Ok(sets)
+}
+
+/// What one reading answers.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    /// The job, with the thresholds of all its sets.
+    pub config: Config,
+    /// The numbers of the sets.
+    pub sets: Vec<usize>,
+}
+
+/// Puts the sets together that one reading answers: those whose jobs differ in thresholds alone. Who has to dwell somewhere for
+/// long is looked at only where thresholds are reached, so that such a rule is read for each set.
+pub fn passes(configs: Vec<Config>) -> Vec<Pass> {
+    let mut passes: Vec<Pass> = Vec::new();
+    let mut by_rest: BTreeMap<String, usize> = BTreeMap::new();
+    for (number, config) in configs.into_iter().enumerate() {
+        let thresholds = config.rule.candidate;
+        let mut rest = config.clone();
+        rest.rule.changed.clear();
+        if thresholds.resident.is_none() {
+            rest.rule.candidate = CandidateRule {
+                direct_ms_min: 0,
+                confirmed_ms_min: None,
+                longest_ms_min: None,
+                peak_24h_ms_min: None,
+                expected_ms_min: None,
+                risk_min: None,
+                ..thresholds
+            };
+        }
+        let at = *by_rest.entry(format!("{rest:?}")).or_insert(passes.len());
+        if at == passes.len() {
+            passes.push(Pass { config, sets: Vec::new() });
+        }
+        passes[at].config.sets.push(thresholds);
+        passes[at].sets.push(number);
+    }
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str) -> std::result::Result<Vec<String>, String> {
+        Vary::parse(&format!("k={text}")).map(|vary| vary.values)
+    }
+
+    #[test]
+    fn lists_and_ranges_are_read() {
+        assert_eq!(values("10,25,50").expect("values"), ["10", "25", "50"]);
+        assert_eq!(values("300..900/300").expect("values"), ["300", "600", "900"]);
+        assert_eq!(values("300..899/300,7").expect("values"), ["300", "600", "7"]);
+        let tenths = values("0.1..0.7/0.1").expect("values");
+        assert_eq!(tenths, ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]);
+        assert_eq!(values("-0.05..0.05/0.05").expect("values"), ["-0.05", "0.00", "0.05"]);
+        assert_eq!(values("grid,distance").expect("values"), ["grid", "distance"]);
+        for wrong in
+            ["1,,2", "1,1", "1..2", "2..1/1", "1..2/0", "a..b/c", "1..1e9/1", "0..100000/1", "1.2.3..4/1"]
+        {
+            assert!(values(wrong).is_err(), "{wrong}");
+        }
+        assert!(Vary::parse("k").is_err() && Vary::parse("=1").is_err());
+    }
+
+    #[test]
+    fn sets_are_all_combinations() {
+        let varied = ["a=1,2", "b=x,y,z"].map(|text| Vary::parse(text).expect("a key"));
+        let all = sets(&varied).expect("sets");
+        assert_eq!(all.len(), 6);
+        assert_eq!(
+            (all[0].clone(), all[5].clone()),
+            (vec!["a=1".into(), "b=x".into()], vec!["a=2".into(), "b=z".into()])
+        );
+        assert_eq!(all[1], ["a=1", "b=y"]);
+        let many = ["a=1..200/1", "b=1..200/1"].map(|text| Vary::parse(text).expect("a key"));
+        assert!(sets(&many).is_err());
+        let twice = ["a=1", "a=2"].map(|text| Vary::parse(text).expect("a key"));
+        assert!(sets(&twice).is_err());
+    }
+}
