@@ -85,12 +85,24 @@ fn range(from: &str, rest: &str) -> std::result::Result<Vec<String>, String> {
 /// Every combination of the values, the last key's changing first; each as texts for `--set`, in the order of the keys.
 pub fn sets(varied: &[Vary]) -> Result<Vec<Vec<String>>> {
     let refused = |found: String, cure: &str| {
-        Err(Error::Job(Problem::new("--vary", format!("1 to {SETS_MAX} sets of other keys"), found, cure)))
+        Err(Error::Job(Problem::new(
+            "--vary",
+            format!("up to {SETS_MAX} sets of keys of rule and feeds"),
+            found,
+            cure,
+        )))
     };
     let mut keys: Vec<&str> = varied.iter().map(|vary| vary.key.as_str()).collect();
     keys.sort_unstable();
     if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
         return refused(format!("{} twice", twice[0]), "give all values of a key in one --vary");
+    }
+    // What is read, and whose, is the same for all sets.
+    if let Some(other) = keys.iter().find(|key| !key.starts_with("rule.") && !key.starts_with("feeds[")) {
+        return refused(
+            (*other).to_string(),
+            "name a key below rule or feeds, as rule.candidate.direct_s_min",
+        );
     }
     let count = varied.iter().try_fold(1usize, |count, vary| count.checked_mul(vary.values.len()));
     if let Some(count) = count.filter(|count| *count > SETS_MAX) {
@@ -174,17 +186,18 @@ mod tests {
 
     #[test]
     fn sets_are_all_combinations() {
-        let varied = ["a=1,2", "b=x,y,z"].map(|text| Vary::parse(text).expect("a key"));
+        let varied = ["rule.a=1,2", "rule.b=x,y,z"].map(|text| Vary::parse(text).expect("a key"));
         let all = sets(&varied).expect("sets");
         assert_eq!(all.len(), 6);
         assert_eq!(
             (all[0].clone(), all[5].clone()),
-            (vec!["a=1".into(), "b=x".into()], vec!["a=2".into(), "b=z".into()])
+            (vec!["rule.a=1".into(), "rule.b=x".into()], vec!["rule.a=2".into(), "rule.b=z".into()])
         );
-        assert_eq!(all[1], ["a=1", "b=y"]);
-        let many = ["a=1..200/1", "b=1..200/1"].map(|text| Vary::parse(text).expect("a key"));
+        assert_eq!(all[1], ["rule.a=1", "rule.b=y"]);
+        let many = ["rule.a=1..200/1", "rule.b=1..200/1"].map(|text| Vary::parse(text).expect("a key"));
         assert!(sets(&many).is_err());
-        let twice = ["a=1", "a=2"].map(|text| Vary::parse(text).expect("a key"));
+        let twice = ["rule.a=1", "rule.a=2"].map(|text| Vary::parse(text).expect("a key"));
         assert!(sets(&twice).is_err());
+        assert!(sets(&[Vary::parse("job.store=a,b").expect("a key")]).is_err());
     }
 }

@@ -35,7 +35,7 @@ const SHOWN: usize = 40;
 pub struct Sweep {
     #[command(flatten)]
     pub(super) job: JobArgs,
-    /// A key of the job and its values: KEY=A,B,C or KEY=FROM..TO/STEP, both ends in it; several times for several keys.
+    /// A key below rule or feeds and its values: KEY=A,B,C or KEY=FROM..TO/STEP, both ends in it; several times for several keys.
     #[arg(long, value_name = "KEY=VALUES", required = true, value_parser = Vary::parse)]
     vary: Vec<Vary>,
 }
