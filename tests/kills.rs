@@ -34,6 +34,24 @@ fn city_in_ten() -> (Sandbox, Vec<PathBuf>) {
 }
 
 #[test]
+fn the_first_ingest_may_be_killed_too_but_a_lost_catalogue_is_no_new_store() {
+    let (sandbox, _files) = office_by_day();
+    let expected = answer(&sandbox, &[]);
+    // As if it had been killed when all files were in their places, but not the catalogue.
+    ingest(&sandbox, []).succeeds();
+    let hidden = sandbox.path("store/_copresence");
+    std::fs::remove_file(hidden.join("catalogue.json")).expect("a catalogue");
+    let lost = parquet_below(&sandbox.path("store"));
+    ingest(&sandbox, []).fails_with(1).stderr_has("a folder with other things in it");
+    assert_eq!(parquet_below(&sandbox.path("store")), lost);
+    std::fs::write(hidden.join("begun"), "").expect("a file");
+    ingest(&sandbox, []).succeeds().stdout_has("10 read");
+    assert!(!hidden.join("begun").exists());
+    assert_eq!(answer(&sandbox, &["--store", "store"]), expected);
+    sandbox.copresence(&["store", "check", "store"]).succeeds().stdout_has("9,184 rows");
+}
+
+#[test]
 fn ingests_of_scans_that_are_killed_leave_no_trace() {
     let (sandbox, files) = office_by_day();
     kill_ingests(&sandbox, &files, 25_000);

@@ -37,6 +37,9 @@ enum Ground {
 
 /// How many files are sent before somebody looks whether the lease is still held.
 const SENT_AT_ONCE: usize = 16;
+/// What is there while the first change of a store is being put in force: a store that has no catalogue, and not this, lost it,
+/// and is left alone.
+const BEGUN: &str = "begun";
 /// How long an object stays when it is in force no more, for those who read an earlier version.
 const KEPT_MS: Millis = DAY_MS;
 
@@ -89,7 +92,8 @@ impl Writer {
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let listed = objects::list(folder).map_err(not_written)?;
-                if listed.iter().any(|listed| !listed.path.starts_with(&hidden)) {
+                let has_begun = listed.iter().any(|listed| listed.path == hidden.join(BEGUN));
+                if !has_begun && listed.iter().any(|listed| !listed.path.starts_with(&hidden)) {
                     return Err(foreign(folder));
                 }
                 (Catalogue::new(time_zone), None)
@@ -105,6 +109,7 @@ impl Writer {
         let hidden = folder.join(HIDDEN);
         let is_new = !hidden.join(CATALOGUE).exists();
         if is_new
+            && !hidden.join(BEGUN).exists()
             && fs::read_dir(folder)
                 .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != HIDDEN))
         {
@@ -297,6 +302,11 @@ impl Writer {
         if let Ground::Objects { .. } = self.ground {
             return self.commit_objects(next);
         }
+        let begun = self.folder.join(HIDDEN).join(BEGUN);
+        if self.catalogue.version == 0 {
+            File::create(&begun).and_then(|file| file.sync_all()).map_err(|e| failed(&begun, &e))?;
+            sync_up(&self.folder.join(HIDDEN), &self.folder);
+        }
         let mut folders = HashSet::new();
         for name in files_of(&next) {
             let (from, to) = (self.incoming(name), self.folder.join(name));
@@ -323,6 +333,7 @@ impl Writer {
         };
         write().map_err(|e| failed(&path, &e))?;
         sync_up(&self.folder.join(HIDDEN), &self.folder);
+        drop(fs::remove_file(&begun));
         self.catalogue = next;
         self.sweep();
         Ok(())
@@ -338,7 +349,12 @@ impl Writer {
         let Ground::Objects { lease, catalogue, .. } = &mut self.ground else { return Ok(()) };
         let path = folder.join(HIDDEN).join(CATALOGUE);
         let not_written = |e: std::io::Error| failed(&path, &e);
-        let sent: Vec<PathBuf> = new.iter().map(|(_, to)| to.clone()).collect();
+        let mut sent: Vec<PathBuf> = new.iter().map(|(_, to)| to.clone()).collect();
+        if catalogue.is_none() {
+            let begun = folder.join(HIDDEN).join(BEGUN);
+            objects::put(&begun, Vec::new()).map_err(|e| failed(&begun, &e))?;
+            sent.push(begun);
+        }
         registered(|own| own.sent.clone_from(&sent));
         // What is not in force and never will be goes at once, as nobody else can tell.
         let undo = || {
@@ -407,6 +423,7 @@ impl Writer {
     fn sweep_objects(&self, catalogue: &Path) -> std::io::Result<()> {
         let now = objects::look(catalogue)?.written_at;
         let current = format!("v{:06}-", self.catalogue.version);
+        objects::remove(&self.hidden(BEGUN))?;
         let cache = self.hidden(CACHE);
         for listed in objects::list(&cache)? {
             let kept = listed.path.strip_prefix(&cache).unwrap_or(&listed.path);
