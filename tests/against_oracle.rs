@@ -91,25 +91,25 @@ fn over_3_000_worlds(linear: bool, agrees: Agrees, least: &[(&'static str, usize
 #[test]
 fn holding_still() {
     let least = [
-        ("time", 300),
-        ("time, filtered", 150),
-        ("time, lag", 150),
+        ("time", 160),
+        ("time, filtered", 95),
+        ("time, lag", 95),
         ("time, in rounds", 20),
         ("time, filtered in rounds", 5),
-        ("time, broken", 70),
-        ("person", 280),
-        ("person, filtered", 140),
+        ("time, broken", 45),
+        ("person", 210),
+        ("person, filtered", 115),
         ("person, long", 5),
         ("person, broken", 25),
         ("none", 700),
         ("none, read again", 30),
         ("none, read again, among others", 12),
         ("spilled", 60),
-        ("ties", 250),
+        ("ties", 160),
         ("contradicted", 60),
-        ("dwells", 250),
+        ("dwells", 210),
         ("trips", 60),
-        ("residents of an area", 60),
+        ("residents of an area", 38),
     ];
     over_3_000_worlds(false, agrees, &least);
 }
@@ -117,16 +117,16 @@ fn holding_still() {
 #[test]
 fn moving_evenly() {
     let least = [
-        ("time", 200),
-        ("time, moving", 20),
-        ("time, filtered", 80),
-        ("time, in rounds", 20),
-        ("time, broken", 50),
-        ("person", 280),
-        ("person, broken", 20),
-        ("none", 800),
+        ("time", 120),
+        ("time, moving", 15),
+        ("time, filtered", 50),
+        ("time, in rounds", 15),
+        ("time, broken", 35),
+        ("person", 210),
+        ("person, broken", 15),
+        ("none", 700),
         ("spilled", 60),
-        ("ties", 250),
+        ("ties", 160),
     ];
     over_3_000_worlds(true, agrees_to_2_ms, &least);
 }
