@@ -24,7 +24,7 @@
 //! | words | [`time`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
 //! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
-//! | a made-up city | [`synth`] | time, geo, ping |
+//! | a made-up city | [`synth`], [`city`] | words, ping, dose |
 //! | edge | [`io`] | words, the schema of the flow, config |
 //!
 //! # Invariants
@@ -40,6 +40,7 @@
 pub mod answer;
 pub mod candidate;
 pub mod case;
+pub mod city;
 pub mod cli;
 pub mod config;
 pub mod contradiction;

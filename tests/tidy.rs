@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "error",
     "time",
     "geo",
@@ -32,6 +32,7 @@ const ORDER: [&str; 33] = [
     "resolve",
     "answer",
     "synth",
+    "city",
     "config",
     "sweep",
     "io",

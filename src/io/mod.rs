@@ -4,6 +4,7 @@ pub mod areas;
 mod at_url;
 pub mod blocks;
 pub mod cases;
+pub mod city;
 mod columns;
 pub mod decode;
 pub mod files;

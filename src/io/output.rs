@@ -3,7 +3,7 @@
 
 use super::files::digest_of_text;
 use super::storage::{self, is_url, objects, surroundings};
-use super::{sweep, synth};
+use super::{city, sweep, synth};
 use crate::error::{Error, Problem, Result};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -160,7 +160,9 @@ fn is_known(kind: Kind, name: &str) -> bool {
         Kind::Answer => name == kind.last() || super::OUTPUT_FILES.contains(&name),
         Kind::City => {
             let part = name.strip_prefix(synth::PINGS).and_then(|name| name.strip_prefix('/'));
-            part.is_some_and(synth::is_part) || [synth::CASES, synth::JOB].contains(&name)
+            part.is_some_and(synth::is_part)
+                || [synth::PINGS, synth::CASES, synth::JOB].contains(&name)
+                || city::is_known(name)
         }
         Kind::Sweep => sweep::FILES.contains(&name),
     }
@@ -186,9 +188,12 @@ fn is_city(folder: &Path) -> bool {
             names_at(folder).is_ok_and(|names| names.iter().all(|name| is_known(Kind::City, name)));
         return job.starts_with(synth::MARK) && all_known;
     }
-    job.starts_with(synth::MARK)
-        && holds_only(folder, &|name| [synth::PINGS, synth::CASES, synth::JOB].contains(&name))
-        && holds_only(&folder.join(synth::PINGS), &synth::is_part)
+    let known = |entry: walkdir::DirEntry| {
+        let name = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        is_known(Kind::City, &name.to_string_lossy())
+    };
+    let within = walkdir::WalkDir::new(folder).min_depth(1);
+    job.starts_with(synth::MARK) && within.into_iter().all(|entry| entry.is_ok_and(known))
 }
 
 fn holds_only(folder: &Path, known: &dyn Fn(&str) -> bool) -> bool {

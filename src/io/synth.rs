@@ -34,7 +34,7 @@ pub const MARK: &str = "# Written by copresence synth";
 const GROUP_ROWS: usize = 1_000_000;
 /// How long the cases are infectious after the last day: as long as a ping may stand for.
 const AFTER_MS: Millis = 900_000;
-const AUTHORITY: &str = "nobody: a made-up case";
+pub(super) const AUTHORITY: &str = "nobody: a made-up case";
 
 /// Makes the folder of pings.
 pub fn begin(staging: &Staging) -> Result<()> {
@@ -116,7 +116,7 @@ fn purpose(recipe: &Recipe) -> String {
     format!("test on a made-up city (copresence synth {VERSION}, seed {})", recipe.seed)
 }
 
-fn ids(values: Vec<u64>, ids: Ids) -> ArrayRef {
+pub(super) fn ids(values: Vec<u64>, ids: Ids) -> ArrayRef {
     match ids {
         Ids::Integer => Arc::new(UInt64Array::from(values)),
         Ids::Text => {
@@ -127,7 +127,7 @@ fn ids(values: Vec<u64>, ids: Ids) -> ArrayRef {
     }
 }
 
-fn stamps(values: Vec<Millis>) -> ArrayRef {
+pub(super) fn stamps(values: Vec<Millis>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from(values).with_timezone("UTC"))
 }
 
@@ -214,7 +214,7 @@ direct_s_min = 900
     std::fs::write(staging.path(JOB), text).map_err(|e| staging.failed(JOB, &e))
 }
 
-fn open(
+pub(super) fn open(
     staging: &Staging,
     name: &str,
     schema: &SchemaRef,
@@ -225,13 +225,13 @@ fn open(
         .map_err(|e| failed(staging, name, e))
 }
 
-fn close(staging: &Staging, name: &str, writer: ArrowWriter<BufWriter<File>>) -> Result<u64> {
+pub(super) fn close(staging: &Staging, name: &str, writer: ArrowWriter<BufWriter<File>>) -> Result<u64> {
     let buffered = writer.into_inner().map_err(|e| failed(staging, name, e))?;
     let file = buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
     file.metadata().map(|m| m.len()).map_err(|e| staging.failed(name, &e))
 }
 
-fn failed(staging: &Staging, name: &str, error: ParquetError) -> Error {
+pub(super) fn failed(staging: &Staging, name: &str, error: ParquetError) -> Error {
     let io = match error {
         ParquetError::External(source) => source
             .downcast::<std::io::Error>()

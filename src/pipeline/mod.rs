@@ -1,6 +1,7 @@
 //! The run: every row is read once, the rows that can matter become stays, by person, and stays become the
 //! answer. The only place that spreads work over threads.
 
+pub mod city;
 mod clock;
 pub mod covered;
 mod dwelling;

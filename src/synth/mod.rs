@@ -1,14 +1,15 @@
-//! A made-up city: pings of its persons for some days, each of them a pure function of the seed, the
+//! Made-up pings of any number, to measure with: pings of a city's persons for some days, each of them a pure function of the seed, the
 //! person, the day and the number of the ping. An order is only an order of the same pings, and nothing
 //! has to be held or sorted beyond one slice of time.
 //!
 //! Persons are numbered from 0. A person has a home, three quarters have a workplace, and each day takes
-//! them through six stays, among them venues, the popular ones most; they go there in straight lines.
+//! them through six stays, among them venues, the popular ones most; they go there in straight lines. What truly
+//! happened in a city is the matter of [`crate::city`].
 
 mod city;
 mod clock;
 mod day;
-mod draw;
+pub mod draw;
 mod order;
 
 pub use city::BOUNDS;
