@@ -2,6 +2,7 @@
 
 mod against_oracle;
 mod bytes;
+mod city;
 mod cli;
 mod errors;
 mod evidence;

@@ -278,7 +278,7 @@ impl Making<'_> {
                     let plan = if together { &mut common } else { own };
                     let (goes, leave) = (plan.happens(share), normal(plan, hour, 0.8));
                     let kind = [4, 5, 2, 0, 1, 3][(plan.unit() * plan.unit() * 6.0) as usize];
-                    let (hours, venue) = (plan.within(0.6, 2.2), self.somewhere(person, kind, plan));
+                    let (hours, venue) = (plan.within(0.7, 3.0), self.somewhere(person, kind, plan));
                     if goes && dice.happens(0.9) {
                         add(Place::Home, leave);
                         add(Place::Venue(venue, day.stream(2)), leave + hours * HOUR_MS as f64);
@@ -289,7 +289,7 @@ impl Making<'_> {
                 for (hour, share) in [(8.8, 0.75), (15.0, 0.5)] {
                     let (goes, leave) = (dice.happens(share), normal(dice, hour, 0.9));
                     let kind = [5, 1, 0, 3, 2, 5][dice.below(6) as usize];
-                    let (hours, venue) = (dice.within(0.4, 1.5), self.somewhere(person, kind, dice));
+                    let (hours, venue) = (dice.within(0.5, 2.5), self.somewhere(person, kind, dice));
                     if goes {
                         add(Place::Home, leave);
                         add(Place::Venue(venue, person.draws), leave + hours * HOUR_MS as f64);

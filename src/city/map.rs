@@ -221,6 +221,9 @@ impl Venue {
     }
 }
 
+/// Towers, the nearest first, with their distances, metres.
+pub type Heard = [(f64, u32); TOWERS_HEARD];
+
 /// A base station.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tower {
@@ -349,7 +352,7 @@ impl Map {
     }
 
     /// The towers nearest to a spot, the nearest first, with their distances, metres.
-    pub fn towers_near(&self, at: Point) -> [(f64, u32); TOWERS_HEARD] {
+    pub fn towers_near(&self, at: Point) -> Heard {
         let mut found = [(f64::INFINITY, 0); TOWERS_HEARD];
         let (column, row) = self.tower_place(at);
         for ring in 0..self.squares_a_side {

@@ -52,9 +52,9 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// One case for a thousand persons, and one at least.
+    /// One case for ten thousand persons, as in an outbreak that is being traced, and ten at least, or a tenth of fewer persons.
     pub fn cases_for(persons: u64) -> u64 {
-        (persons / 1_000).clamp(1, CASES_MAX)
+        (persons / 10_000).max(10).min(persons / 10).clamp(1, CASES_MAX)
     }
 
     /// Stops what cannot be made.

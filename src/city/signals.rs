@@ -2,7 +2,7 @@
 //! vehicles; each with the flaws of its kind.
 
 use super::day::{Day, Dice, Piece, spot_at};
-use super::map::{Map, Point, Setting, VENUE_KINDS, Venue};
+use super::map::{Heard, Map, Point, Setting, VENUE_KINDS, Venue};
 use super::people::Person;
 use crate::datum::wgs84_to_gcj02;
 use crate::synth::draw::{Normal, Stream, unit};
@@ -197,7 +197,7 @@ impl Sending<'_> {
             if !(silent_from..silent_to).contains(&time) {
                 let (median_m, sd) = if outside { ACCURACY_OUT } else { ACCURACY_IN };
                 let accuracy_m = median_m * (sd * self.normal(&mut dice)).exp();
-                let accuracy_m = (accuracy_m.clamp(3.0, 150.0) * 10.0).round() / 10.0;
+                let accuracy_m = (accuracy_m.clamp(3.0, 150.0) * 10.0 + 0.5) as u32 as f64 / 10.0;
                 let (east, north) = self.normal.pair(dice.draw());
                 let sigma_m = accuracy_m / SIGMAS_PER_ACCURACY;
                 let (lat, lon) = spot_at(now, time).moved(east * sigma_m, north * sigma_m, 0.0).degrees();
@@ -240,11 +240,18 @@ impl Sending<'_> {
         }
         times.sort_unstable();
         let mut piece = 0;
+        let mut known: Option<(Point, Heard)> = None;
         for time in times.into_iter().filter(|time| *time < day_end) {
             while pieces[piece].end <= time {
                 piece += 1;
             }
-            let (served, other) = self.serving(spot_at(&pieces[piece], time), &mut dice);
+            let at = spot_at(&pieces[piece], time);
+            let heard = match known {
+                Some((spot, heard)) if spot == at => heard,
+                _ => self.map.towers_near(at),
+            };
+            known = Some((at, heard));
+            let (served, other) = self.serving(&heard, &mut dice);
             signals.add(Signal { time, person: row, tower: served }, &mut dice);
             if dice.happens(PINGPONG) {
                 let there = time + dice.within(10_000.0, 45_000.0) as Millis;
@@ -258,9 +265,9 @@ impl Sending<'_> {
     }
 
     /// The tower that is heard best, and the second.
-    fn serving(&self, at: Point, dice: &mut Dice) -> (u32, u32) {
+    fn serving(&self, near: &Heard, dice: &mut Dice) -> (u32, u32) {
         let mut best = [(f64::INFINITY, 0); 2];
-        for (metres, tower) in self.map.towers_near(at).into_iter().filter(|near| near.0.is_finite()) {
+        for &(metres, tower) in near.iter().filter(|near| near.0.is_finite()) {
             let heard = (metres + 30.0) * (FADING_SD * self.normal(dice)).exp();
             if heard < best[0].0 {
                 best = [(heard, tower), best[0]];
@@ -327,5 +334,5 @@ pub fn broken(draws: Stream, row: u64, share: f64) -> Option<u64> {
 
 /// The number nearest to a positive one that has six decimals.
 fn millionths(degrees: f64) -> f64 {
-    (degrees * 1e6).round() / 1e6
+    (degrees * 1e6 + 0.5) as i64 as f64 / 1e6
 }

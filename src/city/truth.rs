@@ -53,6 +53,18 @@ pub struct Cases {
     infectiousness: Infectiousness,
     pieces: Vec<(u32, Piece)>,
     found_by: HashMap<(i64, i32, i32), Vec<u32>>,
+    /// A bit for each place of `found_by`, many places sharing one: most pieces are nowhere near.
+    bits: Vec<u64>,
+}
+
+/// Bits of [`Cases::bits`], a power of two.
+const BITS: usize = 1 << 22;
+
+fn bit(place: (i64, i32, i32)) -> usize {
+    let mixed = (place.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ (place.1 as u64).wrapping_mul(0xC2B2_AE3D_27D4_EB4F)
+        ^ (place.2 as u64).wrapping_mul(0x1656_67B1_9E37_79F9);
+    (mixed >> 40) as usize & (BITS - 1)
 }
 
 /// A person and a case.
@@ -139,12 +151,16 @@ impl Cases {
             infectiousness: Infectiousness::published(),
             pieces: Vec::new(),
             found_by: HashMap::new(),
+            bits: vec![0; BITS / 64],
         };
         for (case, piece) in pieces {
             let (from, to) = cases.ill[case as usize].infectious();
             for stretch in clipped(piece, from, to).into_iter().flat_map(stretches) {
                 let number = cases.pieces.len() as u32;
-                each_place(&stretch, 0.0, &mut |place| cases.found_by.entry(place).or_default().push(number));
+                each_place(&stretch, 0.0, &mut |place| {
+                    cases.bits[bit(place) / 64] |= 1 << (bit(place) % 64);
+                    cases.found_by.entry(place).or_default().push(number);
+                });
                 cases.pieces.push((case, stretch));
             }
         }
@@ -161,6 +177,9 @@ impl Cases {
     pub fn meet(&self, (row, number): (u32, u64), piece: &Piece, draws: Stream, truth: &mut Truth) {
         for stretch in stretches(*piece) {
             each_place(&stretch, WITHIN_M[2], &mut |place| {
+                if self.bits[bit(place) / 64] & (1 << (bit(place) % 64)) == 0 {
+                    return;
+                }
                 for found in self.found_by.get(&place).into_iter().flatten() {
                     let (case, theirs) = &self.pieces[*found as usize];
                     // Pieces that share several places are looked at in the first one.
@@ -266,7 +285,7 @@ fn stretches(piece: Piece) -> impl Iterator<Item = Piece> {
 
 /// The first slot, column and row of what lies within so many metres of a piece, and the last ones.
 fn places(piece: &Piece, reach_m: f64) -> ((i64, i32, i32), (i64, i32, i32)) {
-    let square = |m: f64| (m / SQUARE_M).floor() as i32;
+    let square = |m: f64| (m / SQUARE_M + f64::from(1 << 20)) as i32 - (1 << 20);
     let (a, b) = (piece.from, piece.to);
     (
         (piece.start.div_euclid(SLOT_MS), square(a.x.min(b.x) - reach_m), square(a.y.min(b.y) - reach_m)),

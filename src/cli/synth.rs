@@ -51,7 +51,7 @@ pub struct Synth {
     /// Days; a person's home and workplace stay the same [default: 14; with --rows 1].
     #[arg(long, value_name = "N", value_parser = count)]
     days: Option<u64>,
-    /// Persons who are cases [default: one in a thousand; with --rows 100, or a tenth of fewer persons, infectious all of the last day].
+    /// Persons who are cases [default: one in ten thousand, ten at least; with --rows 100, or a tenth of fewer persons, infectious all of the last day].
     #[arg(long, value_name = "N", value_parser = count)]
     cases: Option<u64>,
     /// Another seed makes another city and other persons.

@@ -14,8 +14,8 @@ use crate::synth::draw::Stream;
 use crate::synth::{AS_OF, TIME_ZONE};
 use crate::time::{DAY_MS, HOUR_MS, Millis, utc_text};
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
-    UInt64Array,
+    ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt32Array, UInt64Array,
 };
 use arrow::error::ArrowError;
 use chrono::DateTime;
@@ -231,14 +231,19 @@ pub fn write_signals(
     let recipe = city.recipe();
     let name = format!("tower/{}/part-{district:05}.parquet", day_folder(recipe, day));
     let spoilt = Spoilt::new(recipe, Source::Tower, day, district);
-    let towers = rows.iter().enumerate().map(|(row, signal)| {
-        if spoilt.is(row, 2) || spoilt.is(row, 3) { "t-unknown".to_string() } else { tower_id(signal.tower) }
-    });
-    let made = || -> std::result::Result<Vec<(&str, ArrayRef)>, ArrowError> {
+    // Numbers of the table of towers, the one that is not in it last.
+    let unknown = city.map.towers.len() as u32;
+    let towers = rows
+        .iter()
+        .enumerate()
+        .map(|(row, signal)| if spoilt.is(row, 2) || spoilt.is(row, 3) { unknown } else { signal.tower });
+    let keys = UInt32Array::from_iter_values(towers);
+    let names_of_towers = texts((0..unknown).map(tower_id).chain(["t-unknown".to_string()]));
+    let made = move || -> std::result::Result<Vec<(&str, ArrayRef)>, ArrowError> {
         Ok(vec![
             ("person_id", spoilt.nulled(&names.column(recipe, rows.iter().map(|s| s.person)), 0)?),
             ("time", spoilt.nulled(&stamps(rows.iter().map(|s| s.time).collect()), 1)?),
-            ("tower_id", texts(towers)),
+            ("tower_id", Arc::new(DictionaryArray::try_new(keys, names_of_towers)?) as ArrayRef),
         ])
     };
     write_whole(staging, &name, made().map_err(|e| internal(&name, &e))?, feed_properties(recipe))
