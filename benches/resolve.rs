@@ -4,6 +4,7 @@ mod city;
 
 use city::{DAY, Town};
 use copresence::index::{Beside, CaseIndex};
+use copresence::person::PersonType;
 use copresence::place::PlaceRule;
 use copresence::resolve::{Dwells, Scope, Setting, resolve};
 use copresence::time::{DAY_MS, HOUR_MS};
@@ -31,16 +32,17 @@ fn resolved(c: &mut Criterion) {
         );
         let setting = Setting {
             index: &town.index,
+            person: PersonType::UInt64,
             rule: &town.rule,
             venues: &[],
             venue_squares: &[],
             trips: &[],
             seats: &[],
             areas: None,
-            weighing: None,
+            settings: &[],
             holds_scanners: false,
             dwells: Dwells::Unknown,
-            sets: &[],
+            variants: &[],
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

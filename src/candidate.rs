@@ -83,6 +83,16 @@ pub fn reasons(exposure: &Exposure, together: Option<&Exposure>, rule: &Candidat
     bit_if(by_thresholds, Reason::Exposure) | bit_if(by_trip, Reason::Trip)
 }
 
+/// Whether a person's exposures and dwells in risk areas are a reason to be a candidate.
+pub fn is_candidate(
+    exposures: &[Exposure],
+    together: Option<&Exposure>,
+    dwelt: &[Dwelt],
+    rule: &CandidateRule,
+) -> bool {
+    !dwelt.is_empty() || exposures.iter().any(|exposure| reasons(exposure, together, rule) != 0)
+}
+
 /// The candidate that a person's exposures and dwells in risk areas make, if any of them is a reason. Exposures come in the
 /// order of their cases; the strongest has the largest direct time, then the smallest case_id.
 pub fn candidate(

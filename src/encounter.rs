@@ -5,7 +5,7 @@ use crate::index::{By, CaseIndex, CaseStay};
 use crate::ping::{NO_FLOOR, NO_PLACE};
 use crate::place::{PlaceKey, PlaceRule};
 use crate::rice::{Within, probability_within};
-use crate::rule::{EncounterRule, Rule, Source};
+use crate::rule::{EncounterRule, ExposureRule, Source};
 use crate::stay::Stay;
 use crate::time::{Millis, union};
 use crate::trip::Seat;
@@ -71,12 +71,12 @@ pub struct Weighing<'a> {
 
 impl<'a> Weighing<'a> {
     /// How a rule weighs; `settings` are the weights of venues, by their number.
-    pub fn new(rule: &Rule, settings: &'a [f64]) -> Option<Self> {
-        let PlaceRule::Probability { distance_m_max, probability_min } = rule.encounter.place else {
+    pub fn new(place: &PlaceRule, exposure: &ExposureRule, settings: &'a [f64]) -> Option<Self> {
+        let PlaceRule::Probability { distance_m_max, probability_min } = *place else {
             return None;
         };
         let within = Within::new(distance_m_max, probability_min);
-        Some(Weighing { within, risk_distance_m: rule.exposure.risk_distance_m, settings })
+        Some(Weighing { within, risk_distance_m: exposure.risk_distance_m, settings })
     }
 
     /// The weight of where two stays meet: that of the venue, if one of them is a scan.
@@ -104,47 +104,64 @@ pub struct Meets<'a> {
     pub seats: &'a [Seat],
 }
 
-/// Adds every overlap of a person's stay with the cases' stays.
+/// Adds every overlap of a person's stay with the cases' stays, by each of these rules to its own list. The index is over
+/// what any of them may find.
 pub fn overlaps(
     stay: &Stay,
     own: Option<u32>,
     index: &CaseIndex,
-    meets: &Meets<'_>,
-    found: &mut Vec<Encounter>,
+    rules: &[Meets<'_>],
+    found: &mut [Vec<Encounter>],
 ) {
-    let rule = meets.rule;
     let mut cos = None;
     index.neighbours(stay, own, &mut |by, neighbour| {
-        let Some(meeting) = meet(by, stay, &mut cos, neighbour, meets) else { return };
-        let Meeting { place, distance_m, within, probability, rate } = meeting;
-        let CaseStay { case, stay: theirs, .. } = neighbour;
-        let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
-            let sure = sure.clamp(start, end.max(start));
-            if start < end {
-                found.push(Encounter {
-                    case: *case,
-                    kind,
-                    source: stay.source,
-                    case_source: theirs.source,
-                    place,
-                    start,
-                    sure,
-                    end,
-                    distance_m,
-                    bracketed: sure == end,
-                    probability,
-                    rate,
-                    left: theirs.end,
-                });
+        let mut distance_m = None;
+        for (meets, found) in rules.iter().zip(&mut *found) {
+            if let Some(meeting) = meet(by, stay, &mut cos, &mut distance_m, neighbour, meets) {
+                add(stay, neighbour, &meeting, meets.rule, found);
             }
-        };
-        add(Kind::Direct, within.0, within.1, stay.sure.min(theirs.sure));
-        if rule.lag_ms > 0 {
-            // The case's stay is over then: what counts is whether all of it was bracketed.
-            let sure = if theirs.sure == theirs.end { stay.sure } else { Millis::MIN };
-            add(Kind::Indirect, stay.start.max(theirs.end), stay.end.min(theirs.end + rule.lag_ms), sure);
         }
     });
+}
+
+/// Adds the overlaps, direct and indirect, of two stays that are at the same place.
+#[inline]
+fn add(
+    stay: &Stay,
+    CaseStay { case, stay: theirs, .. }: &CaseStay,
+    meeting: &Meeting,
+    rule: &EncounterRule,
+    found: &mut Vec<Encounter>,
+) {
+    let Meeting { place, distance_m, within, probability, rate } = *meeting;
+    let mut add = |kind, start: Millis, end: Millis, sure: Millis| {
+        let sure = sure.clamp(start, end.max(start));
+        if start < end {
+            found.push(Encounter {
+                case: *case,
+                kind,
+                source: stay.source,
+                case_source: theirs.source,
+                place,
+                start,
+                sure,
+                end,
+                distance_m,
+                bracketed: sure == end,
+                probability,
+                rate,
+                left: theirs.end,
+            });
+        }
+    };
+    let metres = rule.place.metres();
+    let (sure, case_sure) = (stay.sure_within(metres), theirs.sure_within(metres));
+    add(Kind::Direct, within.0, within.1, sure.min(case_sure));
+    if rule.lag_ms > 0 {
+        // The case's stay is over then: what counts is whether all of it was bracketed.
+        let sure = if case_sure == theirs.end { sure } else { Millis::MIN };
+        add(Kind::Indirect, stay.start.max(theirs.end), stay.end.min(theirs.end + rule.lag_ms), sure);
+    }
 }
 
 struct Meeting {
@@ -163,16 +180,24 @@ impl Meeting {
     }
 }
 
-/// `cos` is that of the latitude of `mine`, once it is known.
+/// `cos` is that of the latitude of `mine`, once it is known, and `apart_m` how far apart the two stand.
+#[inline]
 fn meet(
     by: By,
     mine: &Stay,
     cos: &mut Option<f64>,
+    apart_m: &mut Option<f64>,
     case: &CaseStay,
     &Meets { rule, weighing, seats }: &Meets<'_>,
 ) -> Option<Meeting> {
     let theirs = &case.stay;
     let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
+    let mut apart_m = || {
+        *apart_m.get_or_insert_with(|| {
+            let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
+            haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat))
+        })
+    };
     match (by, rule.place) {
         (By::Id, _) => {
             let (place, near) = match mine.source {
@@ -191,16 +216,12 @@ fn meet(
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
                 return Some(Meeting::sure(PlaceKey::Near, distance_m, (start, end)));
             }
-            let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
-            let distance_m =
-                haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat));
+            let distance_m = apart_m();
             (distance_m <= distance_m_max).then(|| Meeting::sure(PlaceKey::Near, distance_m, both))
         }
         (By::Position(_), PlaceRule::Probability { .. }) => {
             let weighing = weighing?;
-            let cos = *cos.get_or_insert_with(|| cos_lat(mine.lat));
-            let distance_m =
-                haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat));
+            let distance_m = apart_m();
             let sigma_m = mine.sigma_m.hypot(theirs.sigma_m);
             let probability = weighing.within.probability(distance_m, sigma_m)?;
             let near = probability_within(distance_m, sigma_m, weighing.risk_distance_m);

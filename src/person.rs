@@ -110,6 +110,11 @@ impl PersonType {
         }
     }
 
+    /// An integer, as it is held inside, in decimal digits.
+    pub fn digits(self, bits: u64) -> String {
+        if self == PersonType::Int64 { ((bits ^ SIGN) as i64).to_string() } else { bits.to_string() }
+    }
+
     /// An inner column in the type it came in.
     pub fn restore(self, inner: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         Ok(match self {

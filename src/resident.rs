@@ -165,6 +165,7 @@ mod tests {
             start,
             sure: start,
             end,
+            ending: crate::stay::Ending::default(),
             lat: 0.5 * side,
             lon: (col as f64 + 0.5) * side,
             sigma_m: 0.0,

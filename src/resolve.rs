@@ -1,15 +1,15 @@
 //! The second kernel: the stays of marked pings, each ended by its closer, grouped by person, become
 //! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
-use crate::candidate::{Candidate, candidate, passes_by_itself, reasons};
+use crate::candidate::{Candidate, candidate, is_candidate, passes_by_itself, reasons};
 use crate::encounter::{Encounter, Meets, Weighing, encounters, overlaps};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
-use crate::person::{PersonColumn, PersonId, PersonRef};
+use crate::person::{PersonColumn, PersonId, PersonRef, PersonType};
 use crate::place::PlaceKey;
 use crate::resident::{Dwell, Known, is_resident};
 use crate::risk_area::{Dwelt, RiskAreas};
-use crate::rule::{CandidateRule, Resident, Rule, Source};
+use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Rule, Source, Variant};
 use crate::stay::Stays;
 use crate::time::Millis;
 use crate::track::dwelling::DwellSums;
@@ -51,8 +51,13 @@ pub enum Dwells<'a> {
 pub struct Setting<'a> {
     /// The cases' stays.
     pub index: &'a CaseIndex,
+    /// The type of person_id.
+    pub person: PersonType,
     /// The rule in force.
     pub rule: &'a Rule,
+    /// Other rules, by which is only counted what they find, and whom they make candidates: nothing comes of the rule in force
+    /// then, but that it finds whatever any of them does.
+    pub variants: &'a [Variant],
     /// Ids of venues, by their number.
     pub venues: &'a [String],
     /// The square or cell of each venue, in short, where it has coordinates, by its number.
@@ -61,16 +66,14 @@ pub struct Setting<'a> {
     pub trips: &'a [String],
     /// Seats of trips, by their number.
     pub seats: &'a [Seat],
-    /// How overlaps are weighed, if they are.
-    pub weighing: Option<&'a Weighing<'a>>,
+    /// What the settings of venues add to a dose, by their number.
+    pub settings: &'a [f64],
     /// Whether who met a case by a scan is held back, as that scan may yet be contradicted.
     pub holds_scanners: bool,
     /// How long people dwell anywhere; of whom that is not known is held back, if it matters.
     pub dwells: Dwells<'a>,
     /// The job's risk areas, if it has any.
     pub areas: Option<&'a RiskAreas>,
-    /// Other thresholds, of which is only counted whom they make candidates.
-    pub sets: &'a [CandidateRule],
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -98,8 +101,29 @@ pub struct Resolved {
     pub encounter_count: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: Millis,
-    /// By set of [`Setting::sets`]: whom it makes candidates.
+    /// By variant of [`Setting::variants`].
+    pub variants: Vec<OfVariant>,
+}
+
+/// What a variant of the rule finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfVariant {
+    /// Encounters of everyone.
+    pub encounters: u64,
+    /// Exposures of everyone.
+    pub exposures: u64,
+    /// By set of its thresholds: whom it makes candidates.
     pub sets: Vec<Found>,
+}
+
+impl OfVariant {
+    /// Counts others in.
+    pub fn add(&mut self, other: &OfVariant) {
+        self.encounters += other.encounters;
+        self.exposures += other.exposures;
+        self.sets.resize(other.sets.len(), Found::default());
+        self.sets.iter_mut().zip(&other.sets).for_each(|(sum, found)| sum.add(*found));
+    }
 }
 
 /// Whom some thresholds make candidates.
@@ -121,9 +145,9 @@ impl Found {
 }
 
 /// A person's part in [`Found::digest`].
-fn digest_of(person: PersonRef<'_>) -> u128 {
+fn digest_of(person: PersonRef<'_>, kind: PersonType) -> u128 {
     let digest = match person {
-        PersonRef::Integer(id) => Sha256::digest(id.to_string()),
+        PersonRef::Integer(id) => Sha256::digest(kind.digits(id)),
         PersonRef::Bytes(id) => Sha256::digest(id),
     };
     digest.iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
@@ -218,54 +242,106 @@ pub fn dwell_schema(person: &DataType) -> SchemaRef {
     )
 }
 
+/// A rule that is asked of everyone.
+struct Asked<'a> {
+    encounter: &'a EncounterRule,
+    exposure: &'a ExposureRule,
+    sets: &'a [CandidateRule],
+    /// The number of the list that its overlaps are in, which it may share with those before.
+    list: usize,
+}
+
+impl<'a> Setting<'a> {
+    /// The variants, or else the rule in force.
+    fn asked(&self) -> Vec<Asked<'a>> {
+        let Rule { encounter, exposure, candidate, .. } = self.rule;
+        if self.variants.is_empty() {
+            let sets = std::slice::from_ref(candidate);
+            return vec![Asked { encounter, exposure, sets, list: 0 }];
+        }
+        let mut list = 0;
+        let before = std::iter::once(&self.variants[0]).chain(self.variants);
+        let asked = self.variants.iter().zip(before).map(|(variant, before)| {
+            list += usize::from(!variant.meets_alike(before));
+            let Variant { encounter, exposure, sets } = variant;
+            Asked { encounter, exposure, sets, list }
+        });
+        asked.collect()
+    }
+}
+
 /// The kernel. `stays` has [`crate::stay::stay_schema`] and is grouped by person: the stay of every ping
 /// that the sieve marks, or runs of them that the rule cannot tell apart. More stays of these persons change
 /// nothing.
 pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
     let view = Stays::of(stays);
-    let mut found: Vec<Encounter> = Vec::new();
     let (mut held, mut scanners): (Vec<u32>, Vec<PersonId>) = (Vec::new(), Vec::new());
     let (mut met, mut exposed) = (Vec::new(), Vec::new());
     let (mut ranges, mut keys) = (Vec::new(), Vec::new());
     let person = stays.schema_ref().field(0).data_type();
-    let onsets = setting.weighing.map(|_| setting.index.onsets.as_slice());
-    let adding = Adding { rule: &setting.rule.exposure, onsets };
-    let meets = Meets { rule: &setting.rule.encounter, weighing: setting.weighing, seats: setting.seats };
-    let mut rows = Rows::new(person, setting.index.cases(), setting.sets.len());
-    for group in view.persons.groups() {
+    let asked = setting.asked();
+    let by_list: Vec<&Asked<'_>> = asked.chunk_by(|a, b| a.list == b.list).map(|alike| &alike[0]).collect();
+    let weighing_of = |a: &&Asked<'_>| Weighing::new(&a.encounter.place, a.exposure, setting.settings);
+    let weighings: Vec<Option<Weighing<'_>>> = by_list.iter().map(weighing_of).collect();
+    let seats = setting.seats;
+    let meets: Vec<Meets<'_>> = by_list
+        .iter()
+        .zip(&weighings)
+        .map(|(asked, weighing)| Meets { rule: asked.encounter, weighing: weighing.as_ref(), seats })
+        .collect();
+    let mut lists: Vec<Vec<Encounter>> = vec![Vec::new(); meets.len()];
+    let mut rows = Rows::new(person, setting);
+    'persons: for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
-        found.clear();
+        lists.iter_mut().for_each(Vec::clear);
         for stay in group.clone().map(|row| view.at(row)).filter(|stay| !stay.alone) {
-            overlaps(&stay, own, setting.index, &meets, &mut found);
+            overlaps(&stay, own, setting.index, &meets, &mut lists);
         }
         let stays_of = || group.clone().map(|row| view.at(row));
         // A case is no candidate, wherever it dwells.
         let dwelt = setting.areas.filter(|_| own.is_none()).map_or_else(Vec::new, |a| a.dwelt(stays_of()));
-        if found.is_empty() && dwelt.is_empty() {
+        if lists.iter().all(Vec::is_empty) && dwelt.is_empty() {
             continue;
         }
         if setting.holds_scanners {
-            let met_by_scan = found.iter().any(|e| e.source == Source::Venue);
+            let met_by_scan = lists.iter().flatten().any(|e| e.source == Source::Venue);
             if met_by_scan || (!dwelt.is_empty() && stays_of().any(|stay| stay.source == Source::Venue)) {
                 held.extend(group.map(|row| row as u32));
                 scanners.extend(met_by_scan.then(|| whose.to_id()));
                 continue;
             }
         }
-        encounters(&mut found, &mut met, &mut keys);
         let is_case = own.is_some();
-        exposures(&found, &met, is_case, &adding, &mut ranges, &mut exposed);
-        let together = setting.rule.candidate.across_cases;
-        let together = together && !found.is_empty();
-        let mut together = together.then(|| exposure(&found, &met, is_case, &adding, &mut ranges));
-        if let Some(rule) = &setting.rule.candidate.resident
-            && !settle_residence(whose, &met, &mut exposed, together.as_mut(), rule, setting, &mut ranges)
-        {
-            held.extend(group.map(|row| row as u32));
-            continue;
+        let mut in_order = None;
+        for (number, asked) in asked.iter().enumerate() {
+            let found = &mut lists[asked.list];
+            if found.is_empty() && dwelt.is_empty() {
+                continue;
+            }
+            if in_order != Some(asked.list) {
+                in_order = Some(asked.list);
+                encounters(found, &mut met, &mut keys);
+            }
+            let onsets = asked.encounter.place.is_uncertain().then_some(setting.index.onsets.as_slice());
+            let adding = Adding { rule: asked.exposure, onsets };
+            exposures(found, &met, is_case, &adding, &mut ranges, &mut exposed);
+            let thresholds = &asked.sets[0];
+            let together = thresholds.across_cases && !found.is_empty();
+            let mut together = together.then(|| exposure(found, &met, is_case, &adding, &mut ranges));
+            let all = together.as_mut();
+            if !settle_residence(whose, &met, &mut exposed, all, thresholds, setting, &mut ranges) {
+                held.extend(group.map(|row| row as u32));
+                continue 'persons;
+            }
+            let (together, dwelt) = (together.as_ref(), dwelt.as_slice());
+            let whole = Whole { person: whose, met: &met, exposed: &exposed, together, dwelt };
+            if setting.variants.is_empty() {
+                rows.add(&whole, setting);
+            } else {
+                rows.count(&whole, setting.person, number, asked.sets);
+            }
         }
-        rows.add(whose, &met, &exposed, together.as_ref(), &dwelt, setting);
     }
     let mut resolved = rows.finish(person, setting)?;
     resolved.scanners = scanners;
@@ -281,10 +357,11 @@ fn settle_residence(
     met: &[Encounter],
     exposed: &mut [Exposure],
     together: Option<&mut Exposure>,
-    rule: &Resident,
+    thresholds: &CandidateRule,
     setting: &Setting<'_>,
     room: &mut Vec<(Millis, Millis)>,
 ) -> bool {
+    let Some(rule) = &thresholds.resident else { return true };
     // Of whom nothing is found dwells nowhere that counts.
     let nowhere = Dwell::default();
     let person = match setting.dwells {
@@ -299,7 +376,7 @@ fn settle_residence(
     };
     let mut keys = Vec::new();
     let mut settle = |exposure: &mut Exposure, met: &[Encounter]| {
-        if !passes_by_itself(exposure, &setting.rule.candidate) {
+        if !passes_by_itself(exposure, thresholds) {
             return true;
         }
         keys.clear();
@@ -340,6 +417,16 @@ impl<T: Copy> Table<T> {
     }
 }
 
+/// What became of a person's overlaps and dwells.
+struct Whole<'a> {
+    person: PersonRef<'a>,
+    met: &'a [Encounter],
+    exposed: &'a [Exposure],
+    /// All cases together, where that counts.
+    together: Option<&'a Exposure>,
+    dwelt: &'a [Dwelt],
+}
+
 struct Rows {
     encounters: Table<Encounter>,
     exposures: Table<Exposure>,
@@ -348,33 +435,30 @@ struct Rows {
     tallies: Vec<Tally>,
     encounter_count: u64,
     direct_ms_max: Millis,
-    sets: Vec<Found>,
+    variants: Vec<OfVariant>,
 }
 
 impl Rows {
-    fn new(person: &DataType, cases: usize, sets: usize) -> Self {
+    fn new(person: &DataType, setting: &Setting<'_>) -> Self {
+        let nothing = |variant: &Variant| OfVariant {
+            sets: vec![Found::default(); variant.sets.len()],
+            ..OfVariant::default()
+        };
         Rows {
             encounters: Table::new(person),
             exposures: Table::new(person),
             candidates: Table::new(person),
             dwells: Table::new(person),
-            tallies: vec![Tally::default(); cases],
+            tallies: vec![Tally::default(); setting.index.cases()],
             encounter_count: 0,
             direct_ms_max: 0,
-            sets: vec![Found::default(); sets],
+            variants: setting.variants.iter().map(nothing).collect(),
         }
     }
 
-    /// Adds what a person met, pair by pair, and, where that counts, all cases together.
-    fn add(
-        &mut self,
-        person: PersonRef<'_>,
-        met: &[Encounter],
-        exposed: &[Exposure],
-        together: Option<&Exposure>,
-        dwelt: &[Dwelt],
-        setting: &Setting<'_>,
-    ) {
+    /// Adds what a person met.
+    fn add(&mut self, whole: &Whole<'_>, setting: &Setting<'_>) {
+        let Whole { person, met, exposed, together, dwelt } = *whole;
         let rule = &setting.rule.candidate;
         let candidate = candidate(exposed, together, dwelt, rule);
         let keeps = |scope: Scope| match scope {
@@ -398,15 +482,23 @@ impl Rows {
         if keeps(setting.exposures) {
             self.exposures.add(person, exposed);
         }
+        self.candidates.add(person, candidate.as_slice());
+        self.dwells.add(person, dwelt);
+    }
+
+    /// Counts what a person met by a variant, and whether any of its thresholds makes a candidate.
+    fn count(&mut self, whole: &Whole<'_>, kind: PersonType, variant: usize, sets: &[CandidateRule]) {
+        let Whole { person, met, exposed, together, dwelt } = *whole;
+        let counts = &mut self.variants[variant];
+        counts.encounters += met.len() as u64;
+        counts.exposures += exposed.len() as u64;
         let mut digest = None;
-        for (found, rule) in self.sets.iter_mut().zip(setting.sets) {
-            if crate::candidate::candidate(exposed, together, dwelt, rule).is_some() {
-                let digest = *digest.get_or_insert_with(|| digest_of(person));
+        for (found, rule) in counts.sets.iter_mut().zip(sets) {
+            if is_candidate(exposed, together, dwelt, rule) {
+                let digest = *digest.get_or_insert_with(|| digest_of(person, kind));
                 found.add(Found { candidates: 1, digest });
             }
         }
-        self.candidates.add(person, candidate.as_slice());
-        self.dwells.add(person, dwelt);
     }
 
     fn finish(self, person: &DataType, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
@@ -420,7 +512,7 @@ impl Rows {
             tallies: self.tallies,
             encounter_count: self.encounter_count,
             direct_ms_max: self.direct_ms_max,
-            sets: self.sets,
+            variants: self.variants,
         })
     }
 }

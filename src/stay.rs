@@ -26,6 +26,8 @@ pub struct Stay {
     pub sure: Millis,
     /// First instant after.
     pub end: Millis,
+    /// Where rules of several distances are asked: what `sure` hangs on.
+    pub ending: Ending,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
     pub lat: f64,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
@@ -42,6 +44,15 @@ pub struct Stay {
     pub source: Source,
     /// Whether it only tells how long somebody dwelt in the risk areas that hold its position, and can meet no case.
     pub alone: bool,
+}
+
+/// The ping that ends a stay, as far as it is not at the very same position.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ending {
+    /// How far away it is, metres; 0 where that is not asked.
+    pub distance_m: f64,
+    /// Up to here the stay is bracketed without it.
+    pub sure: Millis,
 }
 
 /// An even movement between two pings; it outlasts a stay that was clipped.
@@ -64,6 +75,15 @@ impl Stay {
         self.end = self.end.min(to);
         self.sure = self.sure.max(self.start).min(self.end);
         (self.start < self.end).then_some(self)
+    }
+
+    /// Up to where it is bracketed by a rule of this distance, which is not above that of the rule that it was made by.
+    #[inline]
+    pub fn sure_within(&self, metres: Option<f64>) -> Millis {
+        if metres.is_some_and(|metres| self.ending.distance_m > metres) {
+            return self.ending.sure.clamp(self.start, self.sure);
+        }
+        self.sure
     }
 
     /// Degrees at an instant.
@@ -138,6 +158,7 @@ pub fn join(run: &mut (Stay, PlaceKey), stay: &Stay, key: PlaceKey, moving: bool
     if joins {
         run.sure = stay.sure;
         run.end = stay.end;
+        run.ending = stay.ending;
     }
     joins
 }
@@ -156,8 +177,8 @@ pub fn some_move(feeds: &[StayRule]) -> bool {
 /// The columns of a batch of stays: person_id, start, sure, end (ms), lat, lon (degrees), source (and
 /// [`Stay::alone`] as its highest bit), and those
 /// that the job needs beside: sigma_m (metres) where uncertainties count, place and floor for venues and trips, leg where some
-/// feed moves.
-pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> SchemaRef {
+/// feed moves, and, with `endings`, what [`Ending`] says.
+pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule, endings: bool) -> SchemaRef {
     let mut fields = vec![
         Field::new("person_id", person.clone(), false),
         Field::new("start", DataType::Int64, false),
@@ -176,6 +197,10 @@ pub fn stay_schema(person: &DataType, feeds: &[StayRule], place: &PlaceRule) -> 
     }
     if some_move(feeds) {
         fields.push(Field::new("leg", DataType::Struct(leg_fields()), true));
+    }
+    if endings {
+        fields.push(Field::new("ending_m", DataType::Float64, false));
+        fields.push(Field::new("ending_sure", DataType::Int64, false));
     }
     Arc::new(Schema::new(fields))
 }
@@ -204,6 +229,7 @@ pub struct StayColumns {
     places: Vec<u32>,
     floors: Vec<u32>,
     legs: Vec<Option<Leg>>,
+    endings: Vec<Ending>,
 }
 
 impl StayColumns {
@@ -222,6 +248,7 @@ impl StayColumns {
             places: Vec::new(),
             floors: Vec::new(),
             legs: Vec::new(),
+            endings: Vec::new(),
         }
     }
 
@@ -254,6 +281,7 @@ impl StayColumns {
             self.places.push(stay.place);
             self.floors.push(stay.floor);
             self.legs.push(stay.leg);
+            self.endings.push(stay.ending);
         }
     }
 
@@ -283,6 +311,10 @@ impl StayColumns {
                 "sigma_m" => Arc::new(Float64Array::from(take(&mut self.sigmas_m))),
                 "place" => Arc::new(UInt32Array::from(take(&mut self.places))),
                 "floor" => Arc::new(UInt32Array::from(take(&mut self.floors))),
+                "ending_m" => {
+                    Arc::new(Float64Array::from_iter_values(self.endings.iter().map(|e| e.distance_m)))
+                }
+                "ending_sure" => Arc::new(Int64Array::from_iter_values(self.endings.iter().map(|e| e.sure))),
                 _ => legs(&self.legs)?,
             });
         }
@@ -318,6 +350,7 @@ pub struct Stays<'a> {
     places: Option<&'a [u32]>,
     floors: Option<&'a [u32]>,
     legs: Option<&'a StructArray>,
+    endings: Option<(&'a [f64], &'a [Millis])>,
 }
 
 impl<'a> Stays<'a> {
@@ -327,6 +360,7 @@ impl<'a> Stays<'a> {
         let f64s = |i: usize| batch.column(i).as_primitive::<Float64Type>().values().as_ref();
         let u32s =
             |name| batch.column_by_name(name).map(|c| c.as_primitive::<UInt32Type>().values().as_ref());
+        let named = |name| batch.schema_ref().index_of(name).ok();
         Stays {
             persons: Persons::of(batch.column(0)),
             starts: i64s(1),
@@ -335,12 +369,11 @@ impl<'a> Stays<'a> {
             lats: f64s(4),
             lons: f64s(5),
             sources: batch.column(6).as_primitive::<UInt8Type>().values(),
-            sigmas_m: batch
-                .column_by_name("sigma_m")
-                .map(|c| c.as_primitive::<Float64Type>().values().as_ref()),
+            sigmas_m: named("sigma_m").map(f64s),
             places: u32s("place"),
             floors: u32s("floor"),
             legs: batch.column_by_name("leg").map(|c| c.as_struct()),
+            endings: named("ending_m").map(f64s).zip(named("ending_sure").map(i64s)),
         }
     }
 
@@ -351,6 +384,10 @@ impl<'a> Stays<'a> {
             start: self.starts[row],
             sure: self.sures[row],
             end: self.ends[row],
+            ending: self.endings.map_or_else(Ending::default, |(distances_m, sures)| Ending {
+                distance_m: distances_m[row],
+                sure: sures[row],
+            }),
             lat: self.lats[row],
             lon: self.lons[row],
             sigma_m: self.sigmas_m.map_or(0.0, |c| c[row]),

@@ -1,10 +1,11 @@
-//! A sweep over rules: which values of which keys, in which sets, and which of these one reading of the feeds answers. Thresholds
-//! of candidates hang on exposures alone, so that sets which differ in nothing else are answered together; any other key makes
-//! encounters of its own.
+//! A sweep over rules: which values of which keys, in which sets, and which of these one reading of the feeds answers. Whoever
+//! meets within 25 m meets within 50 m: where, how likely and how late stays meet nests, so that what the loosest of such rules
+//! finds holds what all of them do, and exposures and candidates come of that. Any other key takes a reading of its own.
 
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
-use crate::rule::CandidateRule;
+use crate::place::PlaceRule;
+use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Rule, Variant};
 use std::collections::BTreeMap;
 
 /// Sets, at most.
@@ -123,40 +124,89 @@ pub fn sets(varied: &[Vary]) -> Result<Vec<Vec<String>>> {
 /// What one reading answers.
 #[derive(Debug, Clone)]
 pub struct Pass {
-    /// The job, with the thresholds of all its sets.
+    /// The job by a rule that finds whatever its variants do.
     pub config: Config,
-    /// The numbers of the sets.
-    pub sets: Vec<usize>,
+    /// By variant, the numbers of its sets.
+    pub sets: Vec<Vec<usize>>,
 }
 
-/// Puts the sets together that one reading answers: those whose jobs differ in thresholds alone. Who has to dwell somewhere for
-/// long is looked at only where thresholds are reached, so that such a rule is read for each set.
+/// Puts the sets together that one reading answers: those whose jobs differ only in keys that nest. Who has to dwell somewhere
+/// for long is looked at only where thresholds are reached, so that such a rule is read for each set.
 pub fn passes(configs: Vec<Config>) -> Vec<Pass> {
-    let mut passes: Vec<Pass> = Vec::new();
+    let mut alike: Vec<Vec<(usize, Config)>> = Vec::new();
     let mut by_rest: BTreeMap<String, usize> = BTreeMap::new();
     for (number, config) in configs.into_iter().enumerate() {
-        let thresholds = config.rule.candidate;
-        let mut rest = config.clone();
-        rest.rule.changed.clear();
-        if thresholds.resident.is_none() {
-            rest.rule.candidate = CandidateRule {
-                direct_ms_min: 0,
-                confirmed_ms_min: None,
-                longest_ms_min: None,
-                peak_24h_ms_min: None,
-                expected_ms_min: None,
-                risk_min: None,
-                ..thresholds
-            };
+        let at = *by_rest.entry(rest_of(&config)).or_insert(alike.len());
+        if at == alike.len() {
+            alike.push(Vec::new());
         }
-        let at = *by_rest.entry(format!("{rest:?}")).or_insert(passes.len());
-        if at == passes.len() {
-            passes.push(Pass { config, sets: Vec::new() });
-        }
-        passes[at].config.sets.push(thresholds);
-        passes[at].sets.push(number);
+        alike[at].push((number, config));
     }
-    passes
+    alike.into_iter().filter_map(pass).collect()
+}
+
+/// All of a job that one reading cannot vary.
+fn rest_of(config: &Config) -> String {
+    let mut rest = config.clone();
+    rest.rule.changed.clear();
+    let Rule { encounter, exposure, candidate, .. } = &mut rest.rule;
+    if candidate.resident.is_none() {
+        encounter.place = match encounter.place {
+            PlaceRule::Distance { .. } => PlaceRule::Distance { distance_m_max: 0.0 },
+            PlaceRule::Probability { .. } => {
+                PlaceRule::Probability { distance_m_max: 0.0, probability_min: 0.0 }
+            }
+            place => place,
+        };
+        encounter.lag_ms = 0;
+        // What venues add to a dose is looked up as their table is read.
+        let setting_weights = std::mem::take(&mut exposure.setting_weights);
+        *exposure = ExposureRule { setting_weights, ..ExposureRule::default() };
+        *candidate = CandidateRule {
+            direct_ms_min: 0,
+            confirmed_ms_min: None,
+            longest_ms_min: None,
+            peak_24h_ms_min: None,
+            expected_ms_min: None,
+            risk_min: None,
+            ..*candidate
+        };
+    }
+    format!("{rest:?}")
+}
+
+/// The reading that answers jobs which only differ in keys that nest.
+fn pass(jobs: Vec<(usize, Config)>) -> Option<Pass> {
+    let mut config = jobs.first()?.1.clone();
+    let mut by_rule: BTreeMap<[String; 2], (Variant, Vec<usize>)> = BTreeMap::new();
+    for (number, Config { rule, .. }) in jobs {
+        config.rule.encounter = loosest(config.rule.encounter, rule.encounter);
+        let Rule { encounter, exposure, candidate, .. } = rule;
+        // Those by which the same stays meet stand together.
+        let meets = format!("{encounter:?} {}", exposure.risk_distance_m);
+        let new = || (Variant { encounter, exposure: exposure.clone(), sets: Vec::new() }, Vec::new());
+        let (variant, numbers) = by_rule.entry([meets, format!("{exposure:?}")]).or_insert_with(new);
+        variant.sets.push(candidate);
+        numbers.push(number);
+    }
+    let sets;
+    (config.variants, sets) = by_rule.into_values().unzip();
+    Some(Pass { config, sets })
+}
+
+/// A rule by which all stays meet that do by either of two, which differ only in how far, how likely and how late.
+fn loosest(a: EncounterRule, b: EncounterRule) -> EncounterRule {
+    let place = match (a.place, b.place) {
+        (PlaceRule::Distance { distance_m_max: a }, PlaceRule::Distance { distance_m_max: b }) => {
+            PlaceRule::Distance { distance_m_max: a.max(b) }
+        }
+        (
+            PlaceRule::Probability { distance_m_max: a, probability_min: of_a },
+            PlaceRule::Probability { distance_m_max: b, probability_min: of_b },
+        ) => PlaceRule::Probability { distance_m_max: a.max(b), probability_min: of_a.min(of_b) },
+        (place, _) => place,
+    };
+    EncounterRule { place, lag_ms: a.lag_ms.max(b.lag_ms), ..a }
 }
 
 #[cfg(test)]

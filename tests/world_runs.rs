@@ -19,91 +19,116 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tempfile::TempDir;
 
-/// Writes a world and runs it, up to the answer in memory.
-pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
-    let dir = TempDir::new().expect("a temporary folder");
-    let job = write(world, layout, dir.path());
-    let overrides = Overrides {
-        threads: Some(layout.threads),
-        batch_rows: Some(layout.batch_rows),
-        ..Overrides::default()
-    };
-    let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
-    config.memory_bytes = layout.memory_bytes;
-    let inputs = inputs::open(&config, None)?;
-    let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
-    Ok(Ran::new(answer, dir))
+/// A world on disk, as files or in a store, and the job over it.
+pub struct OnDisk {
+    dir: TempDir,
+    job: String,
+    overrides: Overrides,
+    memory_bytes: u64,
+    store: Option<Store>,
 }
 
-/// The same through a store: its files come one night after the other, in any order, the first one at first with half of
-/// its rows only.
-pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
-    let dir = TempDir::new().expect("a temporary folder");
-    let job = write(world, layout, dir.path());
-    let mut hidden: Vec<PathBuf> = Vec::new();
-    for number in 0..world.feeds.len() {
-        let entries = std::fs::read_dir(dir.path().join(format!("feed{number}"))).expect("a folder");
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-        files.sort();
-        // What a store takes for one file the feeds have twice.
-        let bytes: BTreeSet<Vec<u8>> =
-            files.iter().map(|path| std::fs::read(path).expect("a file")).collect();
-        if bytes.len() < files.len() {
-            return run(world, layout);
-        }
-        // One file of each feed is there from the beginning.
-        hidden.extend(files.split_off(1));
+impl OnDisk {
+    /// Its feeds as files.
+    pub fn raw(world: &World, layout: &Layout) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let job = write(world, layout, dir.path());
+        let overrides = Overrides {
+            threads: Some(layout.threads),
+            batch_rows: Some(layout.batch_rows),
+            ..Overrides::default()
+        };
+        OnDisk { dir, job, overrides, memory_bytes: layout.memory_bytes, store: None }
     }
-    let away = |path: &Path| path.with_extension("away");
-    hidden.iter().for_each(|path| std::fs::rename(path, away(path)).expect("a rename"));
-    hidden.sort_by_key(|path| {
-        copresence::lattice::mixed(layout.seed ^ path.display().to_string().len() as u64)
-    });
-    let store = dir.path().join("store");
-    let overrides = Overrides {
-        threads: Some(layout.threads),
-        batch_rows: Some(layout.batch_rows),
-        store: Some(store.clone()),
-        ..Overrides::default()
-    };
-    let path = dir.path().join("job.toml");
-    let night = |replace: bool| -> copresence::error::Result<()> {
-        let mut config = Config::new(&path, &job, &overrides, 8 << 30, 2)?;
-        config.memory_bytes = layout.memory_bytes;
-        let mut writer = Writer::open(&store, config.zone().name())?;
-        ingest(&config, &mut writer, replace, &Watch::default())?;
-        Ok(())
-    };
-    if let Some(first) = hidden.first() {
-        let whole = read(away(first));
-        save(first, &whole.slice(0, whole.num_rows() / 2), 100);
+
+    /// Its feeds in a store: its files come one night after the other, in any order, the first one at first with half of
+    /// its rows only.
+    pub fn stored(world: &World, layout: &Layout) -> copresence::error::Result<Self> {
+        let OnDisk { dir, job, overrides, memory_bytes, .. } = OnDisk::raw(world, layout);
+        let mut hidden: Vec<PathBuf> = Vec::new();
+        for number in 0..world.feeds.len() {
+            let entries = std::fs::read_dir(dir.path().join(format!("feed{number}"))).expect("a folder");
+            let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+            files.sort();
+            // What a store takes for one file the feeds have twice.
+            let bytes: BTreeSet<Vec<u8>> =
+                files.iter().map(|path| std::fs::read(path).expect("a file")).collect();
+            if bytes.len() < files.len() {
+                return Ok(OnDisk::raw(world, layout));
+            }
+            // One file of each feed is there from the beginning.
+            hidden.extend(files.split_off(1));
+        }
+        let away = |path: &Path| path.with_extension("away");
+        hidden.iter().for_each(|path| std::fs::rename(path, away(path)).expect("a rename"));
+        hidden.sort_by_key(|path| {
+            copresence::lattice::mixed(layout.seed ^ path.display().to_string().len() as u64)
+        });
+        let store = dir.path().join("store");
+        let overrides = Overrides { store: Some(store.clone()), ..overrides };
+        let night = |replace: bool| -> copresence::error::Result<()> {
+            let mut config = Config::new(&dir.path().join("job.toml"), &job, &overrides, 8 << 30, 2)?;
+            config.memory_bytes = memory_bytes;
+            let mut writer = Writer::open(&store, config.zone().name())?;
+            ingest(&config, &mut writer, replace, &Watch::default())?;
+            Ok(())
+        };
+        if let Some(first) = hidden.first() {
+            let whole = read(away(first));
+            save(first, &whole.slice(0, whole.num_rows() / 2), 100);
+            night(false)?;
+        }
         night(false)?;
-    }
-    night(false)?;
-    for file in &hidden {
-        std::fs::rename(away(file), file).expect("a rename");
-        if layout.seed.is_multiple_of(2) || Some(file) == hidden.first() {
-            night(Some(file) == hidden.first())?;
+        for file in &hidden {
+            std::fs::rename(away(file), file).expect("a rename");
+            if layout.seed.is_multiple_of(2) || Some(file) == hidden.first() {
+                night(Some(file) == hidden.first())?;
+            }
         }
+        night(true)?;
+        // What the feeds were is in the store.
+        let own: String = job.split("[[feeds]]").take(1).collect();
+        let rest = job.find("[risk_areas]").or(job.find("[cases]")).map_or("", |at| &job[at..]);
+        let job = if layout.seed.is_multiple_of(3) { job.clone() } else { format!("{own}{rest}") };
+        let opened = Store::open(&store)?;
+        store::check(&opened)?;
+        let overrides = Overrides { stored_feeds: Some(opened.catalogue.feeds.clone()), ..overrides };
+        Ok(OnDisk { dir, job, overrides, memory_bytes, store: Some(opened) })
     }
-    night(true)?;
-    // What the feeds were is in the store.
-    let own: String = job.split("[[feeds]]").take(1).collect();
-    let rest = job.find("[risk_areas]").or(job.find("[cases]")).map_or("", |at| &job[at..]);
-    let job = if layout.seed.is_multiple_of(3) { job.clone() } else { format!("{own}{rest}") };
-    let opened = Store::open(&store)?;
-    store::check(&opened)?;
-    let overrides = Overrides { stored_feeds: Some(opened.catalogue.feeds.clone()), ..overrides };
-    let mut config = Config::new(&path, &job, &overrides, 8 << 30, 2)?;
-    config.memory_bytes = layout.memory_bytes;
-    opened.attach(&mut config)?;
-    let inputs = inputs::open(&config, Some(&opened))?;
-    let answer = pipeline::compute(&config, &inputs, &dir.path().join("spill"), &Watch::default())?;
+
+    /// The job with other values of some keys.
+    pub fn config(&self, set: &[String]) -> copresence::error::Result<Config> {
+        let overrides = Overrides { set: set.to_vec(), ..self.overrides.clone() };
+        let mut config = Config::new(&self.dir.path().join("job.toml"), &self.job, &overrides, 8 << 30, 2)?;
+        config.memory_bytes = self.memory_bytes;
+        self.store.iter().try_for_each(|store| store.attach(&mut config))?;
+        Ok(config)
+    }
+
+    /// Runs up to the answer in memory.
+    pub fn compute(&self, config: &Config, spill: &str) -> copresence::error::Result<Answer> {
+        let inputs = inputs::open(config, self.store.as_ref())?;
+        pipeline::compute(config, &inputs, &self.dir.path().join(spill), &Watch::default())
+    }
+}
+
+/// Writes a world and runs it, up to the answer in memory.
+pub fn run(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
+    let on_disk = OnDisk::raw(world, layout);
+    let answer = on_disk.compute(&on_disk.config(&[])?, "spill")?;
+    Ok(Ran::new(answer, on_disk.dir))
+}
+
+/// The same through a store.
+pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<Ran> {
+    let on_disk = OnDisk::stored(world, layout)?;
+    let mut config = on_disk.config(&[])?;
+    let answer = on_disk.compute(&config, "spill")?;
     // Asked about one case, it says of that the same.
-    if let Some(number) = (layout.seed as usize).checked_rem(answer.cases.len()) {
+    let asked = (layout.seed as usize).checked_rem(answer.cases.len());
+    if let (Some(_), Some(number)) = (&on_disk.store, asked) {
         config.only_case = Some(answer.cases[number].case.case_id.clone());
-        let inputs = inputs::open(&config, Some(&opened))?;
-        let own = pipeline::compute(&config, &inputs, &dir.path().join("own"), &Watch::default())?;
+        let own = on_disk.compute(&config, "own")?;
         let of_case = |answer: &Answer| {
             let exposures = answer.exposures.whole().expect("exposures");
             let cases = exposures.column_by_name("case").expect("case").as_primitive::<UInt32Type>();
@@ -113,8 +138,7 @@ pub fn run_stored(world: &World, layout: &Layout) -> copresence::error::Result<R
         assert_eq!(of_case(&own), of_case(&answer));
         assert_eq!(of_case(&own).num_rows(), own.exposures.whole().expect("exposures").num_rows());
     }
-    drop(opened);
-    Ok(Ran::new(answer, dir))
+    Ok(Ran::new(answer, on_disk.dir))
 }
 
 /// The ways that runs took through the engine, counted.
@@ -270,7 +294,8 @@ pub fn engine(world: &World, layout: &Layout, ways: &Ways) -> copresence::error:
     }
 }
 
-fn refused(world: &World, error: &Error) -> bool {
+/// Whether a run is refused as all pings lie outside the lookback.
+pub fn refused(world: &World, error: &Error) -> bool {
     let from = world.rule.as_of - world.rule.lookback_ms;
     let mut pings = world.feeds.iter().flat_map(|f| &f.pings);
     matches!(error, Error::Input(p) if p.place.starts_with("all feeds"))

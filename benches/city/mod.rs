@@ -107,7 +107,7 @@ impl Town {
 pub fn stays_of(batch: &RecordBatch, feeds: &[StayRule], place: &PlaceRule) -> RecordBatch {
     let pings = Pings::of(batch);
     let mut rule = TrackRule::new(Source::Gps, feeds, place, DAY + DAY_MS, true);
-    let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds, place));
+    let mut stays = StayColumns::new(&stay_schema(&arrow::datatypes::DataType::UInt64, feeds, place, false));
     for group in pings.groups() {
         let person = pings.persons.at(group.start);
         let mut track = Track::default();

@@ -7,7 +7,7 @@ pub use sorted::{Load, Ranges, Run, Sorted, Sorting, Spread};
 use crate::case::Case;
 use crate::index::Observed;
 use crate::person::{PersonType, PersonsSeen};
-use crate::resolve::{Found, Tally};
+use crate::resolve::{OfVariant, Tally};
 use crate::rule::Source;
 use crate::time::Millis;
 use chrono::NaiveDate;
@@ -125,8 +125,8 @@ pub struct Answer {
     pub survey: Survey,
     /// Counts.
     pub counts: Counts,
-    /// By set of thresholds that is swept over, whom it makes candidates; empty if nobody is anything.
-    pub sets: Vec<Found>,
+    /// By variant that is swept over, what it finds; empty if nobody is anything.
+    pub variants: Vec<OfVariant>,
     /// Seconds by stage, in their order.
     pub timings_s: Vec<(&'static str, f64)>,
 }

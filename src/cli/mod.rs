@@ -169,14 +169,8 @@ impl Cli {
 impl JobArgs {
     /// The configuration that the job file and these flags make, and the store that it is read from, if any.
     fn config(&self, overrides: Overrides) -> Result<(Config, Option<Store>)> {
-        let overrides = Overrides { store: self.store.clone(), ..overrides };
-        let (text, mut overrides) = self.text(overrides)?;
-        let folder = Config::store_of(&self.job, &text, &overrides);
-        let store = folder.map(|folder| Store::open(&folder)).transpose()?;
-        overrides.stored_feeds = store.as_ref().map(|store| store.catalogue.feeds.clone());
-        let mut config = self.config_from(&text, &overrides)?;
-        store.iter().try_for_each(|store| store.attach(&mut config))?;
-        Ok((config, store))
+        let (mut configs, store) = self.configs(overrides, &[Vec::new()])?;
+        Ok((configs.remove(0), store))
     }
 
     /// The same for sets of keys with other values, each over all that these flags set.
@@ -186,14 +180,13 @@ impl JobArgs {
         let folder = Config::store_of(&self.job, &text, &overrides);
         let store = folder.map(|folder| Store::open(&folder)).transpose()?;
         overrides.stored_feeds = store.as_ref().map(|store| store.catalogue.feeds.clone());
-        let mut configs = Vec::with_capacity(sets.len());
-        for set in sets {
+        let with = |set: &Vec<String>| {
             let set = self.set.iter().chain(set).cloned().collect();
             let mut config = self.config_from(&text, &Overrides { set, ..overrides.clone() })?;
             store.iter().try_for_each(|store| store.attach(&mut config))?;
-            configs.push(config);
-        }
-        Ok((configs, store))
+            Ok(config)
+        };
+        Ok((sets.iter().map(with).collect::<Result<_>>()?, store))
     }
 
     /// The same, but the feeds' own files are read, whatever store there is.

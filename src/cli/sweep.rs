@@ -11,7 +11,7 @@ use crate::io::sweep::{Row, table, write};
 use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::Watch;
-use crate::resolve::Scope;
+use crate::resolve::OfVariant;
 use crate::sweep::{Pass, Vary, passes, sets};
 use crate::time::utc_text;
 use clap::Args;
@@ -23,8 +23,9 @@ const EXAMPLE: &str = r#"Every combination of the values is a set, and gives a r
 
   copresence sweep job.toml --vary rule.encounter.distance_m_max=10,25,50 --vary rule.candidate.direct_s_min=300..3600/300
 
-Sets that differ in rule.candidate.direct_s_min, confirmed_s_min, longest_s_min, peak_24h_s_min, expected_s_min and risk_min alone are
-answered by one reading of the feeds (but not with resident_h_min); every other key takes a reading for each of its values."#;
+One reading of the feeds answers all sets (but not with resident_h_min) that differ only in distance_m_max, probability_min and
+lag_s_max of rule.encounter; in the keys of rule.exposure but setting_weights; and in direct_s_min, confirmed_s_min, longest_s_min,
+peak_24h_s_min, expected_s_min and risk_min of rule.candidate. Every other key takes a reading for each of its values."#;
 
 /// Rows that are shown.
 const SHOWN: usize = 40;
@@ -57,8 +58,13 @@ impl Sweep {
         let staging = Staging::new(Kind::Sweep, &first.out, first.force)?;
         let progress = Progress::start(self.job.progress, &watch);
         let mut rows = vec![Row::default(); sets.len()];
+        let mut warnings: Vec<String> = Vec::new();
         for pass in &passes {
-            self.answer(pass, store.as_ref(), &staging, &watch, &mut rows)?;
+            for warning in answer(pass, store.as_ref(), &staging, &watch, &mut rows)? {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
         }
         let found = table(&self.vary, &sets, &rows).map_err(|e| {
             Error::Output(Problem::new("sweep.parquet", "a table", e.to_string(), "give keys of other names"))
@@ -77,6 +83,7 @@ impl Sweep {
             "sets": sets.len(),
             "readings": passes.len(),
             "started_at": utc_text(started_at),
+            "warnings": warnings,
             "seconds": seconds,
             "memory_peak_bytes": machine::memory_peak_bytes(),
         });
@@ -84,30 +91,11 @@ impl Sweep {
         watch.advance(0)?;
         staging.commit()?;
         drop(progress);
+        for warning in &warnings {
+            super::warn(warning, self.job.log_format);
+        }
         self.sum_up(&first, &sets, &rows, passes.len(), seconds);
         Ok(0)
-    }
-
-    fn answer(
-        &self,
-        pass: &Pass,
-        store: Option<&Store>,
-        staging: &Staging,
-        watch: &Watch,
-        rows: &mut [Row],
-    ) -> Result<()> {
-        // Only counts come of it.
-        let config = Config { exposures: Scope::None, encounters: Scope::None, ..pass.config.clone() };
-        let inputs = inputs::open(&config, store)?;
-        let answer = pipeline::compute(&config, &inputs, &staging.path("spill"), watch)?;
-        for (place, number) in pass.sets.iter().enumerate() {
-            rows[*number] = Row {
-                found: answer.sets.get(place).copied().unwrap_or_default(),
-                exposures: answer.counts.exposures,
-                encounters: answer.counts.encounters,
-            };
-        }
-        Ok(())
     }
 
     fn sum_up(&self, config: &Config, sets: &[Vec<String>], rows: &[Row], readings: usize, seconds: f64) {
@@ -128,4 +116,24 @@ impl Sweep {
         out!("  time       {seconds:.2} s, {} sets by {readings} reading(s)", thousands(sets.len() as u64));
         out!("  result     {}", config.out.display());
     }
+}
+
+/// Fills the rows that one reading answers; gives what a run would warn of.
+fn answer(
+    Pass { config, sets }: &Pass,
+    store: Option<&Store>,
+    staging: &Staging,
+    watch: &Watch,
+    rows: &mut [Row],
+) -> Result<Vec<String>> {
+    let inputs = inputs::open(config, store)?;
+    let answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
+    pipeline::safeguards::check(config, &answer.survey)?;
+    for (variant, numbers) in answer.variants.iter().zip(sets) {
+        for (found, number) in variant.sets.iter().zip(numbers) {
+            let OfVariant { encounters, exposures, .. } = *variant;
+            rows[*number] = Row { found: *found, exposures, encounters };
+        }
+    }
+    Ok(pipeline::warnings::of_inputs(config, &inputs, &answer))
 }

@@ -9,7 +9,7 @@ use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::resolve::Scope;
-use crate::rule::{CandidateRule, Rule, Source, StayRule};
+use crate::rule::{Rule, Source, StayRule, Variant};
 use crate::time::{Edge, Millis, TimeUnit, Tz, Written, parse};
 use section::{Job, Section};
 use std::collections::BTreeMap;
@@ -101,8 +101,8 @@ pub struct Config {
     pub digest_full: bool,
     /// The only case whom others can meet, if one was asked about.
     pub only_case: Option<String>,
-    /// Other thresholds of candidates, of which a sweep counts whom they would make one.
-    pub sets: Vec<CandidateRule>,
+    /// Rules that a sweep counts by instead, each of which finds nothing that [`Config::rule`] does not find.
+    pub variants: Vec<Variant>,
 }
 
 /// One `[[feeds]]`.
@@ -313,7 +313,7 @@ impl Config {
             batch_rows: BATCH_ROWS,
             digest_full: overrides.digest_full,
             only_case: None,
-            sets: Vec::new(),
+            variants: Vec::new(),
         })
     }
 

@@ -110,6 +110,8 @@ pub struct Beside<'a> {
     pub home: Option<&'a Regions>,
     /// Areas that a dwell in counts too.
     pub areas: Option<&'a Arc<RiskAreas>>,
+    /// Whether it counts how far from a stay the ping is that ends it.
+    pub endings: bool,
 }
 
 /// The index over all cases' stays.
@@ -148,7 +150,7 @@ impl CaseIndex {
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        Beside { ties, uncertainty, contradiction, residents, home, areas }: Beside<'_>,
+        Beside { ties, uncertainty, contradiction, residents, home, areas, endings }: Beside<'_>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -167,7 +169,9 @@ impl CaseIndex {
         let mut case_stays: Vec<CaseStay> = Vec::new();
         let view = Pings::of(pings);
         let mut rules = Source::ALL.map(|source| {
-            let rule = TrackRule::new(source, feeds, &rule.place, as_of, false).with_uncertainty(uncertainty);
+            let rule = TrackRule::new(source, feeds, &rule.place, as_of, false)
+                .with_uncertainty(uncertainty)
+                .with_endings(endings);
             ties.map_or_else(|| rule.clone(), |ties| rule.clone().without_accuracies(ties))
         });
         let mut contradicted = false;

@@ -26,7 +26,6 @@ pub mod watch;
 use crate::answer::{Answer, CaseRow, Counts, Survey};
 use crate::config::{Config, MEMORY_BYTES_MIN};
 use crate::contradiction::Contradiction;
-use crate::encounter::Weighing;
 use crate::error::{Error, Problem, Result};
 use crate::index::{Beside, CaseIndex};
 use crate::io::decode::{Decoded, Decoder};
@@ -37,7 +36,7 @@ use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Order, Pings, group_by_person};
 use crate::resolve::{Dwells, Setting, resolve};
-use crate::rule::{EncounterRule, Motion, Resident, Source, StayRule};
+use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
 use crate::time::{Millis, days_in};
 use crate::track::TrackRule;
@@ -158,6 +157,8 @@ impl<'a> Job<'a> {
         let feeds = inputs.stay_rules();
         let rows = inputs.tasks().1;
         let infectious = inputs.cases.cases.iter().filter(|c| c.infectious_from < c.infectious_to);
+        let place = &config.rule.encounter.place;
+        let endings = asks_endings(config);
         let mut job = Job {
             config,
             inputs,
@@ -167,12 +168,12 @@ impl<'a> Job<'a> {
             began_before: false,
             days: days_in(config.lookback_start(), config.as_of, config.zone()),
             case_persons: CasePersons::new(infectious.map(|c| c.person.clone())),
-            stay_schema: stay_schema(&decoder.person.inner(), &feeds, &config.rule.encounter.place),
             rejected: intake::no_rows(feeds.len()),
-            feeds,
             case_rows: AtomicU64::new(0),
             round_rows: 0,
             parts: PARTS_MIN,
+            stay_schema: stay_schema(&decoder.person.inner(), &feeds, place, endings),
+            feeds,
         };
         let a_part = config.memory_bytes / (8 * config.threads as u64);
         while (rows / job.parts as u64 > PART_ROWS && job.parts < PARTS_ENOUGH)
@@ -289,7 +290,8 @@ impl<'a> Job<'a> {
         let joins = source != Source::Venue || !self.inputs.contradicts;
         let rule = TrackRule::new(source, &self.feeds, &self.rule().place, self.config.as_of, joins)
             .with_uncertainty(self.uncertainty())
-            .with_areas(self.inputs.areas.as_deref());
+            .with_areas(self.inputs.areas.as_deref())
+            .with_endings(asks_endings(self.config));
         if self.decoder.accuracies { rule } else { rule.without_accuracies(&self.tied) }
     }
 
@@ -347,6 +349,15 @@ impl<'a> Job<'a> {
             each(persons)
         })
     }
+}
+
+/// Whether rules of other distances are asked, so that it counts how far from a stay the ping is that ends it.
+fn asks_endings(config: &Config) -> bool {
+    let metres = config.rule.encounter.place.metres();
+    // Nothing else hangs on that.
+    let confirms = |set: &CandidateRule| set.confirmed_ms_min.is_some();
+    let mut variants = config.variants.iter();
+    variants.any(|variant| variant.encounter.place.metres() != metres && variant.sets.iter().any(confirms))
 }
 
 fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
@@ -408,19 +419,19 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     let (venues, trips, seats) = (job.decoder.venues.all(), job.decoder.trips.all(), job.decoder.seats.all());
     let settings = inputs.setting_weights(&venues);
     let venue_squares = inputs.venue_squares(&venues, &job.rule().place);
-    let weighing = Weighing::new(&config.rule, &settings);
     let setting = Setting {
         index: &index,
+        person: job.decoder.person,
         rule: &config.rule,
         venues: &venues,
         venue_squares: &venue_squares,
         trips: &trips,
         seats: &seats,
-        weighing: weighing.as_ref(),
+        settings: &settings,
         holds_scanners: inputs.contradicts,
         dwells: Dwells::Unknown,
         areas: inputs.areas.as_deref(),
-        sets: &config.sets,
+        variants: &config.variants,
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -469,6 +480,7 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
             residents: job.resident().is_some(),
             home: job.inputs.home.as_ref(),
             areas: job.inputs.areas.as_ref(),
+            endings: asks_endings(job.config),
         },
     );
     job.go_on_unless_tied()?;
@@ -595,7 +607,7 @@ fn collect(
         dwells,
         survey,
         counts,
-        sets: sums.sets,
+        variants: sums.variants,
         timings_s: Vec::new(),
     };
     clock.lap_as("sort");

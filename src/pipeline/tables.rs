@@ -5,7 +5,7 @@ use crate::answer::{Ranges, Run, Sorted, Sorting, Spread};
 use crate::error::Result;
 use crate::io::spill::Spill;
 use crate::resolve::{
-    Found, Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema,
+    OfVariant, Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema,
 };
 use crate::time::Millis;
 use arrow::array::RecordBatch;
@@ -51,8 +51,8 @@ pub struct Sums {
     pub dwells: u64,
     /// The largest direct time of anyone who is no case, ms.
     pub direct_ms_max: Millis,
-    /// By set of thresholds that is swept over.
-    pub sets: Vec<Found>,
+    /// By variant that is swept over.
+    pub variants: Vec<OfVariant>,
 }
 
 #[derive(Debug)]
@@ -109,8 +109,8 @@ impl Tables {
         sums.direct_ms_max = sums.direct_ms_max.max(resolved.direct_ms_max);
         sums.candidates += resolved.candidates.num_rows() as u64;
         sums.dwells += resolved.dwells.num_rows() as u64;
-        sums.sets.resize(resolved.sets.len(), Found::default());
-        sums.sets.iter_mut().zip(&resolved.sets).for_each(|(sum, found)| sum.add(*found));
+        sums.variants.resize(resolved.variants.len(), OfVariant::default());
+        sums.variants.iter_mut().zip(&resolved.variants).for_each(|(sum, found)| sum.add(found));
         for (sum, tally) in sums.tallies.iter_mut().zip(&resolved.tallies) {
             sum.exposures += tally.exposures;
             sum.candidates += tally.candidates;

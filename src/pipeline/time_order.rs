@@ -14,7 +14,7 @@ use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef, Persons, part_of};
 use crate::ping::{Mark, Marked, Ping, Pings, group_by_person};
 use crate::rule::Source;
-use crate::stay::{Stay, StayColumns};
+use crate::stay::{Ending, Stay, StayColumns};
 use crate::time::Millis;
 use crate::track::{TrackRule, whole_track};
 use arrow::array::RecordBatch;
@@ -450,6 +450,7 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
         start: ping.time,
         sure: end,
         end,
+        ending: Ending::default(),
         lat: ping.lat,
         lon: ping.lon,
         sigma_m,

@@ -11,6 +11,15 @@ const NAMED_MAX: usize = 20;
 
 /// The warnings of a run.
 pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String> {
+    let mut warnings = of_inputs(config, inputs, answer);
+    if answer.counts.candidates == 0 {
+        warnings.push(format!("no candidates: {}", likely_cause(config, inputs, answer)));
+    }
+    warnings
+}
+
+/// Those of them that say what was absent, whatever was found in the rest.
+pub fn of_inputs(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String> {
     let mut warnings = Vec::new();
     for (feed, survey) in inputs.feeds.iter().zip(&answer.survey.feeds) {
         let rows: u64 = feed.files.iter().map(|f| f.rows()).sum();
@@ -74,9 +83,6 @@ pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String
     let is_placed = |source: Source| source != Source::Trip;
     if config.risk_areas.is_some() && !config.feeds.iter().any(|f| is_placed(f.stay.source)) {
         warnings.push("no feed has positions, so that nobody can dwell in a risk area".into());
-    }
-    if answer.counts.candidates == 0 {
-        warnings.push(format!("no candidates: {}", likely_cause(config, inputs, answer)));
     }
     warnings
 }

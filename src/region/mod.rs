@@ -422,6 +422,7 @@ mod tests {
             start,
             sure: start,
             end,
+            ending: crate::stay::Ending::default(),
             lat,
             lon: -2.0,
             sigma_m: 0.0,

@@ -245,6 +245,27 @@ impl ResidentScope {
     }
 }
 
+/// Rules of encounters and exposures that one reading answers beside others, and the thresholds of candidates that are
+/// asked of each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// When two stays meet.
+    pub encounter: EncounterRule,
+    /// How encounters add up.
+    pub exposure: ExposureRule,
+    /// Who becomes a candidate.
+    pub sets: Vec<CandidateRule>,
+}
+
+impl Variant {
+    /// Whether the same stays meet by this and by another, as likely.
+    pub fn meets_alike(&self, other: &Variant) -> bool {
+        let weighs_alike = self.exposure.risk_distance_m == other.exposure.risk_distance_m
+            && self.exposure.setting_weights == other.exposure.setting_weights;
+        self.encounter == other.encounter && (weighs_alike || !self.encounter.place.is_uncertain())
+    }
+}
+
 /// A whole rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {

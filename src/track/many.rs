@@ -7,7 +7,7 @@ use crate::geo::is_within_m;
 use crate::person::{PersonColumn, PersonRef};
 use crate::ping::{Mark, NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::rule::Motion;
-use crate::stay::Stay;
+use crate::stay::{Ending, Stay};
 use crate::time::Millis;
 use std::cmp::Ordering;
 use std::hint::black_box;
@@ -259,14 +259,14 @@ impl Line {
         let hold_end = row.time + rule.feeds[usize::from(row.feed)].hold_ms;
         if let Some(run) = &mut self.run {
             if row.time > run.hold_end {
-                run.end(run.last, run.hold_end, rule, out);
+                run.end(run.last, run.hold_end, Ending::default(), rule, out);
             } else if run.alone {
                 // Wherever in the areas.
                 if alone && run.key == key {
                     (run.last, run.hold_end) = (row.time, hold_end);
                     return;
                 }
-                run.end(run.last, row.time, rule, out);
+                run.end(run.last, row.time, Ending::default(), rule, out);
             } else {
                 let (same, joins) = match rule.place.metres() {
                     Some(metres) => (
@@ -279,7 +279,8 @@ impl Line {
                     (run.last, run.hold_end) = (row.time, hold_end);
                     return;
                 }
-                run.end(if same { row.time } else { run.last }, row.time, rule, out);
+                let ending = rule.ending((run.lat, run.lon), (row.lat, row.lon), run.last);
+                run.end(if same { row.time } else { run.last }, row.time, ending, rule, out);
             }
         }
         let Row { time: start, lat, lon, .. } = row;
@@ -290,19 +291,26 @@ impl Line {
     pub fn finish(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         self.settle(rule, out);
         if let Some(run) = self.run.take() {
-            run.end(run.last, run.hold_end, rule, out);
+            run.end(run.last, run.hold_end, Ending::default(), rule, out);
         }
     }
 }
 
 impl Run {
     #[inline]
-    fn end(&self, sure: Millis, end: Millis, rule: &TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+    fn end(
+        &self,
+        sure: Millis,
+        end: Millis,
+        ending: Ending,
+        rule: &TrackRule<'_>,
+        out: &mut impl FnMut(&Stay),
+    ) {
         let Run { start, lat, lon, key, alone, .. } = *self;
         let source = rule.source;
         let sigma_m = if rule.place.is_uncertain() && !alone { f64::from_bits(key) } else { 0.0 };
         let (leg, place, floor) = (None, NO_PLACE, NO_FLOOR);
-        let stay = Stay { start, sure, end, lat, lon, sigma_m, leg, place, floor, source, alone };
+        let stay = Stay { start, sure, end, ending, lat, lon, sigma_m, leg, place, floor, source, alone };
         if let Some(stay) = stay.clipped(Millis::MIN, rule.as_of) {
             out(&stay);
         }

@@ -9,7 +9,7 @@ use crate::ping::{NO_PLACE, Ping, Pings};
 use crate::place::{PlaceKey, PlaceRule, Squares};
 use crate::risk_area::RiskAreas;
 use crate::rule::{Motion, Source, StayRule};
-use crate::stay::{Leg, Stay, join, some_move};
+use crate::stay::{Ending, Leg, Stay, join, some_move};
 use crate::time::Millis;
 use crate::uncertainty::Uncertainty;
 use std::cmp::Ordering;
@@ -33,6 +33,7 @@ pub struct TrackRule<'a> {
     uncertainty: Option<&'a Uncertainty>,
     /// Areas in which stays of one square are told apart.
     areas: Option<&'a RiskAreas>,
+    endings: bool,
 }
 
 impl<'a> TrackRule<'a> {
@@ -50,7 +51,23 @@ impl<'a> TrackRule<'a> {
             ties: None,
             uncertainty: None,
             areas: None,
+            endings: false,
         }
+    }
+
+    /// The same where it counts how far from a stay the ping is that ends it.
+    pub fn with_endings(mut self, endings: bool) -> Self {
+        self.endings = endings && self.place.metres().is_some() && !self.source.is_by_id();
+        self
+    }
+
+    /// How a ping ends what was bracketed up to `sure` without it.
+    #[inline]
+    fn ending(&self, from: (f64, f64), to: (f64, f64), sure: Millis) -> Ending {
+        if !self.endings {
+            return Ending::default();
+        }
+        Ending { distance_m: haversine_m(from.0, from.1, to.0, to.1), sure }
     }
 
     /// The same where uncertainties count.
@@ -319,6 +336,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         start: ping.time,
         sure: ping.time,
         end: ping.time + ping.hold_ms(feed),
+        ending: Ending::default(),
         lat: ping.lat,
         lon: ping.lon,
         sigma_m: rule.sigma_m(ping),
@@ -348,7 +366,9 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         }
         (Motion::Hold, None) => {}
         (Motion::Hold, Some(first)) => {
-            stay.end = first.ping.time;
+            let next = &first.ping;
+            stay.end = next.time;
+            stay.ending = rule.ending((ping.lat, ping.lon), (next.lat, next.lon), ping.time);
             if closers.iter().any(|n| same_place(kept, n, rule)) {
                 stay.sure = stay.end;
             }
