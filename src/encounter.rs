@@ -124,6 +124,47 @@ pub fn overlaps(
     });
 }
 
+/// Two stays that are likely enough to be together by position.
+#[derive(Debug, Clone, Copy)]
+pub struct Likely {
+    /// The case, by its number.
+    pub case: u32,
+    /// The first instant at which both are there.
+    pub at: Millis,
+    /// How much older the earlier of the two is.
+    pub held_ms: Millis,
+    /// Whether both are telephones' own positions.
+    pub both_gps: bool,
+    /// How likely they are together.
+    pub probability: f64,
+}
+
+/// Calls `each` with all of a person's stay that a rule weighs by how uncertain positions are.
+pub fn likely(
+    stay: &Stay,
+    own: Option<u32>,
+    index: &CaseIndex,
+    meets: &Meets<'_>,
+    each: &mut dyn FnMut(Likely),
+) {
+    let mut cos = None;
+    index.neighbours(stay, own, &mut |by, neighbour| {
+        let meeting =
+            matches!(by, By::Position(_)).then(|| meet(by, stay, &mut cos, &mut None, neighbour, meets));
+        let theirs = &neighbour.stay;
+        let Some(Meeting { within: (at, end), probability, .. }) = meeting.flatten() else { return };
+        if at < end {
+            each(Likely {
+                case: neighbour.case,
+                at,
+                held_ms: at - stay.start.min(theirs.start),
+                both_gps: (stay.source, theirs.source) == (Source::Gps, Source::Gps),
+                probability,
+            });
+        }
+    });
+}
+
 /// Adds the overlaps, direct and indirect, of two stays that are at the same place.
 #[inline]
 fn add(

@@ -22,7 +22,7 @@
 //! | part | modules | may use |
 //! |---|---|---|
 //! | words | [`time`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
-//! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`resolve`] | words, and the steps before |
+//! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`truth`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`], [`city`] | words, ping, dose |
 //! | edge | [`io`] | words, the schema of the flow, config |
@@ -69,4 +69,5 @@ pub mod synth;
 pub mod time;
 pub mod track;
 pub mod trip;
+pub mod truth;
 pub mod uncertainty;

@@ -2,18 +2,20 @@
 //! encounters, exposures and candidates. Arrow in, Arrow out; pure, so that any engine can call it.
 
 use crate::candidate::{Candidate, candidate, is_candidate, passes_by_itself, reasons};
-use crate::encounter::{Encounter, Meets, Weighing, encounters, overlaps};
+use crate::dose::risk;
+use crate::encounter::{Encounter, Likely, Meets, Weighing, encounters, likely, overlaps};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonId, PersonRef, PersonType};
-use crate::place::PlaceKey;
+use crate::place::{PlaceKey, PlaceRule};
 use crate::resident::{Dwell, Known, is_resident};
 use crate::risk_area::{Dwelt, RiskAreas};
 use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Rule, Source, Variant};
-use crate::stay::Stays;
+use crate::stay::{Stay, Stays};
 use crate::time::Millis;
 use crate::track::dwelling::DwellSums;
 use crate::trip::Seat;
+use crate::truth::{Foretold, Judged, Reliability, SAME_TIME_MS, Truth};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
@@ -58,6 +60,8 @@ pub struct Setting<'a> {
     /// Other rules, by which is only counted what they find, and whom they make candidates: nothing comes of the rule in force
     /// then, but that it finds whatever any of them does.
     pub variants: &'a [Variant],
+    /// What the variants are judged by, if anything is known.
+    pub truth: Option<&'a Truth>,
     /// Ids of venues, by their number.
     pub venues: &'a [String],
     /// The square or cell of each venue, in short, where it has coordinates, by its number.
@@ -114,6 +118,10 @@ pub struct OfVariant {
     pub exposures: u64,
     /// By set of its thresholds: whom it makes candidates.
     pub sets: Vec<Found>,
+    /// The same, how they stand to the truth; where that is known.
+    pub judged: Vec<Judged>,
+    /// How what the rule foretells comes true, likewise.
+    pub reliability: Reliability,
 }
 
 impl OfVariant {
@@ -123,6 +131,9 @@ impl OfVariant {
         self.exposures += other.exposures;
         self.sets.resize(other.sets.len(), Found::default());
         self.sets.iter_mut().zip(&other.sets).for_each(|(sum, found)| sum.add(*found));
+        self.judged.resize(other.judged.len(), Judged::default());
+        self.judged.iter_mut().zip(&other.judged).for_each(|(sum, judged)| sum.add(judged));
+        self.reliability.add(&other.reliability);
     }
 }
 
@@ -313,6 +324,10 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
             }
         }
         let is_case = own.is_some();
+        if let (Some(truth), None) = (setting.truth, own) {
+            let stays = || stays_of().filter(|stay| !stay.alone);
+            rows.foretell(whose, &stays, &asked, &meets, setting.index, truth);
+        }
         let mut in_order = None;
         for (number, asked) in asked.iter().enumerate() {
             let found = &mut lists[asked.list];
@@ -339,7 +354,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
             if setting.variants.is_empty() {
                 rows.add(&whole, setting);
             } else {
-                rows.count(&whole, setting.person, number, asked.sets);
+                rows.count(&whole, setting, number, asked.sets);
             }
         }
     }
@@ -442,6 +457,7 @@ impl Rows {
     fn new(person: &DataType, setting: &Setting<'_>) -> Self {
         let nothing = |variant: &Variant| OfVariant {
             sets: vec![Found::default(); variant.sets.len()],
+            judged: setting.truth.map_or_else(Vec::new, |_| vec![Judged::default(); variant.sets.len()]),
             ..OfVariant::default()
         };
         Rows {
@@ -487,7 +503,7 @@ impl Rows {
     }
 
     /// Counts what a person met by a variant, and whether any of its thresholds makes a candidate.
-    fn count(&mut self, whole: &Whole<'_>, kind: PersonType, variant: usize, sets: &[CandidateRule]) {
+    fn count(&mut self, whole: &Whole<'_>, setting: &Setting<'_>, variant: usize, sets: &[CandidateRule]) {
         let Whole { person, met, exposed, together, dwelt } = *whole;
         let counts = &mut self.variants[variant];
         counts.encounters += met.len() as u64;
@@ -495,9 +511,55 @@ impl Rows {
         let mut digest = None;
         for (found, rule) in counts.sets.iter_mut().zip(sets) {
             if is_candidate(exposed, together, dwelt, rule) {
-                let digest = *digest.get_or_insert_with(|| digest_of(person, kind));
+                let digest = *digest.get_or_insert_with(|| digest_of(person, setting.person));
                 found.add(Found { candidates: 1, digest });
             }
+        }
+        let Some(truth) = setting.truth else { return };
+        for (judged, rule) in counts.judged.iter_mut().zip(sets) {
+            if let Some(candidate) = candidate(exposed, together, dwelt, rule) {
+                judged.count(person, candidate.case, truth);
+            }
+        }
+        for exposure in exposed.iter().filter(|e| !e.dose_h.is_nan() && !e.person_is_case) {
+            let happened = truth.is_infected(person, exposure.case);
+            counts.reliability.count(Foretold::Risk, risk(exposure.dose_h), happened);
+        }
+    }
+
+    /// Counts how often those are together of whom a variant says how likely they are.
+    fn foretell<S: Iterator<Item = Stay>>(
+        &mut self,
+        person: PersonRef<'_>,
+        stays: &dyn Fn() -> S,
+        asked: &[Asked<'_>],
+        meets: &[Meets<'_>],
+        index: &CaseIndex,
+        truth: &Truth,
+    ) {
+        for alike in asked.chunk_by(|a, b| a.list == b.list) {
+            let Asked { encounter, list, .. } = &alike[0];
+            let PlaceRule::Probability { distance_m_max, .. } = encounter.place else { continue };
+            if !truth.distances_m.contains(&distance_m_max.to_bits()) {
+                continue;
+            }
+            let mut counted = Reliability::default();
+            for stay in stays() {
+                likely(&stay, None, index, &meets[*list], &mut |likely: Likely| {
+                    let Likely { case, at, held_ms, both_gps, probability } = likely;
+                    let happened = truth.is_near(person, case, distance_m_max, at);
+                    if !both_gps {
+                        return counted.count(Foretold::ByPlaces, probability, happened);
+                    }
+                    counted.count(Foretold::Held, probability, happened);
+                    if held_ms <= SAME_TIME_MS {
+                        counted.count(Foretold::AtPings, probability, happened);
+                    }
+                });
+            }
+            // Of those that meet alike each has the same.
+            let of_list = asked.iter().zip(&mut self.variants).filter(|(asked, _)| asked.list == *list);
+            of_list.for_each(|(_, variant)| variant.reliability.add(&counted));
         }
     }
 

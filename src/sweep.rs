@@ -6,6 +6,8 @@ use crate::config::Config;
 use crate::error::{Error, Problem, Result};
 use crate::place::PlaceRule;
 use crate::rule::{CandidateRule, EncounterRule, ExposureRule, Rule, Variant};
+use crate::synth::draw::{Stream, below};
+use crate::truth::{Judged, Truth};
 use std::collections::BTreeMap;
 
 /// Sets, at most.
@@ -207,6 +209,122 @@ fn loosest(a: EncounterRule, b: EncounterRule) -> EncounterRule {
         (place, _) => place,
     };
     EncounterRule { place, lag_ms: a.lag_ms.max(b.lag_ms), ..a }
+}
+
+/// How often the cases are drawn again for an interval.
+const DRAWS: usize = 1_000;
+
+/// A figure, and between what values it lies in 95 of 100 draws.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// As counted.
+    pub value: f64,
+    /// The 2.5% quantile.
+    pub low: f64,
+    /// The 97.5% quantile.
+    pub high: f64,
+}
+
+/// How a set's candidates stand to the truth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Candidates who are true contacts.
+    pub right: u64,
+    /// Candidates who are none.
+    pub wrong: u64,
+    /// True contacts who are no candidates.
+    pub missed: u64,
+    /// Share of the candidates who are true contacts.
+    pub precision: Estimate,
+    /// Share of the true contacts who are candidates.
+    pub recall: Estimate,
+    /// The harmonic mean of both.
+    pub f1: Estimate,
+    /// Candidates for each true contact among them.
+    pub notified_per_true_contact: Estimate,
+    /// The recall of those who have a telephone, where the truth says who has.
+    pub recall_of_phones: Option<f64>,
+    /// Share of the infected who are candidates, where the truth says who is.
+    pub recall_of_infected: Option<f64>,
+}
+
+/// What sets are scored by: the truth, and the draws of its cases. People who were near one case stand or fall together, so that cases
+/// are drawn, with all who belong to them, and not persons (the cluster bootstrap; Field and Welsh, Journal of the Royal Statistical
+/// Society B 69, 2007).
+#[derive(Debug)]
+pub struct Scoring {
+    /// True contacts by case.
+    contacts: Vec<u32>,
+    /// How often each case is in each draw.
+    draws: Vec<Vec<u32>>,
+    phones: Option<u64>,
+    infected: u64,
+}
+
+impl Scoring {
+    /// By this truth.
+    pub fn new(truth: &Truth) -> Self {
+        let mut contacts = vec![0; truth.cases];
+        truth.contacts.values().for_each(|contact| contacts[contact.case as usize] += 1);
+        let stream = Stream::of_seed(truth.cases as u64);
+        let draw = |number: usize| {
+            let mut times = vec![0; truth.cases];
+            for place in 0..truth.cases as u64 {
+                times[below(stream.stream(number as u64).draw(place), truth.cases as u64) as usize] += 1;
+            }
+            times
+        };
+        let known = truth.contacts.values().any(|contact| contact.has_phone.is_some());
+        let phones = truth.contacts.values().filter(|contact| contact.has_phone == Some(true)).count();
+        Scoring {
+            contacts,
+            draws: (0..DRAWS).map(draw).collect(),
+            phones: known.then_some(phones as u64),
+            infected: truth.infected.len() as u64,
+        }
+    }
+
+    /// The score of a set.
+    pub fn score(&self, judged: &Judged) -> Score {
+        let sum = |counts: &[u32]| counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+        let (all, right, wrong) = (sum(&self.contacts), sum(&judged.right), sum(&judged.wrong));
+        let weighted = |counts: &[u32], times: &[u32]| {
+            counts.iter().zip(times).map(|(count, times)| f64::from(*count) * f64::from(*times)).sum::<f64>()
+        };
+        // Candidates of no case are in every draw.
+        let apart = judged.wrong.get(self.contacts.len()).copied().map_or(0.0, f64::from);
+        let drawn: Vec<[f64; 3]> = self
+            .draws
+            .iter()
+            .map(|times| {
+                let (right, wrong) = (weighted(&judged.right, times), weighted(&judged.wrong, times));
+                [weighted(&self.contacts, times), right, wrong + apart]
+            })
+            .collect();
+        let counted = [all as f64, right as f64, wrong as f64];
+        let estimate = |of: fn([f64; 3]) -> f64| {
+            let mut values: Vec<f64> = drawn.iter().map(|drawn| of(*drawn)).filter(|v| !v.is_nan()).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let at = |share: f64| values.get((share * values.len() as f64) as usize).copied();
+            Estimate {
+                value: of(counted),
+                low: at(0.025).unwrap_or(f64::NAN),
+                high: at(0.975).unwrap_or(f64::NAN),
+            }
+        };
+        let share = |part: u64, all: u64| part as f64 / all as f64;
+        Score {
+            right,
+            wrong,
+            missed: all - right,
+            precision: estimate(|[_, right, wrong]| right / (right + wrong)),
+            recall: estimate(|[all, right, _]| right / all),
+            f1: estimate(|[all, right, wrong]| 2.0 * right / (all + right + wrong)),
+            notified_per_true_contact: estimate(|[_, right, wrong]| (right + wrong) / right),
+            recall_of_phones: self.phones.map(|phones| share(right, phones)),
+            recall_of_infected: (self.infected > 0).then(|| share(judged.infected, self.infected)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 35] = [
     "error",
     "time",
     "geo",
@@ -29,6 +29,7 @@ const ORDER: [&str; 34] = [
     "dose",
     "exposure",
     "candidate",
+    "truth",
     "resolve",
     "answer",
     "synth",

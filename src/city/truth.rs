@@ -141,6 +141,8 @@ pub struct Truth {
     pub meetings: Vec<Meeting>,
     /// Contacts of cases, each a day.
     pub contacts_a_day: u64,
+    /// Pieces of cases that one of a person may be near, when they start and their numbers.
+    near: Vec<(Millis, u32)>,
 }
 
 impl Cases {
@@ -175,7 +177,9 @@ impl Cases {
 
     /// Adds what a piece of a person's day has of cases.
     pub fn meet(&self, (row, number): (u32, u64), piece: &Piece, draws: Stream, truth: &mut Truth) {
+        let mut near = std::mem::take(&mut truth.near);
         for stretch in stretches(*piece) {
+            near.clear();
             each_place(&stretch, WITHIN_M[2], &mut |place| {
                 if self.bits[bit(place) / 64] & (1 << (bit(place) % 64)) == 0 {
                     return;
@@ -184,11 +188,18 @@ impl Cases {
                     let (case, theirs) = &self.pieces[*found as usize];
                     // Pieces that share several places are looked at in the first one.
                     if first_shared(&stretch, theirs) == place && self.ill[*case as usize].person != number {
-                        self.add((row, *case), &stretch, theirs, draws, truth);
+                        near.push((theirs.start, *found));
                     }
                 }
             });
+            // In the order of time, as doses add up.
+            near.sort_unstable();
+            for (_, found) in &near {
+                let (case, theirs) = &self.pieces[*found as usize];
+                self.add((row, *case), &stretch, theirs, draws, truth);
+            }
         }
+        truth.near = near;
     }
 
     fn add(&self, pair: (u32, u32), mine: &Piece, theirs: &Piece, draws: Stream, truth: &mut Truth) {

@@ -3,19 +3,20 @@
 use super::progress::Progress;
 use super::run::chrono_now;
 use super::{JobArgs, interrupt, thousands};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, TruthConfig};
 use crate::error::{Error, Problem, Result};
 use crate::io::output::{Kind, Staging};
 use crate::io::store::Store;
-use crate::io::sweep::{Row, table, write};
+use crate::io::sweep::{Row, reliability, table, write};
 use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::Watch;
 use crate::resolve::OfVariant;
-use crate::sweep::{Pass, Vary, passes, sets};
+use crate::sweep::{Pass, Scoring, Vary, passes, sets};
 use crate::time::utc_text;
 use clap::Args;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,6 +40,21 @@ pub struct Sweep {
     /// A key below rule or feeds and its values: KEY=A,B,C or KEY=FROM..TO/STEP, both ends in it; several times for several keys.
     #[arg(long, value_name = "KEY=VALUES", required = true, value_parser = Vary::parse)]
     vary: Vec<Vary>,
+    /// What is true: a folder with contacts.parquet (and infections.parquet, meetings.parquet), as `copresence synth` writes it, or a table
+    /// of contacts with person_id, case_id and a column of seconds, Parquet or CSV. Every set is held against it.
+    #[arg(long, value_name = "PATH")]
+    truth: Option<PathBuf>,
+    /// Which column of the contacts makes a true contact, from how many seconds on.
+    #[arg(long, value_name = "COLUMN=SECONDS", default_value = "within_10m_s=900", value_parser = true_contact, requires = "truth")]
+    true_contact: (String, f64),
+}
+
+fn true_contact(text: &str) -> std::result::Result<(String, f64), String> {
+    let wrong = || "write COLUMN=SECONDS, as within_10m_s=900".to_string();
+    let (column, seconds) = text.split_once('=').ok_or_else(wrong)?;
+    let seconds =
+        seconds.trim().parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0).ok_or_else(wrong)?;
+    Ok((column.trim().to_string(), seconds))
 }
 
 impl Sweep {
@@ -46,7 +62,10 @@ impl Sweep {
     pub fn run(&self) -> Result<u8> {
         let (clock, started_at) = (Instant::now(), chrono_now());
         let sets = sets(&self.vary)?;
-        let (configs, store) = self.job.configs(Overrides::default(), &sets)?;
+        let (mut configs, store) = self.job.configs(Overrides::default(), &sets)?;
+        let (column, seconds_min) = self.true_contact.clone();
+        let truth = self.truth.clone().map(|path| TruthConfig { path, column, seconds_min });
+        configs.iter_mut().for_each(|config| config.truth.clone_from(&truth));
         let Some(mut first) = configs.first().cloned() else { return Ok(0) };
         if self.job.out.is_none() {
             let name = first.out.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -66,9 +85,11 @@ impl Sweep {
                 }
             }
         }
-        let found = table(&self.vary, &sets, &rows).map_err(|e| {
+        let no_table = |e: arrow::error::ArrowError| {
             Error::Output(Problem::new("sweep.parquet", "a table", e.to_string(), "give keys of other names"))
-        })?;
+        };
+        let found = table(&self.vary, &sets, &rows).map_err(no_table)?;
+        let reliability = reliability(&rows).map_err(no_table)?;
         let seconds = clock.elapsed().as_secs_f64();
         let varied: Vec<_> =
             self.vary.iter().map(|vary| json!({ "key": vary.key, "values": vary.values })).collect();
@@ -80,6 +101,8 @@ impl Sweep {
             "as_of": utc_text(first.as_of),
             "rule": format!("{}@{}", first.rule.name, first.rule.version),
             "varied": varied,
+            "truth": self.truth.as_ref().map(|path| path.display().to_string()),
+            "true_contact": self.truth.as_ref().map(|_| format!("{} >= {}", self.true_contact.0, self.true_contact.1)),
             "sets": sets.len(),
             "readings": passes.len(),
             "started_at": utc_text(started_at),
@@ -87,7 +110,7 @@ impl Sweep {
             "seconds": seconds,
             "memory_peak_bytes": machine::memory_peak_bytes(),
         });
-        write(&staging, &first, &found, &says)?;
+        write(&staging, &first, &found, reliability.as_ref(), &says)?;
         watch.advance(0)?;
         staging.commit()?;
         drop(progress);
@@ -102,13 +125,19 @@ impl Sweep {
         out!("{}: {}", config.name, config.purpose);
         let widths: Vec<usize> = self.vary.iter().map(|vary| vary.key.len()).collect();
         let head: Vec<&str> = self.vary.iter().map(|vary| vary.key.as_str()).collect();
-        out!("  {}  {:>12}  {:>12}", head.join("  "), "exposures", "candidates");
+        let judged = rows.iter().any(|row| row.score.is_some());
+        let scores = if judged { "  precision     recall         f1" } else { "" };
+        out!("  {}  {:>12}  {:>12}{scores}", head.join("  "), "exposures", "candidates");
         for (set, row) in sets.iter().zip(rows).take(SHOWN) {
             let values =
                 set.iter().zip(&widths).map(|(text, width)| format!("{:>width$}", &text[width + 1..]));
             let values: Vec<String> = values.collect();
             let (exposures, candidates) = (thousands(row.exposures), thousands(row.found.candidates));
-            out!("  {}  {exposures:>12}  {candidates:>12}", values.join("  "));
+            let scores = row.score.map_or_else(String::new, |score| {
+                let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(|e| e.value);
+                format!("  {precision:>9.3}  {recall:>9.3}  {f1:>9.3}")
+            });
+            out!("  {}  {exposures:>12}  {candidates:>12}{scores}", values.join("  "));
         }
         if sets.len() > SHOWN {
             out!("  and {} more", sets.len() - SHOWN);
@@ -129,10 +158,16 @@ fn answer(
     let inputs = inputs::open(config, store)?;
     let answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
     pipeline::safeguards::check(config, &answer.survey)?;
+    let scoring = inputs.truth.as_ref().map(Scoring::new);
     for (variant, numbers) in answer.variants.iter().zip(sets) {
         for (found, number) in variant.sets.iter().zip(numbers) {
             let OfVariant { encounters, exposures, .. } = *variant;
-            rows[*number] = Row { found: *found, exposures, encounters };
+            rows[*number] = Row { found: *found, exposures, encounters, ..Row::default() };
+        }
+        let Some(scoring) = &scoring else { continue };
+        for (judged, number) in variant.judged.iter().zip(numbers) {
+            let row = &mut rows[*number];
+            (row.score, row.reliability) = (Some(scoring.score(judged)), Some(variant.reliability));
         }
     }
     Ok(pipeline::warnings::of_inputs(config, &inputs, &answer))

@@ -50,6 +50,17 @@ pub struct Overrides {
     pub stored_feeds: Option<String>,
 }
 
+/// Where the truth is that rules are judged by, and who was near a case long enough for a true contact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TruthConfig {
+    /// A folder of tables, or the table of contacts.
+    pub path: PathBuf,
+    /// Its column of seconds.
+    pub column: String,
+    /// The least of these.
+    pub seconds_min: f64,
+}
+
 /// A whole job, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -101,6 +112,8 @@ pub struct Config {
     pub digest_full: bool,
     /// The only case whom others can meet, if one was asked about.
     pub only_case: Option<String>,
+    /// What rules are judged by.
+    pub truth: Option<TruthConfig>,
     /// Rules that a sweep counts by instead, each of which finds nothing that [`Config::rule`] does not find.
     pub variants: Vec<Variant>,
 }
@@ -313,6 +326,7 @@ impl Config {
             batch_rows: BATCH_ROWS,
             digest_full: overrides.digest_full,
             only_case: None,
+            truth: None,
             variants: Vec::new(),
         })
     }

@@ -190,7 +190,7 @@ fn no_range(why: NoRange) -> Fault {
 
 /// Why a cell is no person.
 #[derive(Clone, Copy)]
-enum NoPerson {
+pub(super) enum NoPerson {
     Missing,
     Unreadable,
 }
@@ -206,7 +206,10 @@ fn no_person() -> Fault {
 }
 
 /// The persons of a cases file, in the feeds' own type.
-fn persons(file: &Table, person: PersonType) -> Result<Vec<std::result::Result<PersonId, NoPerson>>> {
+pub(super) fn persons(
+    file: &Table,
+    person: PersonType,
+) -> Result<Vec<std::result::Result<PersonId, NoPerson>>> {
     let column = file.required("person_id")?;
     if file.is_text_file() {
         let read = |text: Option<&str>| {

@@ -7,6 +7,7 @@ use super::files::Input;
 use super::pings::{self, OpenFeed, PingFile};
 use super::places::{self, AllPlaces, Numbers};
 use super::store::{Store, StoredDay};
+use super::truth;
 use crate::answer::Rejection;
 use crate::config::Config;
 use crate::error::{Error, Problem, Result};
@@ -17,6 +18,7 @@ use crate::region::Regions;
 use crate::risk_area::RiskAreas;
 use crate::rule::{Source, StayRule};
 use crate::time::Millis;
+use crate::truth::Truth;
 use crate::uncertainty::Uncertainty;
 use arrow::datatypes::DataType;
 use hashbrown::HashMap;
@@ -25,6 +27,10 @@ use std::sync::Arc;
 /// A job's inputs, open.
 #[derive(Debug)]
 pub struct Inputs {
+    /// What rules are judged by, if anything is known.
+    pub truth: Option<Truth>,
+    /// Its files.
+    pub truth_inputs: Vec<Input>,
     /// Feeds, in their order.
     pub feeds: Vec<OpenFeed>,
     /// Cases.
@@ -128,6 +134,13 @@ pub fn open(config: &Config, store: Option<&Store>) -> Result<Inputs> {
     if let Some(only) = &config.only_case {
         cases.keep_only(only)?;
     }
+    let (truth, truth_inputs) = match &config.truth {
+        None => (None, Vec::new()),
+        Some(wanted) => {
+            let (truth, inputs) = truth::read(config, wanted, &cases, person)?;
+            (Some(truth), inputs)
+        }
+    };
     let mut area_inputs = Vec::new();
     let areas = match &config.risk_areas {
         None => None,
@@ -183,6 +196,8 @@ pub fn open(config: &Config, store: Option<&Store>) -> Result<Inputs> {
     let mut rejections = places.rejections;
     rejections.extend(cases.rejections.iter().cloned());
     let mut inputs = Inputs {
+        truth,
+        truth_inputs,
         feeds,
         areas: None,
         home,

@@ -27,6 +27,7 @@ pub mod stored;
 pub mod sweep;
 pub mod synth;
 pub mod table;
+mod truth;
 mod wkb;
 
 /// The tables of an output folder; manifest.json stands beside them. The last is there where the job has risk areas.

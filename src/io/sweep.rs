@@ -5,9 +5,11 @@ use super::results::SCHEMA_VERSION;
 use crate::config::Config;
 use crate::error::Result;
 use crate::resolve::Found;
-use crate::sweep::Vary;
+use crate::sweep::{Estimate, Score, Vary};
+use crate::truth::{Bin, Foretold, Reliability};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::csv::WriterBuilder;
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
@@ -19,12 +21,12 @@ use std::io::BufWriter;
 use std::sync::Arc;
 
 /// The files of a sweep; the last makes it one.
-pub const FILES: [&str; 3] = ["sweep.parquet", "sweep.csv", LAST];
+pub const FILES: [&str; 5] = ["sweep.parquet", "sweep.csv", "reliability.parquet", "reliability.csv", LAST];
 /// What was asked, and what it took.
 pub const LAST: &str = "sweep.json";
 
 /// What a set of values gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     /// Whom it makes candidates.
     pub found: Found,
@@ -32,6 +34,10 @@ pub struct Row {
     pub exposures: u64,
     /// Encounters of everyone.
     pub encounters: u64,
+    /// How the candidates stand to the truth, where that is known.
+    pub score: Option<Score>,
+    /// How what the rule foretells comes true, likewise.
+    pub reliability: Option<Reliability>,
 }
 
 /// The rows as a table: the keys as they are called in a job, numbers where all values are, then what was found.
@@ -59,12 +65,120 @@ pub fn table(
     columns.push(("candidates", counts(&|row| row.found.candidates)));
     let digests = rows.iter().map(|row| format!("{:032x}", row.found.digest));
     columns.push(("candidates_digest", Arc::new(StringArray::from_iter_values(digests))));
-    RecordBatch::try_from_iter(columns)
+    let scores: Vec<Score> = rows.iter().filter_map(|row| row.score).collect();
+    if !scores.is_empty() && scores.len() == rows.len() {
+        columns.extend(score_columns(&scores, rows));
+    }
+    let nullable =
+        |(name, column): (&str, ArrayRef)| Field::new(name, column.data_type().clone(), column.is_nullable());
+    let fields: Vec<Field> = columns.iter().cloned().map(nullable).collect();
+    RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns.into_iter().map(|(_, column)| column).collect(),
+    )
 }
 
-/// Writes the table, and what `says` of it.
-pub fn write(staging: &Staging, config: &Config, table: &RecordBatch, says: &Value) -> Result<()> {
-    let [parquet, csv, last] = FILES;
+/// A number, or nothing where there is none to be had.
+fn optional(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.map(|value| value.filter(|value| value.is_finite())).collect::<Float64Array>())
+}
+
+fn score_columns(scores: &[Score], rows: &[Row]) -> Vec<(&'static str, ArrayRef)> {
+    let counts = |of: fn(&Score) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(scores.iter().map(of)))
+    };
+    let mut columns = vec![
+        ("true_positives", counts(|s| s.right)),
+        ("false_positives", counts(|s| s.wrong)),
+        ("false_negatives", counts(|s| s.missed)),
+    ];
+    let estimates: [([&'static str; 3], fn(&Score) -> Estimate); 4] = [
+        (["precision", "precision_low", "precision_high"], |s| s.precision),
+        (["recall", "recall_low", "recall_high"], |s| s.recall),
+        (["f1", "f1_low", "f1_high"], |s| s.f1),
+        (
+            ["notified_per_true_contact", "notified_per_true_contact_low", "notified_per_true_contact_high"],
+            |s| s.notified_per_true_contact,
+        ),
+    ];
+    for ([value, low, high], of) in estimates {
+        columns.push((value, optional(scores.iter().map(|s| Some(of(s).value)))));
+        columns.push((low, optional(scores.iter().map(|s| Some(of(s).low)))));
+        columns.push((high, optional(scores.iter().map(|s| Some(of(s).high)))));
+    }
+    columns.push(("recall_of_phones", optional(scores.iter().map(|s| s.recall_of_phones))));
+    columns.push(("recall_of_infected", optional(scores.iter().map(|s| s.recall_of_infected))));
+    let brier = |what: Foretold| {
+        optional(rows.iter().map(move |row| row.reliability.as_ref().and_then(|r| r.brier(what))))
+    };
+    columns.push(("brier_probability", brier(Foretold::AtPings)));
+    columns.push(("brier_risk", brier(Foretold::Risk)));
+    columns
+}
+
+/// How what the rules foretell comes true, bin by bin: of each set of values, by its row in the table of sets, that foretells otherwise
+/// than the one before.
+pub fn reliability(rows: &[Row]) -> std::result::Result<Option<RecordBatch>, ArrowError> {
+    let mut found: Vec<(u64, Foretold, f64, f64, Bin)> = Vec::new();
+    let mut seen: Vec<&Reliability> = Vec::new();
+    for (set, reliability) in (0..).zip(rows).filter_map(|(set, row)| Some((set, row.reliability.as_ref()?)))
+    {
+        if seen.contains(&reliability) {
+            continue;
+        }
+        seen.push(reliability);
+        for (what, bins) in Foretold::ALL.into_iter().zip(&reliability.0) {
+            let ends = what.bins().iter().copied().skip(1).chain([1.0]);
+            for ((bin, from), to) in
+                bins.iter().zip(what.bins()).zip(ends).filter(|((bin, _), _)| bin.count > 0)
+            {
+                found.push((set, what, *from, to, *bin));
+            }
+        }
+    }
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let numbers = |of: fn(&(u64, Foretold, f64, f64, Bin)) -> f64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values(found.iter().map(of)))
+    };
+    let counts = |of: fn(&(u64, Foretold, f64, f64, Bin)) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(found.iter().map(of)))
+    };
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("set", counts(|row| row.0)),
+        ("foretold", Arc::new(StringArray::from_iter_values(found.iter().map(|row| row.1.name())))),
+        ("from", numbers(|row| row.2)),
+        ("to", numbers(|row| row.3)),
+        ("count", counts(|row| row.4.count)),
+        ("mean_foretold", numbers(|row| row.4.mean())),
+        ("happened_share", numbers(|row| row.4.happened as f64 / row.4.count as f64)),
+    ];
+    RecordBatch::try_from_iter(columns).map(Some)
+}
+
+/// Writes the tables, and what `says` of them.
+pub fn write(
+    staging: &Staging,
+    config: &Config,
+    table: &RecordBatch,
+    reliability: Option<&RecordBatch>,
+    says: &Value,
+) -> Result<()> {
+    let [parquet, csv, more_parquet, more_csv, last] = FILES;
+    write_table(staging, config, (parquet, csv), table)?;
+    if let Some(reliability) = reliability {
+        write_table(staging, config, (more_parquet, more_csv), reliability)?;
+    }
+    std::fs::write(staging.path(last), format!("{says:#}\n")).map_err(|e| staging.failed(last, &e))
+}
+
+fn write_table(
+    staging: &Staging,
+    config: &Config,
+    (parquet, csv): (&str, &str),
+    table: &RecordBatch,
+) -> Result<()> {
     let wrong = |name: &str, e: String| staging.failed(name, &std::io::Error::other(e));
     let create = |name: &str| File::create(staging.path(name));
     let metadata = [
@@ -86,6 +200,5 @@ pub fn write(staging: &Staging, config: &Config, table: &RecordBatch, says: &Val
     made().map_err(|e| wrong(parquet, e.to_string()))?;
     let file = create(csv).map_err(|e| staging.failed(csv, &e))?;
     let mut text = WriterBuilder::new().with_header(true).build(file);
-    text.write(table).map_err(|e| wrong(csv, e.to_string()))?;
-    std::fs::write(staging.path(last), format!("{says:#}\n")).map_err(|e| staging.failed(last, &e))
+    text.write(table).map_err(|e| wrong(csv, e.to_string()))
 }

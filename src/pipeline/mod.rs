@@ -432,6 +432,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         dwells: Dwells::Unknown,
         areas: inputs.areas.as_deref(),
         variants: &config.variants,
+        truth: inputs.truth.as_ref(),
         exposures: config.exposures,
         encounters: config.encounters,
     };
