@@ -8,6 +8,7 @@ mod errors;
 mod evidence;
 mod faults;
 mod inputs;
+mod judged;
 mod kills;
 mod more_evidence;
 mod nights;

@@ -735,7 +735,7 @@ mod candidates;
 mod checks;
 mod integrals;
 mod meeting;
-mod rice;
+pub mod rice;
 mod stays;
 mod trips;
 
