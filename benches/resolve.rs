@@ -43,6 +43,7 @@ fn resolved(c: &mut Criterion) {
             holds_scanners: false,
             dwells: Dwells::Unknown,
             variants: &[],
+            controls: 0,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -43,6 +43,7 @@ pub mod case;
 pub mod cli;
 pub mod config;
 pub mod contradiction;
+pub mod control;
 pub mod datum;
 pub mod dose;
 pub mod encounter;

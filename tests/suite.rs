@@ -3,6 +3,7 @@
 mod against_oracle;
 mod bytes;
 mod cli;
+mod controls;
 mod errors;
 mod evidence;
 mod faults;

@@ -2,6 +2,7 @@
 //! answer. The only place that spreads work over threads.
 
 mod clock;
+pub mod controls;
 pub mod covered;
 mod dwelling;
 mod guided;
@@ -33,7 +34,7 @@ use crate::io::output::Staging;
 use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
-use crate::ping::{Order, Pings, group_by_person};
+use crate::ping::{Order, Pings, group_by_person, moved};
 use crate::resolve::{Dwells, Setting, resolve};
 use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
@@ -217,6 +218,14 @@ impl<'a> Job<'a> {
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let enough = mib(bytes * 2).next_multiple_of(64);
+        if self.inputs.controls.is_some() {
+            return Err(Error::Memory(Problem::new(
+                "the controls' own pings, and the index over their stays",
+                format!("at most half of --memory, {} MiB", mib(half)),
+                format!("{} MiB", mib(bytes)),
+                "ask for fewer --controls, or give more --memory",
+            )));
+        }
         let (found, give) = if all_are_read {
             (format!("{} MiB", mib(bytes)), format!("{enough}MiB or more"))
         } else {
@@ -431,6 +440,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         dwells: Dwells::Unknown,
         areas: inputs.areas.as_deref(),
         variants: &config.variants,
+        controls: inputs.controls.map_or(0, |(_, count)| count),
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -465,6 +475,12 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let view = Pings::of(&pings);
     let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
     let cases = &job.inputs.cases.cases;
+    let moved = job.inputs.controls.map(|(rotation, count)| {
+        let moved = moved(&pings, |time| rotation.at(time)).map_err(too_large)?;
+        let times = Pings::of(&moved).times;
+        Ok((group_by_person(&moved, |row| times[row]).map_err(too_large)?, count))
+    });
+    let moved = moved.transpose()?;
     let ties = (!job.decoder.accuracies).then_some(&job.tied);
     let index = CaseIndex::build(
         &grouped,
@@ -480,6 +496,7 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
             home: job.inputs.home.as_ref(),
             areas: job.inputs.areas.as_ref(),
             endings: asks_endings(job.config),
+            moved: moved.as_ref().map(|(pings, count)| (pings, *count)),
         },
     );
     job.go_on_unless_tied()?;
@@ -607,6 +624,7 @@ fn collect(
         survey,
         counts,
         variants: sums.variants,
+        controls: None,
         timings_s: Vec::new(),
     };
     clock.lap_as("sort");
