@@ -44,6 +44,7 @@ fn resolved(c: &mut Criterion) {
             dwells: Dwells::Unknown,
             variants: &[],
             truth: None,
+            controls: 0,
             exposures: Scope::All,
             encounters: Scope::Candidates,
         };

@@ -44,6 +44,7 @@ pub mod city;
 pub mod cli;
 pub mod config;
 pub mod contradiction;
+pub mod control;
 pub mod datum;
 pub mod dose;
 pub mod encounter;

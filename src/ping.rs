@@ -4,9 +4,10 @@ use crate::person::{PersonColumn, PersonRef, Persons};
 use crate::rule::{Source, StayRule};
 use crate::time::{INSTANT_MS_MAX, Millis};
 use arrow::array::{
-    ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array, UInt32Array,
+    ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, UInt16Array,
+    UInt32Array,
 };
-use arrow::compute::take_record_batch;
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef, UInt16Type, UInt32Type,
 };
@@ -157,6 +158,24 @@ pub fn ping_schema(person: &DataType, sources: u8, accuracy_m: Option<DataType>,
         fields.push(Field::new("floor", DataType::UInt32, false));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// The same pings at other times, each with its check-out, but for those that have none.
+pub fn moved(pings: &RecordBatch, to: impl Fn(Millis) -> Option<Millis>) -> Result<RecordBatch, ArrowError> {
+    let kept: BooleanArray = Pings::of(pings).times.iter().map(|time| Some(to(*time).is_some())).collect();
+    let pings = filter_record_batch(pings, &kept)?;
+    let view = Pings::of(&pings);
+    let mut columns = pings.columns().to_vec();
+    let to = |time: Millis| to(time).unwrap_or(time);
+    columns[1] = Arc::new(Int64Array::from_iter_values(view.times.iter().map(|time| to(*time))));
+    if let Some((number, _)) = pings.schema_ref().column_with_name("until") {
+        let until = |row: usize| {
+            let ping = view.at(row);
+            ping.check_out().map_or(ping.until, |until| until + to(ping.time) - ping.time)
+        };
+        columns[number] = Arc::new(Int64Array::from_iter_values((0..pings.num_rows()).map(until)));
+    }
+    RecordBatch::try_new(pings.schema(), columns)
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,7 @@ use arrow::array::{
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -78,6 +78,9 @@ pub struct Setting<'a> {
     pub dwells: Dwells<'a>,
     /// The job's risk areas, if it has any.
     pub areas: Option<&'a RiskAreas>,
+    /// How many of the cases are false ones, which come first; as many come next, by the same persons as they are. Whoever meets one
+    /// of these does not count as having met the other.
+    pub controls: u32,
     /// Whose exposures come back.
     pub exposures: Scope,
     /// Whose encounters come back.
@@ -116,6 +119,8 @@ pub struct OfVariant {
     pub encounters: u64,
     /// Exposures of everyone.
     pub exposures: u64,
+    /// Pairs with a false case that were left out.
+    pub left_out_pairs: u64,
     /// By set of its thresholds: whom it makes candidates.
     pub sets: Vec<Found>,
     /// The same, how they stand to the truth; where that is known.
@@ -129,6 +134,7 @@ impl OfVariant {
     pub fn add(&mut self, other: &OfVariant) {
         self.encounters += other.encounters;
         self.exposures += other.exposures;
+        self.left_out_pairs += other.left_out_pairs;
         self.sets.resize(other.sets.len(), Found::default());
         self.sets.iter_mut().zip(&other.sets).for_each(|(sum, found)| sum.add(*found));
         self.judged.resize(other.judged.len(), Judged::default());
@@ -323,11 +329,16 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
                 continue;
             }
         }
-        let is_case = own.is_some();
         if let (Some(truth), None) = (setting.truth, own) {
             let stays = || stays_of().filter(|stay| !stay.alone);
             rows.foretell(whose, &stays, &asked, &meets, setting.index, truth);
         }
+        // False cases are none.
+        let is_case = own.is_some_and(|own| own >= setting.controls);
+        let left_out: u64 = match setting.controls {
+            0 => 0,
+            count => lists.iter_mut().map(|found| leave_out(found, count)).sum(),
+        };
         let mut in_order = None;
         for (number, asked) in asked.iter().enumerate() {
             let found = &mut lists[asked.list];
@@ -357,6 +368,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
                 rows.count(&whole, setting, number, asked.sets);
             }
         }
+        rows.variants.iter_mut().take(1).for_each(|counts| counts.left_out_pairs += left_out);
     }
     let mut resolved = rows.finish(person, setting)?;
     resolved.scanners = scanners;
@@ -364,6 +376,18 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         resolved.held = Some(take_record_batch(stays, &UInt32Array::from(held))?);
     }
     Ok(resolved)
+}
+
+/// Leaves out whom the person met by the true days of a control; the rest are overlaps with false cases. Gives how many of
+/// these were left out.
+fn leave_out(found: &mut Vec<Encounter>, controls: u32) -> u64 {
+    let of_case = |wanted: &dyn Fn(u32) -> Option<u32>| -> HashSet<u32> {
+        found.iter().filter_map(|e| wanted(e.case)).collect()
+    };
+    let truly = of_case(&|case| case.checked_sub(controls));
+    let falsely = of_case(&|case| (case < controls).then_some(case));
+    found.retain(|e| e.case < controls && !truly.contains(&e.case));
+    falsely.intersection(&truly).count() as u64
 }
 
 /// Finds whether somebody dwells where each exposure was, of those that it matters for. Says whether that is known.

@@ -2,7 +2,7 @@
 
 use crate::oracle::rice::within as likely_within;
 use crate::support::{Sandbox, column, read, text, times};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Float64Type, UInt64Type};
 use copresence::geo::haversine_m;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -4,6 +4,7 @@ mod against_oracle;
 mod bytes;
 mod city;
 mod cli;
+mod controls;
 mod errors;
 mod evidence;
 mod faults;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 36] = [
     "error",
     "time",
     "geo",
@@ -15,6 +15,7 @@ const ORDER: [&str; 35] = [
     "place",
     "trip",
     "case",
+    "control",
     "rule",
     "ping",
     "uncertainty",

@@ -9,6 +9,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
 use copresence::answer::Answer;
 use copresence::config::{Config, Overrides};
+use copresence::control::Controls;
 use copresence::error::Error;
 use copresence::io::inputs;
 use copresence::io::store::{self, Store, Writer};
@@ -103,6 +104,13 @@ impl OnDisk {
         config.memory_bytes = self.memory_bytes;
         self.store.iter().try_for_each(|store| store.attach(&mut config))?;
         Ok(config)
+    }
+
+    /// What controls come to, of a job that asks for them.
+    pub fn controls(&self, config: &Config) -> copresence::error::Result<Option<Controls>> {
+        let inputs = inputs::open(config, self.store.as_ref())?;
+        let spill = self.dir.path().join("spill");
+        pipeline::controls::count(config, &inputs, self.store.as_ref(), &spill, &Watch::default())
     }
 
     /// Runs up to the answer in memory.

@@ -5,6 +5,7 @@ mod sorted;
 pub use sorted::{Load, Ranges, Run, Sorted, Sorting, Spread};
 
 use crate::case::Case;
+use crate::control::Controls;
 use crate::index::Observed;
 use crate::person::{PersonType, PersonsSeen};
 use crate::resolve::{OfVariant, Tally};
@@ -127,6 +128,8 @@ pub struct Answer {
     pub counts: Counts,
     /// By variant that is swept over, what it finds; empty if nobody is anything.
     pub variants: Vec<OfVariant>,
+    /// What controls would have made of others, if the job asked.
+    pub controls: Option<Controls>,
     /// Seconds by stage, in their order.
     pub timings_s: Vec<(&'static str, f64)>,
 }

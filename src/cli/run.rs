@@ -47,6 +47,9 @@ pub struct Run {
     /// Whose encounters are written [default: the job's, else candidates].
     #[arg(long, value_name = "WHOSE", value_parser = ["all", "candidates", "none"])]
     encounters: Option<String>,
+    /// Also count, in the manifest, the candidates that N persons who are no cases would make on other days, by habit alone.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    controls: Option<u32>,
     /// What the digests of Parquet inputs cover.
     #[arg(long, value_enum, default_value_t = Digest::Footer)]
     digest: Digest,
@@ -72,6 +75,7 @@ impl Run {
         let (config, store) = self.job.config(Overrides {
             exposures: self.exposures.clone(),
             encounters: self.encounters.clone(),
+            controls: self.controls,
             digest_full: self.digest == Digest::Full,
             ..Overrides::default()
         })?;
@@ -157,6 +161,7 @@ impl Night {
         pipeline::safeguards::check(config, &answer.survey)?;
         watch.start(Stage::Write, 0);
         pipeline::write(config, &inputs, staging, &mut answer)?;
+        answer.controls = pipeline::controls::count(config, &inputs, store, &staging.path("spill"), watch)?;
         let circumstances = Circumstances {
             started_at,
             seconds: clock.elapsed().as_secs_f64(),

@@ -46,6 +46,18 @@ pub fn print(config: &Config, inputs: &Inputs, answer: &Answer, circumstances: &
         );
     }
     line("candidates", thousands(counts.candidates));
+    if let Some(controls) = &answer.controls {
+        line(
+            "controls",
+            format!(
+                "{} persons on days moved by {} would make {} candidates by {} exposures",
+                thousands(controls.persons),
+                controls.rotated_days,
+                thousands(controls.candidates),
+                thousands(controls.exposures)
+            ),
+        );
+    }
     let memory = match circumstances.memory_peak_bytes {
         Some(bytes) => format!("{} MiB at its peak", thousands(bytes >> 20)),
         None => "unknown on this system".to_string(),

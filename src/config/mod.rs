@@ -5,12 +5,13 @@ mod rules;
 pub mod schema;
 mod section;
 
+use crate::control::Rotation;
 use crate::datum::Datum;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::resolve::Scope;
 use crate::rule::{Rule, Source, StayRule, Variant};
-use crate::time::{Edge, Millis, TimeUnit, Tz, Written, parse};
+use crate::time::{DAY_MS, Edge, Millis, TimeUnit, Tz, Written, parse};
 use section::{Job, Section};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct Overrides {
     pub encounters: Option<String>,
     /// `--digest full`.
     pub digest_full: bool,
+    /// `--controls`.
+    pub controls: Option<u32>,
     /// `--force`.
     pub force: bool,
     /// `--store`: read this store instead of the feeds.
@@ -114,6 +117,8 @@ pub struct Config {
     pub only_case: Option<String>,
     /// What rules are judged by.
     pub truth: Option<TruthConfig>,
+    /// How many persons are put in the cases' place, to see what habit alone makes of them.
+    pub controls: Option<u32>,
     /// Rules that a sweep counts by instead, each of which finds nothing that [`Config::rule`] does not find.
     pub variants: Vec<Variant>,
 }
@@ -296,6 +301,14 @@ impl Config {
         let risk_areas = inputs::risk_areas(root)?;
         let cases = inputs::cases(root, risk_areas.is_some())?;
         let rule = rules::rule(root, &overrides.set, as_of, time_zone)?;
+        if overrides.controls.is_some() && Rotation::new(as_of - rule.lookback_ms, as_of).is_none() {
+            return Err(Error::Job(Problem::new(
+                "--controls",
+                "a lookback of two days or more, within which days can be moved",
+                format!("lookback_days = {}", rule.lookback_ms as f64 / DAY_MS as f64),
+                "look back for longer: 14 days is usual",
+            )));
+        }
         let rows_share_min = rules::rows_share_min_of(root)?;
         rules::check_area(root, area.as_ref(), &rule)?;
         rules::check_motion(root, &feeds, &rule)?;
@@ -327,6 +340,7 @@ impl Config {
             digest_full: overrides.digest_full,
             only_case: None,
             truth: None,
+            controls: overrides.controls,
             variants: Vec::new(),
         })
     }

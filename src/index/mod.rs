@@ -112,6 +112,8 @@ pub struct Beside<'a> {
     pub areas: Option<&'a Arc<RiskAreas>>,
     /// Whether it counts how far from a stay the ping is that ends it.
     pub endings: bool,
+    /// Pings that the first cases have in the place of their own, and how many cases that are.
+    pub moved: Option<(&'a RecordBatch, u32)>,
 }
 
 /// The index over all cases' stays.
@@ -150,7 +152,7 @@ impl CaseIndex {
         rule: &EncounterRule,
         feeds: &[StayRule],
         as_of: Millis,
-        Beside { ties, uncertainty, contradiction, residents, home, areas, endings }: Beside<'_>,
+        Beside { ties, uncertainty, contradiction, residents, home, areas, endings, moved }: Beside<'_>,
     ) -> Self {
         let mut person_numbers = HashMap::new();
         let mut by_person: Vec<Vec<u32>> = Vec::new();
@@ -167,7 +169,6 @@ impl CaseIndex {
         let moving = some_move(feeds);
         let mut observed = vec![[Observed::default(); Source::ALL.len()]; cases.len()];
         let mut case_stays: Vec<CaseStay> = Vec::new();
-        let view = Pings::of(pings);
         let mut rules = Source::ALL.map(|source| {
             let rule = TrackRule::new(source, feeds, &rule.place, as_of, false)
                 .with_uncertainty(uncertainty)
@@ -182,37 +183,46 @@ impl CaseIndex {
                 rule.with_uncertainty(Some(c.uncertainty))
             })
         });
-        for group in view.groups() {
-            let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else { continue };
-            let held_against = contradiction.zip(holding.as_mut());
-            let scans =
-                held_against.map_or_else(Vec::new, |(c, rules)| c.scans(&view, group.clone(), feeds, rules));
-            contradicted |= !scans.is_empty();
-            let mut dwelt = Vec::new();
-            for rule_of in &mut rules {
-                let source = rule_of.source;
-                let mut whole = whole_track(&view, group.clone(), feeds, rule_of);
-                if source == Source::Venue {
-                    whole.retain(|stay| !scans.contains(&(stay.start, stay.place)));
+        let first = moved.map_or(0, |(_, count)| count);
+        let moved = moved.map(|(pings, count)| (pings, 0..count, true));
+        for (pings, of, is_moved) in std::iter::once((pings, first..cases.len() as u32, false)).chain(moved) {
+            let view = Pings::of(pings);
+            for group in view.groups() {
+                let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else {
+                    continue;
+                };
+                let held_against = contradiction.zip(holding.as_mut());
+                let scans = held_against
+                    .map_or_else(Vec::new, |(c, rules)| c.scans(&view, group.clone(), feeds, rules));
+                contradicted |= !scans.is_empty();
+                let mut dwelt = Vec::new();
+                for rule_of in &mut rules {
+                    let source = rule_of.source;
+                    let mut whole = whole_track(&view, group.clone(), feeds, rule_of);
+                    if source == Source::Venue {
+                        whole.retain(|stay| !scans.contains(&(stay.start, stay.place)));
+                    }
+                    if residents {
+                        dwelt.extend_from_slice(&whole);
+                    }
+                    for &case in by_person[person as usize].iter().filter(|case| of.contains(case)) {
+                        let range = &cases[case as usize];
+                        let clipped: Vec<Stay> = whole
+                            .iter()
+                            .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
+                            .collect();
+                        observed[case as usize][source as usize] = observe(&clipped);
+                        let metres_decide = rule.place.metres().is_some();
+                        case_stays.extend(joined(&clipped, &rule.place, moving).into_iter().map(|stay| {
+                            let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
+                            CaseStay { case, stay, cos_lat }
+                        }));
+                    }
                 }
-                if residents {
-                    dwelt.extend_from_slice(&whole);
-                }
-                for &case in &by_person[person as usize] {
-                    let range = &cases[case as usize];
-                    let clipped: Vec<Stay> = whole
-                        .iter()
-                        .filter_map(|s| s.clipped(range.infectious_from, range.infectious_to))
-                        .collect();
-                    observed[case as usize][source as usize] = observe(&clipped);
-                    let metres_decide = rule.place.metres().is_some();
-                    case_stays.extend(joined(&clipped, &rule.place, moving).into_iter().map(|stay| {
-                        let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
-                        CaseStay { case, stay, cos_lat }
-                    }));
+                if residents && !is_moved {
+                    dwells[person as usize] = Dwell::new(&dwelt, &rule.place, home);
                 }
             }
-            dwells[person as usize] = Dwell::new(&dwelt, &rule.place, home);
         }
         // What one ping meets stands together.
         case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));

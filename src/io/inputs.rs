@@ -10,6 +10,7 @@ use super::store::{Store, StoredDay};
 use super::truth;
 use crate::answer::Rejection;
 use crate::config::Config;
+use crate::control::Rotation;
 use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::ping::ping_schema;
@@ -59,6 +60,9 @@ pub struct Inputs {
     pub stored_names: HashMap<u32, String>,
     /// When what the store keeps begins, if days before it were dropped.
     pub kept_from: Option<Millis>,
+    /// How days are moved, and of how many persons, where these are put in the cases' place: false cases, by the moved days, come
+    /// first among [`Inputs::cases`], then as many as they are.
+    pub controls: Option<(Rotation, u32)>,
     /// Its days that this job reads, of sources all of whose days have a guide.
     pub stored_days: HashMap<Source, Vec<StoredDay>>,
 }
@@ -213,6 +217,7 @@ pub fn open(config: &Config, store: Option<&Store>) -> Result<Inputs> {
         stored_names: HashMap::new(),
         stored_days: HashMap::new(),
         kept_from: None,
+        controls: None,
     };
     if let Some(store) = store {
         (inputs.stored_faults, inputs.stored_names) = store.origins(config)?;

@@ -46,7 +46,7 @@ pub fn write(
     for rejection in &answer.survey.rejections {
         *rejections.entry(rejection.reason).or_default() += 1;
     }
-    let manifest = json!({
+    let mut manifest = json!({
         "copresence": env!("CARGO_PKG_VERSION"),
         "schema_version": super::results::SCHEMA_VERSION,
         "job": config.name,
@@ -70,6 +70,9 @@ pub fn write(
         "memory_bytes": config.memory_bytes,
         "memory_peak_bytes": circumstances.memory_peak_bytes,
     });
+    if let Some(controls) = &answer.controls {
+        manifest["controls"] = json!(controls);
+    }
     let text = format!("{manifest:#}\n");
     std::fs::write(staging.path("manifest.json"), text).map_err(|e| staging.failed("manifest.json", &e))
 }

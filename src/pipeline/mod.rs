@@ -3,6 +3,7 @@
 
 pub mod city;
 mod clock;
+pub mod controls;
 pub mod covered;
 mod dwelling;
 mod guided;
@@ -34,7 +35,7 @@ use crate::io::output::Staging;
 use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
-use crate::ping::{Order, Pings, group_by_person};
+use crate::ping::{Order, Pings, group_by_person, moved};
 use crate::resolve::{Dwells, Setting, resolve};
 use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
@@ -218,6 +219,14 @@ impl<'a> Job<'a> {
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let enough = mib(bytes * 2).next_multiple_of(64);
+        if self.inputs.controls.is_some() {
+            return Err(Error::Memory(Problem::new(
+                "the controls' own pings, and the index over their stays",
+                format!("at most half of --memory, {} MiB", mib(half)),
+                format!("{} MiB", mib(bytes)),
+                "ask for fewer --controls, or give more --memory",
+            )));
+        }
         let (found, give) = if all_are_read {
             (format!("{} MiB", mib(bytes)), format!("{enough}MiB or more"))
         } else {
@@ -433,6 +442,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         areas: inputs.areas.as_deref(),
         variants: &config.variants,
         truth: inputs.truth.as_ref(),
+        controls: inputs.controls.map_or(0, |(_, count)| count),
         exposures: config.exposures,
         encounters: config.encounters,
     };
@@ -467,6 +477,12 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let view = Pings::of(&pings);
     let grouped = group_by_person(&pings, |row| view.times[row]).map_err(too_large)?;
     let cases = &job.inputs.cases.cases;
+    let moved = job.inputs.controls.map(|(rotation, count)| {
+        let moved = moved(&pings, |time| rotation.at(time)).map_err(too_large)?;
+        let times = Pings::of(&moved).times;
+        Ok((group_by_person(&moved, |row| times[row]).map_err(too_large)?, count))
+    });
+    let moved = moved.transpose()?;
     let ties = (!job.decoder.accuracies).then_some(&job.tied);
     let index = CaseIndex::build(
         &grouped,
@@ -482,6 +498,7 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
             home: job.inputs.home.as_ref(),
             areas: job.inputs.areas.as_ref(),
             endings: asks_endings(job.config),
+            moved: moved.as_ref().map(|(pings, count)| (pings, *count)),
         },
     );
     job.go_on_unless_tied()?;
@@ -609,6 +626,7 @@ fn collect(
         survey,
         counts,
         variants: sums.variants,
+        controls: None,
         timings_s: Vec::new(),
     };
     clock.lap_as("sort");
