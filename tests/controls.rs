@@ -4,7 +4,7 @@ use crate::oracle::{self, Case, Source, World};
 use crate::support::{Sandbox, i64s, read, text};
 use crate::world_files::save;
 use crate::world_runs::{OnDisk, refused};
-use crate::worlds::{Layout, PersonAs, layouts, worlds};
+use crate::worlds::{Layout, PersonAs, RowOrder, layouts, worlds};
 use arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
 };
@@ -325,6 +325,10 @@ fn small_worlds() {
                 return Ok(());
             }
             layout.person = PersonAs::Integer;
+            // Most of them in the order of time, which is read in a way of its own.
+            if layout.seed % 3 > 0 {
+                layout.orders = [RowOrder::Time; 2];
+            }
             match a_world(&world, &layout, stored) {
                 Ok(found) => counted.fetch_add(found, Ordering::Relaxed),
                 Err(error) if refused(&world, &error) => 0,

@@ -142,8 +142,14 @@ impl<'r> Lane<'r> {
     }
 
     /// Whether all rows are read when the cases are known.
-    pub fn after_cases(&self) -> bool {
-        self.order == Order::Person || self.again || self.guided.is_some()
+    pub fn after_cases(&self, job: &Job<'_>) -> bool {
+        self.is_read_in_order(job) || self.again || self.guided.is_some()
+    }
+
+    /// Whether rows that are read when the cases are known have to be in the order that they promise.
+    pub fn is_read_in_order(&self, job: &Job<'_>) -> bool {
+        // Where days are moved, what a ping meets may come days later.
+        self.order == Order::Person || (self.order == Order::Time && job.inputs.controls.is_some())
     }
 
     /// The pass that finds the cases' pings; in the order of time it is the only one.
@@ -158,6 +164,11 @@ impl<'r> Lane<'r> {
                 Ok(())
             }
             Order::None => self.gather(job),
+            Order::Time if job.inputs.controls.is_some() => {
+                self.intake.case_pings = unordered::survey(job, &self.units)?.case_pings;
+                self.count_anew(job);
+                Ok(())
+            }
             Order::Time => match time_order::pass(job, self.source, self.units.clone(), None, &self.stays)? {
                 Some(found) => {
                     (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
@@ -188,9 +199,15 @@ impl<'r> Lane<'r> {
             gathering.finish()?;
             return Ok(true);
         }
-        let edges = Gathering::new(&self.pings, &job.decoder.schema);
-        let found = person_order::pass(job, self.source, &self.units, &index.sieve, &self.stays, &edges)?;
-        edges.finish()?;
+        let sieve = &index.sieve;
+        let found = if self.order == Order::Time {
+            time_order::pass(job, self.source, self.units.clone(), Some(sieve), &self.stays)?
+        } else {
+            let edges = Gathering::new(&self.pings, &job.decoder.schema);
+            let found = person_order::pass(job, self.source, &self.units, sieve, &self.stays, &edges)?;
+            edges.finish()?;
+            found
+        };
         let Some(found) = found else { return Ok(false) };
         let case_pings = std::mem::take(&mut self.intake.case_pings);
         (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);

@@ -35,7 +35,7 @@ use crate::io::output::Staging;
 use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
-use crate::ping::{Order, Pings, group_by_person, moved};
+use crate::ping::{Pings, group_by_person, moved};
 use crate::resolve::{Dwells, Setting, resolve};
 use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
 use crate::stay::{Stays, stay_schema};
@@ -389,9 +389,9 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
     let (index, with_pings) = loop {
         let (index, with_pings) = index_of(job, &lanes, watch)?;
         clock.lap(Stage::Index);
-        watch.start(Stage::Sieve, rows_after_cases(&lanes));
+        watch.start(Stage::Sieve, rows_after_cases(job, &lanes));
         let mut broken = false;
-        for lane in lanes.iter_mut().filter(|l| l.after_cases()) {
+        for lane in lanes.iter_mut().filter(|l| l.after_cases(job)) {
             broken |= !lane.second_pass(job, &index)?;
             if broken {
                 lane.give_up_order(job)?;
@@ -406,7 +406,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         for lane in lanes.iter_mut().filter(|l| l.again) {
             lane.pings.clear()?;
         }
-        for lane in lanes.iter_mut().filter(|l| l.order == Order::Person) {
+        for lane in lanes.iter_mut().filter(|l| l.is_read_in_order(job)) {
             let case_pings = std::mem::take(&mut lane.intake.case_pings);
             lane.reset(job)?;
             lane.intake.case_pings = case_pings;
@@ -464,9 +464,9 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
 }
 
 /// Rows that are read when the cases are known, each as often as it is.
-fn rows_after_cases(lanes: &[Lane<'_>]) -> u64 {
+fn rows_after_cases(job: &Job<'_>, lanes: &[Lane<'_>]) -> u64 {
     let rows = |lane: &Lane<'_>| lane.units.iter().map(|u| u.count).sum::<u64>();
-    lanes.iter().filter(|l| l.after_cases()).map(|l| rows(l) * if l.again { 2 } else { 1 }).sum()
+    lanes.iter().filter(|l| l.after_cases(job)).map(|l| rows(l) * if l.again { 2 } else { 1 }).sum()
 }
 
 /// The index over the cases' stays, and the cases' persons who have pings.

@@ -78,8 +78,6 @@ pub fn order_of(job: &Job<'_>, source: Source, units: &[Unit]) -> Result<Order> 
             by_person &= look.by_person;
         }
     }
-    // Where days are moved, what a ping meets may come days later.
-    by_time &= job.inputs.controls.is_none();
     by_time &= !job.config.rule.encounter.cross_source && job.window_fits(source, units);
     Ok(match (by_person, by_time) {
         (true, _) => Order::Person,
