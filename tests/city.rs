@@ -9,6 +9,9 @@ use copresence::geo::haversine_m;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+/// A person and a case.
+type Pair = (u64, String);
+
 const DAY_MS: i64 = 86_400_000;
 const AS_OF: i64 = 1_647_878_400_000;
 
@@ -154,8 +157,7 @@ fn feeds_have_the_flaws_of_their_kinds() {
     let late = files(&sandbox.path("city"))
         .into_keys()
         .filter(|name| name.starts_with("gps/day=2022-03-21"))
-        .map(|name| times(&read(sandbox.path("city").join(name)), "time"))
-        .flatten()
+        .flat_map(|name| times(&read(sandbox.path("city").join(name)), "time"))
         .filter(|t| *t < AS_OF - DAY_MS)
         .count();
     assert!(late > 300, "{late} rows come with the next day's");
@@ -177,7 +179,7 @@ fn the_tables_of_truth_agree() {
     assert_eq!(ranges.len(), 60);
     let meetings = read(sandbox.path("city/truth/meetings.parquet"));
     let mut sums: HashMap<(u64, String), [i64; 3]> = HashMap::new();
-    let mut by_pair: HashMap<(u64, String), Vec<(f64, i64, i64)>> = HashMap::new();
+    let mut by_pair: HashMap<Pair, Vec<(f64, i64, i64)>> = HashMap::new();
     let (starts, ends, within) =
         (times(&meetings, "start"), times(&meetings, "end"), f64s(&meetings, "within_m"));
     for (n, pair) in ids(&meetings).into_iter().zip(text(&meetings, "case_id")).enumerate() {

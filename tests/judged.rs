@@ -5,6 +5,7 @@ use crate::support::{Sandbox, column, read, text, times};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Float64Type, UInt64Type};
 use copresence::geo::haversine_m;
+use copresence::rice::probability_within;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const DAY_MS: i64 = 86_400_000;
@@ -271,6 +272,41 @@ fn probabilities_are_held_against_where_people_were() {
             (shares[row].expect("a share") - bin[2] / bin[0]).abs() < 0.02,
             "{:?} and {bin:?}",
             shares[row]
+        );
+    }
+}
+
+/// Where people are spread evenly, and positions err as they say, probabilities come true: what they are off by in a city comes of how
+/// people live together there.
+#[test]
+fn probabilities_come_true_where_people_are_spread_evenly() {
+    let mut state = 7u64;
+    let mut unit = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut bins = [[0.0f64; 3]; 10];
+    for _ in 0..400_000 {
+        let (x, y) = (400.0 * unit() - 200.0, 400.0 * unit() - 200.0);
+        let sigma = 5.0 + 25.0 * unit();
+        let (out, angle) = (sigma * (-2.0 * (1.0 - unit()).ln()).sqrt(), std::f64::consts::TAU * unit());
+        let seen = (x + out * angle.cos()).hypot(y + out * angle.sin());
+        let p = probability_within(seen, sigma, 50.0);
+        // What is seen far out can be of nobody, as nobody is outside of the square.
+        if p >= 0.01 {
+            let bin = &mut bins[((p * 10.0) as usize).min(9)];
+            *bin = [bin[0] + 1.0, bin[1] + p, bin[2] + f64::from(u8::from(x.hypot(y) <= 50.0))];
+        }
+    }
+    for bin in bins {
+        let (mean, share) = (bin[1] / bin[0], bin[2] / bin[0]);
+        assert!(
+            bin[0] > 500.0 && (mean - share).abs() < 0.03,
+            "{mean} foretold, {share} happened, of {}",
+            bin[0]
         );
     }
 }

@@ -61,8 +61,15 @@ impl Point {
 
     /// Latitude and longitude, degrees: east is measured along the point's own parallel.
     pub fn degrees(self) -> (f64, f64) {
+        let (lat, lon, _) = self.degrees_and_step();
+        (lat, lon)
+    }
+
+    /// The same, and the degrees of longitude that a metre to the east is.
+    pub fn degrees_and_step(self) -> (f64, f64, f64) {
         let lat = MIDDLE.0 + self.y / METRES_PER_DEGREE;
-        (lat, MIDDLE.1 + self.x / (METRES_PER_DEGREE * lat.to_radians().cos()))
+        let step = 1.0 / (METRES_PER_DEGREE * lat.to_radians().cos());
+        (lat, MIDDLE.1 + self.x * step, step)
     }
 }
 
@@ -397,7 +404,7 @@ impl Map {
     }
 }
 
-/// Share of persons who work, about: what the households of [`super::people`] give.
+/// Share of persons who work, about: what its households give.
 const WORKERS: f64 = 0.5;
 
 fn district(number: u64) -> Point {

@@ -323,8 +323,8 @@ impl District<'_> {
             signals.pings.now.append(&mut signals.pings.late);
             signals.signals.now.append(&mut signals.signals.late);
         }
-        signals.pings.now.sort_unstable_by_key(|ping| (ping.time, ping.person));
-        signals.signals.now.sort_unstable_by_key(|signal| (signal.time, signal.person, signal.tower));
+        signals.pings.sort(|ping| (ping.time, ping.person));
+        signals.signals.sort(|signal| (signal.time, signal.person));
     }
 
     /// After the last day.

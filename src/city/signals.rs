@@ -5,6 +5,7 @@ use super::day::{Day, Dice, Piece, spot_at};
 use super::map::{Heard, Map, Point, Setting, VENUE_KINDS, Venue};
 use super::people::Person;
 use crate::datum::wgs84_to_gcj02;
+use crate::geo::METRES_PER_DEGREE;
 use crate::synth::draw::{Normal, Stream, unit};
 use crate::time::{DAY_MS, HOUR_MS, Millis};
 use crate::uncertainty::SIGMAS_PER_ACCURACY;
@@ -124,6 +125,18 @@ impl<T: Copy> Rows<T> {
         }
     }
 
+    /// Puts the day's rows in the order of time, then person. They come person by person, so that a stable order is one of all.
+    pub fn sort(&mut self, key: impl Fn(&T) -> (Millis, u32)) {
+        // Numbers are moved in the place of rows.
+        let mut order: Vec<(Millis, u32, u32)> = Vec::with_capacity(self.now.len());
+        order.extend((0u32..).zip(&self.now).map(|(at, row)| {
+            let (time, person) = key(row);
+            (time, person, at)
+        }));
+        order.sort_unstable();
+        self.now = order.iter().map(|(.., at)| self.now[*at as usize]).collect();
+    }
+
     /// Starts the next day.
     pub fn turn(&mut self) {
         self.now.clear();
@@ -188,6 +201,8 @@ impl Sending<'_> {
         let day_end = first.start + DAY_MS;
         let mut time = first.start + (dice.unit() * 600_000.0) as Millis;
         let mut piece = 0;
+        // A person who stays need not be put on the globe anew.
+        let mut known = (first.from, first.from.degrees_and_step());
         while time < day_end && time < dead {
             while pieces[piece].end <= time {
                 piece += 1;
@@ -200,7 +215,12 @@ impl Sending<'_> {
                 let accuracy_m = (accuracy_m.clamp(3.0, 150.0) * 10.0 + 0.5) as u32 as f64 / 10.0;
                 let (east, north) = self.normal.pair(dice.draw());
                 let sigma_m = accuracy_m / SIGMAS_PER_ACCURACY;
-                let (lat, lon) = spot_at(now, time).moved(east * sigma_m, north * sigma_m, 0.0).degrees();
+                let at = spot_at(now, time);
+                if known.0 != at {
+                    known = (at, at.degrees_and_step());
+                }
+                let (lat, lon, step) = known.1;
+                let (lat, lon) = (lat + north * sigma_m / METRES_PER_DEGREE, lon + east * sigma_m * step);
                 let (lat, lon) = if self.gcj02 { wgs84_to_gcj02(lat, lon) } else { (lat, lon) };
                 let (lat, lon) = (millionths(lat), millionths(lon));
                 pings.add(Ping { time, person: row, accuracy_m: accuracy_m as f32, lat, lon }, &mut dice);

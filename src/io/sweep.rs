@@ -92,20 +92,17 @@ fn score_columns(scores: &[Score], rows: &[Row]) -> Vec<(&'static str, ArrayRef)
         ("false_positives", counts(|s| s.wrong)),
         ("false_negatives", counts(|s| s.missed)),
     ];
-    let estimates: [([&'static str; 3], fn(&Score) -> Estimate); 4] = [
-        (["precision", "precision_low", "precision_high"], |s| s.precision),
-        (["recall", "recall_low", "recall_high"], |s| s.recall),
-        (["f1", "f1_low", "f1_high"], |s| s.f1),
-        (
-            ["notified_per_true_contact", "notified_per_true_contact_low", "notified_per_true_contact_high"],
-            |s| s.notified_per_true_contact,
-        ),
-    ];
-    for ([value, low, high], of) in estimates {
+    let mut add = |[value, low, high]: [&'static str; 3], of: fn(&Score) -> Estimate| {
         columns.push((value, optional(scores.iter().map(|s| Some(of(s).value)))));
         columns.push((low, optional(scores.iter().map(|s| Some(of(s).low)))));
         columns.push((high, optional(scores.iter().map(|s| Some(of(s).high)))));
-    }
+    };
+    add(["precision", "precision_low", "precision_high"], |s| s.precision);
+    add(["recall", "recall_low", "recall_high"], |s| s.recall);
+    add(["f1", "f1_low", "f1_high"], |s| s.f1);
+    let notified =
+        ["notified_per_true_contact", "notified_per_true_contact_low", "notified_per_true_contact_high"];
+    add(notified, |s| s.notified_per_true_contact);
     columns.push(("recall_of_phones", optional(scores.iter().map(|s| s.recall_of_phones))));
     columns.push(("recall_of_infected", optional(scores.iter().map(|s| s.recall_of_infected))));
     let brier = |what: Foretold| {

@@ -59,6 +59,12 @@ pub struct Normal {
     quantiles: Box<[f32; (1 << QUANTILES_LOG2) + 1]>,
 }
 
+impl Default for Normal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Normal {
     /// The quantiles z(p), from dz/dp = sqrt(2 pi) exp(z^2 / 2) and z(1/2) = 0 by the classical
     /// Runge-Kutta method.
