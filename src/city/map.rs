@@ -405,7 +405,7 @@ impl Map {
 }
 
 /// Share of persons who work, about: what its households give.
-const WORKERS: f64 = 0.5;
+const WORKERS: f64 = 0.44;
 
 fn district(number: u64) -> Point {
     let out = DISTRICT_M * (number as f64 + 0.5).powf(SPREAD);

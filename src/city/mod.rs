@@ -16,6 +16,7 @@ use crate::synth::draw::{Normal, Shuffle, Stream, below, unit};
 use crate::synth::{AS_OF, Ids};
 use crate::time::{DAY_MS, HOUR_MS, Millis};
 use day::{Day, Illness, Making};
+use hashbrown::HashMap;
 use map::{DISTRICT_PERSONS, Map, Setting};
 use people::{Age, Person, people};
 use signals::{Sending, Signals};
@@ -27,6 +28,8 @@ pub const VERSION: u32 = 1;
 const PERSONS_MAX: u64 = 100_000_000;
 const DAYS_MAX: u64 = 366;
 const CASES_MAX: u64 = 100_000;
+/// Districts whose people are held while cases are looked for.
+const DISTRICTS_KNOWN: usize = 64;
 /// person_ids are below this.
 const IDS: u64 = 1 << 63;
 
@@ -171,8 +174,9 @@ impl City {
         };
         let ill = city.ill(draws.stream(4));
         let mut pieces = Vec::new();
+        let mut known = HashMap::new();
         for (case, of) in (0u32..).zip(&ill) {
-            let person = city.person(of.person);
+            let person = city.person(of.person, &mut known);
             let (from, to) = of.infectious();
             let mut day = Day::default();
             for number in 0..city.recipe.days {
@@ -218,9 +222,14 @@ impl City {
         }
     }
 
-    fn person(&self, number: u64) -> Person {
-        let people = people(&self.map, number / DISTRICT_PERSONS, self.recipe.persons, self.people);
-        people[(number % DISTRICT_PERSONS) as usize]
+    /// One person; `known` holds the last districts that were looked at.
+    fn person(&self, number: u64, known: &mut HashMap<u64, Vec<Person>>) -> Person {
+        let district = number / DISTRICT_PERSONS;
+        if known.len() >= DISTRICTS_KNOWN && !known.contains_key(&district) {
+            known.clear();
+        }
+        let make = || people(&self.map, district, self.recipe.persons, self.people);
+        known.entry(district).or_insert_with(make)[(number % DISTRICT_PERSONS) as usize]
     }
 
     fn making(&self, day: u64) -> Making<'_> {
@@ -235,8 +244,9 @@ impl City {
         let mut ill: Vec<Ill> = Vec::new();
         let days = self.recipe.days.min(10) as f64;
         // Somebody is found: there are at least four persons for each case, and more than half of all can be one.
+        let mut known = HashMap::new();
         let fits = |number: &u64| {
-            let person = self.person(*number);
+            let person = self.person(*number, &mut known);
             person.has_phone && person.age != Age::Child
         };
         for number in (0..self.recipe.persons).map(|place| order.at(place)).filter(fits) {

@@ -143,13 +143,13 @@ fn size_of(share: f64) -> u64 {
     reached.unwrap_or(HOUSEHOLDS.len() - 1) as u64 + 1
 }
 
-/// Ages of a household; the first two are a couple where there are two of an age.
+/// Ages of a household, so that one person in five is old, as in 2020 (the same census); the first two are a couple where there are two of an age.
 fn ages_of(size: u64, share: f64) -> [Age; 6] {
     use Age::{Adult, Child, Pupil, Senior};
     match size {
-        1 if share < 0.65 => [Adult; 6],
+        1 if share < 0.75 => [Adult; 6],
         1 => [Senior; 6],
-        2 if share < 0.5 => [Adult; 6],
+        2 if share < 0.6 => [Adult; 6],
         2 if share < 0.85 => [Senior; 6],
         2 => [Adult, Pupil, Adult, Adult, Adult, Adult],
         3 if share < 0.25 => [Adult, Adult, Child, Adult, Adult, Adult],
@@ -158,8 +158,8 @@ fn ages_of(size: u64, share: f64) -> [Age; 6] {
         4 if share < 0.4 => [Adult, Adult, Pupil, Child, Adult, Adult],
         4 if share < 0.7 => [Adult, Adult, Pupil, Senior, Adult, Adult],
         4 => [Senior, Senior, Adult, Adult, Adult, Adult],
-        5 => [Adult, Adult, Pupil, Senior, Senior, Child],
-        _ => [Adult, Adult, Pupil, Pupil, Senior, Senior],
+        5 => [Adult, Adult, Pupil, Senior, Child, Child],
+        _ => [Adult, Adult, Pupil, Pupil, Senior, Adult],
     }
 }
 
@@ -247,7 +247,8 @@ mod tests {
         let expected: f64 = HOUSEHOLDS.iter().zip(1..).map(|(share, size)| share * f64::from(size)).sum();
         assert!((mean - expected).abs() < 0.12, "{mean} persons a household, {expected} expected");
         let share = |of: &dyn Fn(&Person) -> bool| people.iter().filter(|p| of(p)).count() as f64 / 4_096.0;
-        assert!((0.42..0.58).contains(&share(&|p| p.age == Age::Adult && p.desk.is_some())));
+        assert!((0.40..0.48).contains(&share(&|p| p.age == Age::Adult && p.desk.is_some())));
+        assert!((0.17..0.23).contains(&share(&|p| p.age == Age::Senior)));
         assert!((0.80..0.95).contains(&share(&|p| p.has_phone)));
         assert!(people.iter().all(|p| p.age != Age::Child || !p.has_phone));
     }
