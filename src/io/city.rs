@@ -465,7 +465,7 @@ impl Histogram {
     }
 
     fn json(&self) -> Value {
-        let quantile = |share: f64| self.quantile(share).round();
+        let quantile = |share: f64| self.quantile(share).round() as u64;
         json!({ "p10": quantile(0.1), "median": quantile(0.5), "p90": quantile(0.9) })
     }
 }
