@@ -43,19 +43,18 @@ struct Options {
 const PRESETS: [&str; 4] = ["companion-800m", "cdc-15min", "venue-alert", "calibrated"];
 const SOURCES: [&str; 4] = ["gps", "tower", "venue", "trip"];
 const EXPECTED: &str = "rule.candidate.expected_s_min=60,120,300,600,900,1200,1800,3600";
-/// Persons who are put in the cases' place.
-const CONTROLS: &str = "20";
-
 /// A table as a sweep writes it, row by row.
 type Rows = Vec<BTreeMap<String, String>>;
 
 fn copresence(args: &[&str]) -> String {
+    let clock = std::time::Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_copresence"))
         .args(args)
         .args(["--progress", "none"])
         .output()
         .expect("the program starts");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    eprintln!("{:.0} s: copresence {}", clock.elapsed().as_secs_f64(), args.join(" "));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -161,7 +160,8 @@ impl City {
         let out = self.folder.with_extension("controls");
         let set = format!("rule.preset={preset}");
         let mut args = vec!["run", job, "--force", "--out", out.to_str().expect("a path"), "--set", &set];
-        args.extend(["--controls", CONTROLS, "--encounters", "none", "--exposures", "candidates"]);
+        let count = case_count(self).to_string();
+        args.extend(["--controls", &count, "--encounters", "none", "--exposures", "candidates"]);
         copresence(&args);
         json(&out.join("manifest.json"))
     }
@@ -308,27 +308,22 @@ fn document(city: &City) -> String {
         100.0 * worst,
     ));
 
+    let cases = case_count(city);
     say("## What habit alone flags\n");
     say(&format!(
-        "`--controls {CONTROLS}`: as many persons who are no cases take the cases' place, on days that are not theirs. Whom they make candidates met \
-         nobody; the rule flags their habits.\n"
+        "`--controls {cases}`: as many persons who are no cases as there are cases take their place, on days that are not theirs \
+         ([definitions.md](definitions.md#controls)). Whom they make candidates met nobody; the rule flags their habits.\n"
     ));
-    say(
-        "| preset | candidates of the cases | of false cases | each case | each false case |\n|---|---|---|---|---|",
-    );
-    let cases = case_count(city);
+    say("| preset | candidates of the cases | of false cases | pairs left out |\n|---|---|---|---|");
     for preset in PRESETS {
         let manifest = city.controls(gps, preset);
-        let (found, controls) = (&manifest["counts"]["candidates"], &manifest["controls"]);
-        let (found, falsely) =
-            (found.as_f64().unwrap_or(f64::NAN), controls["candidates"].as_f64().unwrap_or(f64::NAN));
-        let persons = controls["persons"].as_f64().unwrap_or(f64::NAN);
+        let count = |value: &Value| thousands(value.as_f64().unwrap_or(f64::NAN));
+        let controls = &manifest["controls"];
         say(&format!(
-            "| {preset} | {} | {} | {} | {} |",
-            thousands(found),
-            thousands(falsely),
-            thousands(found / cases),
-            thousands(falsely / persons)
+            "| {preset} | {} | {} | {} |",
+            count(&manifest["counts"]["candidates"]),
+            count(&controls["candidates"]),
+            count(&controls["left_out_pairs"]),
         ));
     }
 
@@ -371,7 +366,7 @@ fn document(city: &City) -> String {
     text
 }
 
-fn case_count(city: &City) -> f64 {
+fn case_count(city: &City) -> u64 {
     let flags = city.summary["flags"].as_str().expect("flags");
     let after = flags.split("--cases ").nth(1).expect("cases");
     after.split(' ').next().and_then(|n| n.parse().ok()).expect("a number")
