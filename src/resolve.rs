@@ -545,7 +545,8 @@ impl Rows {
                 judged.count(person, candidate.case, truth);
             }
         }
-        for exposure in exposed.iter().filter(|e| !e.dose_h.is_nan() && !e.person_is_case) {
+        let weighed = |e: &&Exposure| truth.tells_infections && !e.dose_h.is_nan() && !e.person_is_case;
+        for exposure in exposed.iter().filter(weighed) {
             let happened = truth.is_infected(person, exposure.case);
             counts.reliability.count(Foretold::Risk, risk(exposure.dose_h), happened);
         }

@@ -289,7 +289,7 @@ impl Scoring {
         let sum = |counts: &[u32]| counts.iter().map(|count| u64::from(*count)).sum::<u64>();
         let (all, right, wrong) = (sum(&self.contacts), sum(&judged.right), sum(&judged.wrong));
         let weighted = |counts: &[u32], times: &[u32]| {
-            counts.iter().zip(times).map(|(count, times)| f64::from(*count) * f64::from(*times)).sum::<f64>()
+            counts.iter().zip(times).fold(0.0, |sum, (n, times)| sum + f64::from(*n) * f64::from(*times))
         };
         // Candidates of no case are in every draw.
         let apart = judged.wrong.get(self.contacts.len()).copied().map_or(0.0, f64::from);
@@ -321,7 +321,7 @@ impl Scoring {
             recall: estimate(|[all, right, _]| right / all),
             f1: estimate(|[all, right, wrong]| 2.0 * right / (all + right + wrong)),
             notified_per_true_contact: estimate(|[_, right, wrong]| (right + wrong) / right),
-            recall_of_phones: self.phones.map(|phones| share(right, phones)),
+            recall_of_phones: self.phones.map(|phones| share(judged.with_phone, phones)),
             recall_of_infected: (self.infected > 0).then(|| share(judged.infected, self.infected)),
         }
     }

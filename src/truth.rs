@@ -40,6 +40,8 @@ pub struct Truth {
     pub distances_m: HashSet<u64>,
     /// Cases of the job.
     pub cases: usize,
+    /// Whether it says who was infected.
+    pub tells_infections: bool,
 }
 
 impl Truth {
@@ -67,6 +69,8 @@ pub struct Judged {
     pub wrong: Vec<u32>,
     /// Candidates whom a case of the job infected.
     pub infected: u64,
+    /// Candidates who are true contacts and have a telephone.
+    pub with_phone: u64,
 }
 
 impl Judged {
@@ -75,7 +79,10 @@ impl Judged {
         self.right.resize(truth.cases, 0);
         self.wrong.resize(truth.cases + 1, 0);
         match truth.contacts.get(&person) {
-            Some(contact) => self.right[contact.case as usize] += 1,
+            Some(contact) => {
+                self.right[contact.case as usize] += 1;
+                self.with_phone += u64::from(contact.has_phone == Some(true));
+            }
             None => self.wrong[case.map_or(truth.cases, |case| case as usize)] += 1,
         }
         self.infected += u64::from(truth.infected.contains_key(&person));
@@ -90,6 +97,7 @@ impl Judged {
         add(&mut self.right, &other.right);
         add(&mut self.wrong, &other.wrong);
         self.infected += other.infected;
+        self.with_phone += other.with_phone;
     }
 }
 

@@ -13,6 +13,7 @@ const BICYCLE: f64 = 4.0;
 const CAR: f64 = 7.0;
 const BUS: f64 = 6.0;
 const TRAIN: f64 = 11.0;
+const AMBULANCE: f64 = 15.0;
 /// From so far on a train goes.
 const TRAIN_M: f64 = 6_000.0;
 /// Between two departures of a bus and of a train, ms.
@@ -212,14 +213,21 @@ impl Making<'_> {
             }
             from = last.end;
         }
-        let room = Point { x: 0.0, y: 0.0, z: 0.0 }.moved(
-            (person.number % 97) as f64 * 30.0,
-            (person.number / 97 % 97) as f64 * 30.0,
-            0.0,
-        );
+        let room = self.map.isolation(person.number);
         let air = air(9, person.number, 0);
-        let end = self.start + DAY_MS;
-        day.pieces.push(Piece { start: from, end, from: room, to: room, setting: Setting::Isolation, air });
+        let (end, setting) = (self.start + DAY_MS, Setting::Isolation);
+        // Somebody drives there, fast enough to come before the day is over.
+        if let Some(here) = day.pieces.last().map(|piece| piece.to) {
+            let takes_ms = (here.metres_to(room) / AMBULANCE * 1_000.0) as Millis + 1;
+            let there = (from + takes_ms).min(end);
+            if from < there {
+                day.pieces.push(Piece { start: from, end: there, from: here, to: room, setting, air });
+                from = there;
+            }
+        }
+        if from < end {
+            day.pieces.push(Piece { start: from, end, from: room, to: room, setting, air });
+        }
     }
 
     /// Where the day leads, in the order of time; the last stop is home.
@@ -608,7 +616,8 @@ mod tests {
         let mut day = Day::default();
         making.day(&people[9], Some(&ill), &mut day);
         let isolated: Vec<&Piece> = day.pieces.iter().filter(|p| p.setting == Setting::Isolation).collect();
-        assert_eq!((isolated.len(), isolated[0].start, isolated[0].end), (1, ill.isolated_at, DAY_MS));
+        assert_eq!((isolated.len(), isolated[0].start, isolated[1].end), (2, ill.isolated_at, DAY_MS));
+        assert!(isolated[1].from == isolated[1].to && isolated[0].to == isolated[1].from);
         assert!(day.pieces.iter().all(|p| p.start < ill.isolated_at || p.setting == Setting::Isolation));
     }
 }

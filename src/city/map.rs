@@ -303,6 +303,12 @@ impl Map {
         self.ground(district, self.draws.stream(2).stream(district).stream(purpose).stream(number))
     }
 
+    /// Where a person is isolated: outside of the city, far from all others.
+    pub fn isolation(&self, person: u64) -> Point {
+        let room = |n: u64| (n % 317) as f64 * 60.0;
+        Point { x: -self.reach_m - 3_000.0 - room(person), y: room(person / 317), z: 0.0 }
+    }
+
     /// What is the same for all who share a key.
     pub fn common(&self, key: u64) -> Stream {
         self.draws.stream(3).stream(key)

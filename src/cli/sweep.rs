@@ -11,9 +11,10 @@ use crate::io::sweep::{Row, reliability, table, write};
 use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::Watch;
-use crate::resolve::OfVariant;
+use crate::resolve::{Found, OfVariant};
 use crate::sweep::{Pass, Scoring, Vary, passes, sets};
 use crate::time::utc_text;
+use crate::truth::Judged;
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -159,7 +160,12 @@ fn answer(
     let answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
     pipeline::safeguards::check(config, &answer.survey)?;
     let scoring = inputs.truth.as_ref().map(Scoring::new);
-    for (variant, numbers) in answer.variants.iter().zip(sets) {
+    // Where nobody met a case there was nothing to count.
+    let mut variants = answer.variants.clone();
+    variants.resize(sets.len(), OfVariant::default());
+    for (variant, numbers) in variants.iter_mut().zip(sets) {
+        variant.sets.resize(numbers.len(), Found::default());
+        variant.judged.resize(numbers.len(), Judged::default());
         for (found, number) in variant.sets.iter().zip(numbers) {
             let OfVariant { encounters, exposures, .. } = *variant;
             rows[*number] = Row { found: *found, exposures, encounters, ..Row::default() };
@@ -170,5 +176,12 @@ fn answer(
             (row.score, row.reliability) = (Some(scoring.score(judged)), Some(variant.reliability));
         }
     }
-    Ok(pipeline::warnings::of_inputs(config, &inputs, &answer))
+    let mut warnings = pipeline::warnings::of_inputs(config, &inputs, &answer);
+    if inputs.truth.as_ref().is_some_and(|truth| truth.contacts.is_empty()) {
+        warnings.push(
+            "the truth has no true contact of the job's cases: check case_id, person_id and --true-contact"
+                .into(),
+        );
+    }
+    Ok(warnings)
 }

@@ -431,7 +431,8 @@ lookback_days = {lookback}
 "#,
         flags = recipe.flags(),
         purpose = purpose(recipe),
-        lookback = recipe.days.max(14),
+        // Where there are fewer days than usual, days that are moved have to stay among them.
+        lookback = recipe.days.max(2),
     )
 }
 

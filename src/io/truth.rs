@@ -27,25 +27,32 @@ pub fn read(
     let ill: HashSet<&PersonId> = cases.cases.iter().map(|case| &case.person).collect();
     let mut read = Truth { cases: cases.cases.len(), ..Truth::default() };
     let mut inputs = Vec::new();
-    let mut longest: HashMap<PersonId, f64> = HashMap::new();
+    let mut sums: HashMap<(PersonId, u32), (f64, Option<bool>)> = HashMap::new();
     for file in open(contacts.as_ref())? {
         let (pairs, seconds) = (pairs(&file, &numbers, person)?, numbers_of(&file, &truth.column)?);
         let phones = file.optional("has_phone")?.map(|column| file.flags("has_phone", column)).transpose()?;
         for (row, pair) in pairs.into_iter().enumerate() {
-            let Some((person, case)) = pair.filter(|(person, _)| !ill.contains(person)) else { continue };
-            if seconds[row] < truth.seconds_min {
-                continue;
-            }
-            let has_phone = phones.as_ref().and_then(|phones| phones[row]);
-            let most = longest.entry(person.clone()).or_insert(f64::NEG_INFINITY);
-            let contact = read.contacts.entry(person).or_insert(Contact { case, has_phone });
-            if seconds[row] > *most || (seconds[row] == *most && case < contact.case) {
-                *most = seconds[row];
-                *contact = Contact { case, has_phone };
+            if let Some(pair) = pair.filter(|(person, _)| !ill.contains(person)) {
+                let (sum, has_phone) = sums.entry(pair).or_insert((0.0, None));
+                *sum += seconds[row];
+                *has_phone = phones.as_ref().and_then(|phones| phones[row]).or(*has_phone);
             }
         }
         inputs.push(file.input);
     }
+    let mut longest: HashMap<PersonId, f64> = HashMap::new();
+    for ((person, case), (seconds, has_phone)) in sums {
+        if seconds < truth.seconds_min {
+            continue;
+        }
+        let most = longest.entry(person.clone()).or_insert(f64::NEG_INFINITY);
+        let contact = read.contacts.entry(person).or_insert(Contact { case, has_phone });
+        if seconds > *most || (seconds == *most && case < contact.case) {
+            *most = seconds;
+            *contact = Contact { case, has_phone };
+        }
+    }
+    read.tells_infections = infections.is_some();
     for file in open(infections.as_ref())? {
         for (person, case) in pairs(&file, &numbers, person)?.into_iter().flatten() {
             if !ill.contains(&person) {
@@ -77,8 +84,11 @@ pub fn read(
 
 /// Contacts, and infections and meetings where they stand beside them.
 fn files(path: &Path) -> [Option<PathBuf>; 3] {
-    if path.join(FILES[0]).is_file() {
-        return FILES.map(|name| Some(path.join(name)).filter(|path| path.is_file()));
+    // A city's folder may be named as well as its truth.
+    for folder in [path.to_path_buf(), path.join("truth")] {
+        if folder.join(FILES[0]).is_file() {
+            return FILES.map(|name| Some(folder.join(name)).filter(|path| path.is_file()));
+        }
     }
     [Some(path.to_path_buf()), None, None]
 }

@@ -12,6 +12,12 @@ const NAMED_MAX: usize = 20;
 /// The warnings of a run.
 pub fn warnings(config: &Config, inputs: &Inputs, answer: &Answer) -> Vec<String> {
     let mut warnings = of_inputs(config, inputs, answer);
+    if let Some(controls) = answer.controls.filter(|c| c.persons > 0 && c.exposures + c.left_out_pairs == 0) {
+        warnings.push(format!(
+            "no control met anybody: moved by {} days their pings lie where nobody has any; with fewer days of pings set rule.lookback_days to as many",
+            controls.rotated_days
+        ));
+    }
     if answer.counts.candidates == 0 {
         warnings.push(format!("no candidates: {}", likely_cause(config, inputs, answer)));
     }
