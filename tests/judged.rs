@@ -144,7 +144,23 @@ fn scores_are_what_the_tables_say() {
     for name in ["precision", "recall", "recall_low", "f1_high"] {
         assert_eq!(f64s(&mine, name), f64s(&swept, name), "{name}");
     }
-    assert_eq!(f64s(&mine, "recall_of_phones"), vec![None; 6]);
+    for unknown in ["recall_of_phones", "recall_of_infected", "brier_risk", "brier_probability"] {
+        assert_eq!(f64s(&mine, unknown), vec![None; 6], "{unknown}");
+    }
+    assert!(!sandbox.path("mine/reliability.csv").exists());
+    // Rows of one pair add up.
+    let halves = pairs(&contacts).into_iter().zip(&within).flat_map(|((id, case), s)| {
+        [format!("{id},{case},{}\n", *s as f64 / 2.0), format!("{id},{case},{}\n", *s as f64 / 2.0)]
+    });
+    sandbox.write("halves.csv", &format!("person_id,case_id,near_s\n{}", halves.collect::<String>()));
+    judge("halves", &["--truth", "halves.csv", "--true-contact", "near_s=900"]).succeeds();
+    let halves = read(sandbox.path("halves/sweep.parquet"));
+    assert_eq!(halves.columns(), mine.columns());
+    // Of other cases nothing is known.
+    sandbox.write("others.csv", "person_id,case_id,near_s\n1,somebody,5000\n");
+    judge("others", &["--truth", "others.csv", "--true-contact", "near_s=900"])
+        .succeeds()
+        .stderr_has("no true contact");
     judge("two", &["--truth", "city/truth", "--true-contact", "within_2m_s=60", "--threads", "1"]).succeeds();
     let two = read(sandbox.path("two/sweep.parquet"));
     assert_ne!(u64s(&two, "true_positives"), u64s(&swept, "true_positives"));
@@ -200,6 +216,26 @@ fn probabilities_are_held_against_where_people_were() {
             "rule.encounter.distance_m_max=50",
         ])
         .succeeds();
+    // A rule that finds nobody misses all.
+    sandbox
+        .copresence(&[
+            "sweep",
+            "city/job.toml",
+            "--truth",
+            "city",
+            "--out",
+            "nobody",
+            "--set",
+            "rule.encounter.place=distance",
+            "--set",
+            "rule.encounter.distance_m_max=0.000001",
+            "--vary",
+            "rule.encounter.lag_s_max=0",
+        ])
+        .succeeds();
+    let nobody = read(sandbox.path("nobody/sweep.parquet"));
+    assert_eq!((u64s(&nobody, "candidates")[0], u64s(&nobody, "true_positives")[0]), (0, 0));
+    assert!(u64s(&nobody, "false_negatives")[0] > 10 && f64s(&nobody, "recall")[0] == Some(0.0));
     let cases = read(sandbox.path("city/cases.parquet"));
     let (onset, sampled, isolated) =
         (times(&cases, "onset_at"), times(&cases, "sampled_at"), times(&cases, "isolated_at"));
