@@ -226,7 +226,7 @@ fn probabilities_are_held_against_where_people_were() {
             "--out",
             "nobody",
             "--set",
-            "rule.encounter.place=distance",
+            "rule.preset=cdc-15min",
             "--set",
             "rule.encounter.distance_m_max=0.000001",
             "--vary",
