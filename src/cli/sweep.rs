@@ -12,7 +12,7 @@ use crate::io::{inputs, machine};
 use crate::pipeline;
 use crate::pipeline::watch::Watch;
 use crate::resolve::{Found, OfVariant};
-use crate::sweep::{Pass, Scoring, Vary, passes, sets};
+use crate::sweep::{Estimate, Pass, Scoring, Vary, passes, sets};
 use crate::time::utc_text;
 use crate::truth::Judged;
 use clap::Args;
@@ -135,8 +135,12 @@ impl Sweep {
             let values: Vec<String> = values.collect();
             let (exposures, candidates) = (thousands(row.exposures), thousands(row.found.candidates));
             let scores = row.score.map_or_else(String::new, |score| {
-                let [precision, recall, f1] = [score.precision, score.recall, score.f1].map(|e| e.value);
-                format!("  {precision:>9.3}  {recall:>9.3}  {f1:>9.3}")
+                // A share of nobody is none.
+                let share =
+                    |e: Estimate| if e.value.is_nan() { "-".into() } else { format!("{:.3}", e.value) };
+                let [precision, recall, f1]: [String; 3] =
+                    [score.precision, score.recall, score.f1].map(share);
+                format!("  {precision:>9}  {recall:>9}  {f1:>9}")
             });
             out!("  {}  {exposures:>12}  {candidates:>12}{scores}", values.join("  "));
         }
