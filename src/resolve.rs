@@ -179,16 +179,28 @@ pub struct Tally {
     pub candidates: u64,
 }
 
-fn schema(person: &DataType, fields: &[(&str, DataType, bool)]) -> SchemaRef {
+/// What a rule of places lets nobody know: the columns are left out, as nothing but nulls is dear too.
+fn is_unknown(column: &str, place: &PlaceRule) -> bool {
+    match column {
+        "expected_ms" | "dose_h" | "probability" => !place.is_uncertain(),
+        "distance_m" | "distance_m_min" => place.metres().is_none(),
+        _ => false,
+    }
+}
+
+fn schema(person: &DataType, place: Option<&PlaceRule>, fields: &[(&str, DataType, bool)]) -> SchemaRef {
     let person = Field::new("person_id", person.clone(), false);
-    let rest = fields.iter().map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable));
+    let rest = fields.iter().filter(|(name, ..)| place.is_none_or(|place| !is_unknown(name, place)));
+    let rest = rest.map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable));
     Arc::new(Schema::new(std::iter::once(person).chain(rest).collect::<Vec<_>>()))
 }
 
-/// Encounters inside the program: case is a number, times are ms, kind is whether it is indirect.
-pub fn encounter_schema(person: &DataType) -> SchemaRef {
+/// Encounters inside the program: case is a number, times are ms, kind is whether it is indirect. Metres and probabilities are there
+/// where the rule of places tells them.
+pub fn encounter_schema(person: &DataType, place: &PlaceRule) -> SchemaRef {
     schema(
         person,
+        Some(place),
         &[
             ("case", DataType::UInt32, false),
             ("start", DataType::Int64, false),
@@ -204,10 +216,12 @@ pub fn encounter_schema(person: &DataType) -> SchemaRef {
     )
 }
 
-/// Exposures inside the program: durations in ms, sources a bit each.
-pub fn exposure_schema(person: &DataType) -> SchemaRef {
+/// Exposures inside the program: durations in ms, sources a bit each. Metres, expected time and doses are there where the rule of
+/// places tells them.
+pub fn exposure_schema(person: &DataType, place: &PlaceRule) -> SchemaRef {
     schema(
         person,
+        Some(place),
         &[
             ("case", DataType::UInt32, false),
             ("person_is_case", DataType::Boolean, false),
@@ -227,10 +241,11 @@ pub fn exposure_schema(person: &DataType) -> SchemaRef {
     )
 }
 
-/// Candidates inside the program: durations in ms.
-pub fn candidate_schema(person: &DataType) -> SchemaRef {
+/// Candidates inside the program: durations in ms; expected time and doses as those of exposures.
+pub fn candidate_schema(person: &DataType, place: &PlaceRule) -> SchemaRef {
     schema(
         person,
+        Some(place),
         &[
             ("reasons", DataType::UInt8, false),
             ("case_count", DataType::Int64, false),
@@ -250,6 +265,7 @@ pub fn candidate_schema(person: &DataType) -> SchemaRef {
 pub fn dwell_schema(person: &DataType) -> SchemaRef {
     schema(
         person,
+        None,
         &[
             ("area", DataType::UInt32, false),
             ("dwell_ms", DataType::Int64, false),
@@ -591,8 +607,8 @@ impl Rows {
     fn finish(self, person: &DataType, setting: &Setting<'_>) -> Result<Resolved, ArrowError> {
         Ok(Resolved {
             encounters: encounter_batch(person, self.encounters, setting)?,
-            exposures: exposure_batch(person, self.exposures)?,
-            candidates: candidate_batch(person, self.candidates)?,
+            exposures: exposure_batch(person, self.exposures, setting)?,
+            candidates: candidate_batch(person, self.candidates, setting)?,
             dwells: dwell_batch(person, self.dwells)?,
             held: None,
             scanners: Vec::new(),
@@ -639,60 +655,74 @@ fn encounter_batch(
         PlaceKey::Trip(number) => setting.trips.get(number as usize).cloned(),
     };
     let rows = &table.rows;
-    let columns = vec![
-        table.persons.finish()?,
-        numbers_of(rows, |e| e.case),
-        int64s(rows, |e| e.start),
-        booleans(rows, |e| e.kind == crate::encounter::Kind::Indirect),
-        bytes(rows, |e| e.source as u8),
-        bytes(rows, |e| e.case_source as u8),
-        Arc::new(rows.iter().map(place).collect::<StringArray>()),
-        int64s(rows, |e| e.end),
-        numbers(rows, |e| e.distance_m),
-        numbers(rows, |e| e.probability),
-        booleans(rows, |e| e.bracketed),
+    let schema = encounter_schema(person, &setting.rule.encounter.place);
+    let has = |name: &str| schema.column_with_name(name).is_some();
+    let columns: Vec<Option<ArrayRef>> = vec![
+        Some(table.persons.finish()?),
+        Some(numbers_of(rows, |e| e.case)),
+        Some(int64s(rows, |e| e.start)),
+        Some(booleans(rows, |e| e.kind == crate::encounter::Kind::Indirect)),
+        Some(bytes(rows, |e| e.source as u8)),
+        Some(bytes(rows, |e| e.case_source as u8)),
+        Some(Arc::new(rows.iter().map(place).collect::<StringArray>())),
+        Some(int64s(rows, |e| e.end)),
+        has("distance_m").then(|| numbers(rows, |e| e.distance_m)),
+        has("probability").then(|| numbers(rows, |e| e.probability)),
+        Some(booleans(rows, |e| e.bracketed)),
     ];
-    RecordBatch::try_new(encounter_schema(person), columns)
+    RecordBatch::try_new(schema, columns.into_iter().flatten().collect())
 }
 
-fn exposure_batch(person: &DataType, table: Table<Exposure>) -> Result<RecordBatch, ArrowError> {
+fn exposure_batch(
+    person: &DataType,
+    table: Table<Exposure>,
+    setting: &Setting<'_>,
+) -> Result<RecordBatch, ArrowError> {
     let rows = &table.rows;
-    let columns = vec![
-        table.persons.finish()?,
-        numbers_of(rows, |e| e.case),
-        booleans(rows, |e| e.person_is_case),
-        int64s(rows, |e| e.direct_ms),
-        int64s(rows, |e| e.indirect_ms),
-        int64s(rows, |e| e.confirmed_ms),
-        int64s(rows, |e| e.longest_ms),
-        int64s(rows, |e| e.peak_24h_ms),
-        numbers(rows, |e| e.expected_ms),
-        numbers(rows, |e| e.dose_h),
-        int64s(rows, |e| e.encounter_count as i64),
-        numbers(rows, |e| e.distance_m_min),
-        int64s(rows, |e| e.first_at),
-        int64s(rows, |e| e.last_at),
-        bytes(rows, |e| e.sources),
+    let schema = exposure_schema(person, &setting.rule.encounter.place);
+    let has = |name: &str| schema.column_with_name(name).is_some();
+    let columns: Vec<Option<ArrayRef>> = vec![
+        Some(table.persons.finish()?),
+        Some(numbers_of(rows, |e| e.case)),
+        Some(booleans(rows, |e| e.person_is_case)),
+        Some(int64s(rows, |e| e.direct_ms)),
+        Some(int64s(rows, |e| e.indirect_ms)),
+        Some(int64s(rows, |e| e.confirmed_ms)),
+        Some(int64s(rows, |e| e.longest_ms)),
+        Some(int64s(rows, |e| e.peak_24h_ms)),
+        has("expected_ms").then(|| numbers(rows, |e| e.expected_ms)),
+        has("dose_h").then(|| numbers(rows, |e| e.dose_h)),
+        Some(int64s(rows, |e| e.encounter_count as i64)),
+        has("distance_m_min").then(|| numbers(rows, |e| e.distance_m_min)),
+        Some(int64s(rows, |e| e.first_at)),
+        Some(int64s(rows, |e| e.last_at)),
+        Some(bytes(rows, |e| e.sources)),
     ];
-    RecordBatch::try_new(exposure_schema(person), columns)
+    RecordBatch::try_new(schema, columns.into_iter().flatten().collect())
 }
 
-fn candidate_batch(person: &DataType, table: Table<Candidate>) -> Result<RecordBatch, ArrowError> {
+fn candidate_batch(
+    person: &DataType,
+    table: Table<Candidate>,
+    setting: &Setting<'_>,
+) -> Result<RecordBatch, ArrowError> {
     let rows = &table.rows;
-    let columns = vec![
-        table.persons.finish()?,
-        bytes(rows, |c| c.reasons),
-        int64s(rows, |c| c.case_count as i64),
-        Arc::new(rows.iter().map(|c| c.case).collect::<UInt32Array>()),
-        int64s(rows, |c| c.direct_ms),
-        int64s(rows, |c| c.confirmed_ms),
-        numbers(rows, |c| c.expected_ms),
-        numbers(rows, |c| c.dose_h),
-        int64s(rows, |c| c.first_at),
-        int64s(rows, |c| c.last_at),
-        int64s(rows, |c| c.evidence_count as i64),
+    let schema = candidate_schema(person, &setting.rule.encounter.place);
+    let has = |name: &str| schema.column_with_name(name).is_some();
+    let columns: Vec<Option<ArrayRef>> = vec![
+        Some(table.persons.finish()?),
+        Some(bytes(rows, |c| c.reasons)),
+        Some(int64s(rows, |c| c.case_count as i64)),
+        Some(Arc::new(rows.iter().map(|c| c.case).collect::<UInt32Array>())),
+        Some(int64s(rows, |c| c.direct_ms)),
+        Some(int64s(rows, |c| c.confirmed_ms)),
+        has("expected_ms").then(|| numbers(rows, |c| c.expected_ms)),
+        has("dose_h").then(|| numbers(rows, |c| c.dose_h)),
+        Some(int64s(rows, |c| c.first_at)),
+        Some(int64s(rows, |c| c.last_at)),
+        Some(int64s(rows, |c| c.evidence_count as i64)),
     ];
-    RecordBatch::try_new(candidate_schema(person), columns)
+    RecordBatch::try_new(schema, columns.into_iter().flatten().collect())
 }
 
 fn dwell_batch(person: &DataType, table: Table<Dwelt>) -> Result<RecordBatch, ArrowError> {

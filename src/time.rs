@@ -221,9 +221,32 @@ pub fn unite(ranges: &mut Vec<(Millis, Millis)>) {
     });
 }
 
+/// The first and the last of some instants, in whatever order they come.
+pub fn ends(times: &[Millis]) -> Option<(Millis, Millis)> {
+    let first = *times.first()?;
+    // Without branches, and with what every processor does to several at once; minima of 64 bits are not among that.
+    let far = times.iter().fold(0, |far, t| far | (t.wrapping_sub(first).wrapping_add(NEAR_MS) as u64) >> 32);
+    if far != 0 || first.unsigned_abs() > 1 << 62 {
+        return Some(times.iter().fold((first, first), |(min, max), t| (min.min(*t), max.max(*t))));
+    }
+    let since = |t: &Millis| t.wrapping_sub(first) as i32;
+    let (min, max) = times.iter().map(since).fold((0, 0), |(min, max), t| (min.min(t), max.max(t)));
+    Some((first + Millis::from(min), first + Millis::from(max)))
+}
+
+/// So far from one another instants may be to be told apart in 32 bits.
+const NEAR_MS: Millis = 1 << 31;
+
+/// Whether instants of the years that a job can speak of come in their order.
+pub fn are_ascending(times: &[Millis]) -> bool {
+    // The sign of a difference tells, which every processor takes of several at once.
+    times.iter().zip(times.iter().skip(1)).fold(0, |signs, (a, b)| signs | b.wrapping_sub(*a)) >= 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn finer_times_are_floored() {
@@ -248,6 +271,22 @@ mod tests {
         let beirut: Tz = "Asia/Beirut".parse().expect("a zone");
         let date = NaiveDate::from_ymd_opt(2022, 3, 27).expect("a date");
         assert_eq!(first_instant_of(date, beirut).map(utc_text), Some("2022-03-26T22:00:00.000Z".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn ends_are_found_near_and_far(
+            first in any::<Millis>(),
+            near in prop::collection::vec(-3i64 << 30..3 << 30, 0..40),
+            far in prop::collection::vec(any::<Millis>(), 0..3),
+        ) {
+            let near = near.iter().filter_map(|step| first.checked_add(*step));
+            let times: Vec<Millis> = std::iter::once(first).chain(near).chain(far).collect();
+            prop_assert_eq!(ends(&times), times.iter().min().copied().zip(times.iter().max().copied()));
+            let times: Vec<Millis> = times.iter().map(|time| time >> 2).collect();
+            prop_assert_eq!(are_ascending(&times), times.is_sorted());
+            prop_assert!(are_ascending(&{ let mut times = times; times.sort_unstable(); times }));
+        }
     }
 
     #[test]

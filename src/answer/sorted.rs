@@ -29,7 +29,8 @@ pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Vec<Row> + Syn
 /// What orders the rows of a table.
 #[derive(Debug, Clone, Copy)]
 pub enum Sorting {
-    /// Persons, then these columns, nulls first. Batches are in the order of persons already.
+    /// Persons, then these columns, nulls first. Batches are in the order of persons already; what is left is told by where
+    /// rows stand, as each person's are in one batch.
     Person(&'static [&'static str]),
     /// Whole seconds of a column in milliseconds, the largest first, then persons.
     SecondsDown(&'static str),
@@ -116,7 +117,7 @@ impl<'a> Column<'a> {
 }
 
 /// A row, and the first eight bytes of its person: seldom is more of it compared.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     person: u64,
     batch: u32,
@@ -149,7 +150,12 @@ fn by_person(batches: &[RecordBatch], columns: &[&str], spread: Spread<'_>) -> V
     let sorted = |range: usize| -> Vec<Row> {
         let from = range.checked_sub(1).map(|before| pivots[before]);
         let mut keys = keys(&persons, from, pivots.get(range).copied());
-        keys.sort_by(|a, b| {
+        let is_told_by_keys = persons.iter().all(|p| matches!(p, Persons::Integer(_)));
+        if is_told_by_keys && columns.iter().all(Vec::is_empty) {
+            keys.sort_unstable();
+            return keys.into_iter().map(|k| (k.batch, k.row)).collect();
+        }
+        keys.sort_unstable_by(|a, b| {
             let (a_batch, a_row) = (a.batch as usize, a.row as usize);
             let (b_batch, b_row) = (b.batch as usize, b.row as usize);
             let by_columns = || {
@@ -159,26 +165,34 @@ fn by_person(batches: &[RecordBatch], columns: &[&str], spread: Spread<'_>) -> V
             (a.person.cmp(&b.person))
                 .then_with(|| whole(&persons[a_batch], a_row).cmp(&whole(&persons[b_batch], b_row)))
                 .then_with(|| by_columns().unwrap_or(Ordering::Equal))
+                .then_with(|| a.cmp(b))
         });
         keys.into_iter().map(|k| (k.batch, k.row)).collect()
     };
     spread(0..pivots.len() + 1, &sorted).concat()
 }
 
-/// Whole seconds of a row, such that the largest come first.
-fn seconds_down(batch: &RecordBatch, row: usize, column: &str) -> i64 {
-    let ms = batch.column_by_name(column).map(|c| c.as_primitive::<Int64Type>().value(row));
-    -ms.unwrap_or_default().div_euclid(1_000)
+/// Whole seconds of the rows, such that the largest come first.
+struct SecondsDown<'a>(Option<&'a [i64]>);
+
+impl<'a> SecondsDown<'a> {
+    fn of(batch: &'a RecordBatch, column: &str) -> Self {
+        SecondsDown(batch.column_by_name(column).map(|c| c.as_primitive::<Int64Type>().values().as_ref()))
+    }
+
+    fn at(&self, row: usize) -> i64 {
+        -self.0.map_or(0, |ms| ms[row]).div_euclid(1_000)
+    }
 }
 
 fn by_seconds_down(batches: &[RecordBatch], column: &str) -> Vec<Row> {
     let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
-    let seconds = |key: &Key| seconds_down(&batches[key.batch as usize], key.row as usize, column);
-    let mut keys: Vec<(i64, Key)> =
-        keys(&persons, None, None).into_iter().map(|key| (seconds(&key), key)).collect();
-    keys.sort_by(|(a_seconds, a), (b_seconds, b)| {
-        let person = |k: &Key| persons[k.batch as usize].at(k.row as usize);
-        (a_seconds.cmp(b_seconds)).then(a.person.cmp(&b.person)).then_with(|| person(a).cmp(&person(b)))
+    let seconds: Vec<SecondsDown<'_>> = batches.iter().map(|b| SecondsDown::of(b, column)).collect();
+    let with_seconds = |key: Key| (seconds[key.batch as usize].at(key.row as usize), key);
+    let mut keys: Vec<(i64, Key)> = keys(&persons, None, None).into_iter().map(with_seconds).collect();
+    keys.sort_unstable_by(|(a_seconds, a), (b_seconds, b)| {
+        let whole = |k: &Key| whole(&persons[k.batch as usize], k.row as usize);
+        (a_seconds.cmp(b_seconds)).then(a.person.cmp(&b.person)).then_with(|| whole(a).cmp(&whole(b)))
     });
     keys.into_iter().map(|(_, k)| (k.batch, k.row)).collect()
 }
@@ -328,7 +342,7 @@ impl Run {
         let (batch, row) = (&self.rows.batches[batch as usize], row as usize);
         let rank = match self.sorting {
             Sorting::Person(_) => 0,
-            Sorting::SecondsDown(column) => seconds_down(batch, row, column),
+            Sorting::SecondsDown(column) => SecondsDown::of(batch, column).at(row),
         };
         (rank, Persons::of(batch.column(0)).at(row))
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, Problem, Result};
 use crate::person::{PersonSet, PersonType, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
-use crate::time::{Millis, TimeUnit, Tz};
+use crate::time::{Millis, TimeUnit, Tz, ends};
 use crate::trip::Seat;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
@@ -311,16 +311,11 @@ impl Decoder {
         };
         let counts = cast(&time, &DataType::Int64)?;
         let times = in_millis(counts.as_primitive::<Int64Type>(), unit);
-        let ends = times
-            .values()
-            .iter()
-            .fold((Millis::MAX, Millis::MIN), |(min, max), t| (min.min(*t), max.max(*t)));
-        let (min, max) = ends;
+        let Some((min, max)) = ends(times.values()) else { return Ok(None) };
         let within = |values: &[f64], most: f64, end: f64| {
             values.iter().fold(true, |ok, v| ok & (v.abs() <= most) & (*v < end))
         };
-        let clean = min <= max
-            && min >= self.from
+        let clean = min >= self.from
             && max < self.to
             && counts.null_count() == 0
             && within(lats.values(), 90.0, f64::INFINITY)

@@ -11,9 +11,10 @@ use crate::risk_area::{RiskArea, RiskAreas};
 use crate::rule::Source;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    new_null_array,
 };
 use arrow::csv::WriterBuilder;
-use arrow::datatypes::{Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
@@ -33,8 +34,6 @@ pub const SCHEMA_VERSION: &str = "3";
 /// thread; the same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
 const GROUP_ROWS: usize = 4 * CHUNK_ROWS;
-/// Row groups that wait in memory to be written, at most.
-const GROUPS_AT_ONCE: usize = 16;
 /// Columns of integers that seldom repeat: the differences of neighbours are small, a dictionary is not.
 const INTEGERS: [&str; 9] = [
     "direct_s",
@@ -62,9 +61,12 @@ pub enum Made {
     File,
 }
 
-/// Does the same for several numbers, on several threads if it has them.
+/// Makes the same of several numbers, on several threads if it has them, and gives what each comes to, in their order, as soon as
+/// that is made.
 pub type Spread<'a> =
-    &'a (dyn Fn(Range<usize>, &(dyn Fn(usize) -> Result<Made> + Sync)) -> Vec<Result<Made>> + Sync);
+    &'a (dyn Fn(Range<usize>, Make<'_>, &mut dyn FnMut(Made) -> Result<()>) -> Result<()> + Sync);
+/// What is made of each number.
+pub type Make<'a> = &'a (dyn Fn(usize) -> Result<Made> + Sync);
 
 /// Writes all tables of an answer.
 pub fn write(
@@ -103,9 +105,7 @@ pub fn write(
         }
         .map(|()| Made::File)
     };
-    spread(0..6 + usize::from(config.risk_areas.is_some()), &file)
-        .into_iter()
-        .try_for_each(|made| made.map(drop))
+    spread(0..6 + usize::from(config.risk_areas.is_some()), &file, &mut |_| Ok(()))
 }
 
 #[derive(Clone, Copy)]
@@ -176,17 +176,14 @@ fn write_parquet(
         let closed = columns.into_iter().map(|column| column.close().map_err(failed));
         Ok(Made::Group(closed.collect::<Result<_>>()?))
     };
-    let groups = rows.div_ceil(GROUP_ROWS);
-    for first in (0..groups).step_by(GROUPS_AT_ONCE) {
-        for encoded in spread(first..groups.min(first + GROUPS_AT_ONCE), &encode) {
-            let Made::Group(columns) = encoded? else { continue };
-            let mut group = writer.next_row_group().map_err(failed)?;
-            for column in columns {
-                column.append_to_row_group(&mut group).map_err(failed)?;
-            }
-            group.close().map_err(failed)?;
+    spread(0..rows.div_ceil(GROUP_ROWS), &encode, &mut |encoded| {
+        let Made::Group(columns) = encoded else { return Ok(()) };
+        let mut group = writer.next_row_group().map_err(failed)?;
+        for column in columns {
+            column.append_to_row_group(&mut group).map_err(failed)?;
         }
-    }
+        group.close().map(drop).map_err(failed)
+    })?;
     let buffered = writer.into_inner().map_err(failed)?;
     buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
     Ok(())
@@ -239,14 +236,10 @@ fn write_csv(
     let mut file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
     write(&text(&RecordBatch::new_empty(schema.clone()), true)?)?;
-    let chunks = rows.div_ceil(CHUNK_ROWS);
-    for first in (0..chunks).step_by(GROUPS_AT_ONCE) {
-        for encoded in spread(first..chunks.min(first + GROUPS_AT_ONCE), &encode) {
-            let Made::Text(bytes) = encoded? else { continue };
-            write(&bytes)?;
-        }
-    }
-    Ok(())
+    spread(0..rows.div_ceil(CHUNK_ROWS), &encode, &mut |encoded| match encoded {
+        Made::Text(bytes) => write(&bytes),
+        Made::Group(_) | Made::File => Ok(()),
+    })
 }
 
 struct Tables<'a> {
@@ -313,17 +306,24 @@ impl Inner<'_> {
         Ok(Arc::new(StringArray::from_iter_values(rows)))
     }
 
-    fn numbers(&self, name: &str) -> std::result::Result<&Float64Array, ArrowError> {
-        Ok(self.column(name)?.as_primitive::<Float64Type>())
+    /// What is made of a column of numbers; null where the rule tells none.
+    fn of_numbers(&self, name: &str, kind: &DataType, make: impl Fn(&Float64Array) -> ArrayRef) -> ArrayRef {
+        let numbers = self.0.column_by_name(name).map(|column| column.as_primitive::<Float64Type>());
+        numbers.map_or_else(|| new_null_array(kind, self.0.num_rows()), make)
+    }
+
+    fn numbers(&self, name: &str) -> ArrayRef {
+        self.of_numbers(name, &DataType::Float64, |numbers| Arc::new(numbers.clone()))
     }
 
     /// Whole seconds, rounded down, of what is no whole number of milliseconds.
-    fn seconds_of_number(&self, name: &str) -> std::result::Result<ArrayRef, ArrowError> {
-        Ok(Arc::new(self.numbers(name)?.unary::<_, Int64Type>(|ms| (ms / 1_000.0).floor() as i64)))
+    fn seconds_of_number(&self, name: &str) -> ArrayRef {
+        let seconds = |ms: f64| (ms / 1_000.0).floor() as i64;
+        self.of_numbers(name, &DataType::Int64, |all| Arc::new(all.unary::<_, Int64Type>(seconds)))
     }
 
-    fn risk(&self) -> std::result::Result<ArrayRef, ArrowError> {
-        Ok(Arc::new(self.numbers("dose_h")?.unary::<_, Float64Type>(risk)))
+    fn risk(&self) -> ArrayRef {
+        self.of_numbers("dose_h", &DataType::Float64, |all| Arc::new(all.unary::<_, Float64Type>(risk)))
     }
 }
 
@@ -367,8 +367,8 @@ impl Tables<'_> {
                 ("case_id", inner.case_ids(&self.case_ids)?),
                 ("direct_s", inner.seconds("direct_ms")?),
                 ("confirmed_s", inner.seconds("confirmed_ms")?),
-                ("expected_s", inner.seconds_of_number("expected_ms")?),
-                ("risk", inner.risk()?),
+                ("expected_s", inner.seconds_of_number("expected_ms")),
+                ("risk", inner.risk()),
                 ("first_at", inner.times("first_at")?),
                 ("last_at", inner.times("last_at")?),
                 ("expires_at", stamps(expires)),
@@ -416,12 +416,12 @@ impl Tables<'_> {
                 ("indirect_s", inner.seconds("indirect_ms")?),
                 ("confirmed_s", inner.seconds("confirmed_ms")?),
                 ("longest_s", inner.seconds("longest_ms")?),
-                ("expected_s", inner.seconds_of_number("expected_ms")?),
+                ("expected_s", inner.seconds_of_number("expected_ms")),
                 ("peak_24h_s", inner.seconds("peak_24h_ms")?),
-                ("dose_h", inner.column("dose_h")?.clone()),
-                ("risk", inner.risk()?),
+                ("dose_h", inner.numbers("dose_h")),
+                ("risk", inner.risk()),
                 ("encounter_count", inner.column("encounter_count")?.clone()),
-                ("distance_m_min", inner.column("distance_m_min")?.clone()),
+                ("distance_m_min", inner.numbers("distance_m_min")),
                 ("first_at", inner.times("first_at")?),
                 ("last_at", inner.times("last_at")?),
                 ("sources", inner.words("sources", source_set)?),
@@ -443,8 +443,8 @@ impl Tables<'_> {
                 ("source", inner.words("source", one_source)?),
                 ("case_source", inner.words("case_source", one_source)?),
                 ("place", inner.column("place")?.clone()),
-                ("distance_m", inner.column("distance_m")?.clone()),
-                ("probability", inner.column("probability")?.clone()),
+                ("distance_m", inner.numbers("distance_m")),
+                ("probability", inner.numbers("probability")),
                 ("bracketed", inner.column("bracketed")?.clone()),
             ],
             &["place", "distance_m", "probability"],

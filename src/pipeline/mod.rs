@@ -1,6 +1,7 @@
 //! The run: every row is read once, the rows that can matter become stays, by person, and stays become the
 //! answer. The only place that spreads work over threads.
 
+mod ahead;
 pub mod city;
 mod clock;
 pub mod controls;
@@ -109,11 +110,7 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
 /// Writes an answer's tables, on as many threads as the run has; they are gone then.
 pub fn write(config: &Config, inputs: &Inputs, staging: &Staging, answer: &mut Answer) -> Result<()> {
     let areas = inputs.areas.as_deref();
-    pool(config.threads)?.install(|| {
-        results::write(staging, config, areas, answer, &|tasks, make| {
-            tasks.into_par_iter().map(make).collect()
-        })
-    })?;
+    pool(config.threads)?.install(|| results::write(staging, config, areas, answer, &ahead::in_order))?;
     answer.drop_tables();
     Ok(())
 }
@@ -447,7 +444,8 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         encounters: config.encounters,
     };
     let inner = job.decoder.person.inner();
-    let tables = Tables::new(&inner, index.cases(), config.memory_bytes / 8, spill.clone());
+    let place = &job.rule().place;
+    let tables = Tables::new(&inner, place, index.cases(), config.memory_bytes / 8, spill.clone());
     let survivors = Survivors::new(&room, job.parts);
     resolve_parts(job, &lanes, &setting, &tables, &survivors, &mut counts)?;
     (counts.scans_contradicted, survey.rejections) =

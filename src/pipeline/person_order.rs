@@ -11,7 +11,7 @@ use crate::person::{PersonId, PersonRef};
 use crate::ping::{Mark, Marked, Pings};
 use crate::rule::Source;
 use crate::stay::Stay;
-use crate::time::Millis;
+use crate::time::{Millis, are_ascending};
 use crate::track::many::{self, Line, Row};
 use crate::track::{Track, TrackRule};
 use arrow::array::RecordBatch;
@@ -78,8 +78,10 @@ pub fn pass(
     let (marked, tracked) = (AtomicU64::new(0), AtomicU64::new(0));
     let spans: Mutex<Vec<(PersonId, PersonId)>> = Mutex::default();
     let broken = AtomicBool::new(false);
+    // Each unit by itself: with several at a time one thread has the last of them when the others are done.
     let intake = units
         .par_iter()
+        .with_max_len(1)
         .try_fold(
             || Intake::new(job),
             |mut intake, unit| {
@@ -272,7 +274,7 @@ pub fn follow(
     out: &mut impl FnMut(&Stay),
 ) -> u64 {
     let times = &pings.times[rows.clone()];
-    let ordered = times.iter().zip(times.iter().skip(1)).fold(true, |ok, (a, b)| ok & (a <= b));
+    let ordered = are_ascending(times);
     if ordered && many::Tracks::suit(rule) {
         let mut line = Line::default();
         let tracked = each_that_matters(pings, rows, marks, &mut |row, mark| {

@@ -4,6 +4,7 @@
 use crate::answer::{Ranges, Run, Sorted, Sorting, Spread};
 use crate::error::Result;
 use crate::io::spill::Spill;
+use crate::place::PlaceRule;
 use crate::resolve::{
     OfVariant, Resolved, Tally, candidate_schema, dwell_schema, encounter_schema, exposure_schema,
 };
@@ -19,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const RANGES: usize = 256;
 const ENCOUNTERS: Sorting =
     Sorting::Person(&["case", "start", "indirect", "source", "case_source", "place", "end"]);
-const EXPOSURES: Sorting = Sorting::Person(&["case"]);
+const EXPOSURES: Sorting = Sorting::Person(&[]);
 const CANDIDATES: Sorting = Sorting::SecondsDown("direct_ms");
-const DWELLS: Sorting = Sorting::Person(&["area"]);
+const DWELLS: Sorting = Sorting::Person(&[]);
 
 /// What the resolved parts come to.
 #[derive(Debug)]
@@ -83,16 +84,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Tables {
     /// No rows yet; more of them than `budget` bytes go to the spill folder.
-    pub fn new(person: &DataType, cases: usize, budget: u64, spill: Arc<Spill>) -> Self {
+    pub fn new(person: &DataType, place: &PlaceRule, cases: usize, budget: u64, spill: Arc<Spill>) -> Self {
         let table =
             |sorting, schema| Table { sorting, schema, held: Mutex::default(), away: Mutex::default() };
         Tables {
             spill,
             budget,
             held: AtomicU64::new(0),
-            encounters: table(ENCOUNTERS, encounter_schema(person)),
-            exposures: table(EXPOSURES, exposure_schema(person)),
-            candidates: table(CANDIDATES, candidate_schema(person)),
+            encounters: table(ENCOUNTERS, encounter_schema(person, place)),
+            exposures: table(EXPOSURES, exposure_schema(person, place)),
+            candidates: table(CANDIDATES, candidate_schema(person, place)),
             dwells: table(DWELLS, dwell_schema(person)),
             sums: Mutex::new(Sums { tallies: vec![Tally::default(); cases], ..Sums::default() }),
         }

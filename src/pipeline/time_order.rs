@@ -3,23 +3,25 @@
 //! hold before go to the tracks of their part, which give stays.
 
 use super::Job;
+use super::ahead::Promise;
 use super::dwelling::Dwellings;
 use super::intake::{Found, Intake};
 use super::order::Unit;
 use super::parts::Parts;
 use super::tracks::{Sent, Tracks};
 use crate::case::Case;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef, Persons, part_of};
 use crate::ping::{Mark, Marked, Ping, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Ending, Stay, StayColumns};
-use crate::time::Millis;
+use crate::time::{Millis, are_ascending};
 use crate::track::{TrackRule, whole_track};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use hashbrown::HashMap;
+use rayon::ScopeFifo;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,61 +146,26 @@ pub fn pass(
         found: Found::new(job),
         stays,
     };
-    let mut queue = units;
+    let mut units = units;
     // The order of the files' rows stays within each file; between files it is that of their first instants.
-    queue.sort_by_key(|u| (u.from, u.feed, u.file, u.group, u.rows.as_ref().map_or(0, |r| r.start)));
-    let mut ends: HashMap<(usize, usize), Millis> = HashMap::new();
-    let mut queue = VecDeque::from(queue);
-    let mut to = Millis::MIN;
-    loop {
-        let round = next_round(job, &mut queue);
-        // What is read by now is worked on while more is read.
-        let (advanced, decoded) = rayon::join(|| pass.advance(to), || decode_all(job, &round));
-        advanced?;
-        if round.is_empty() {
-            break;
-        }
-        for (unit, decoded) in round.iter().zip(decoded) {
-            let Some(mut decoded) = decoded? else { return Ok(None) };
-            if sieve.is_none() {
-                pass.case_pings.extend(decoded.intake.case_pings.iter().cloned());
-            }
-            pass.found.intake.merge(decoded.intake);
-            if let Some((first, last)) = decoded.ends {
-                let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
-                if first < (*end).max(pass.frontier).max(unit.from) {
-                    return Ok(None);
-                }
-                *end = last;
-            }
-            pass.window.append(&mut decoded.batches);
-        }
-        // What is not read yet is not earlier than its row group, nor than its file has come.
-        let ahead = |u: &Unit| u.from.max(ends.get(&(u.feed, u.file)).copied().unwrap_or(Millis::MIN));
-        let bound = queue.iter().map(ahead).min().unwrap_or(Millis::MAX);
-        to = if bound == Millis::MAX { bound } else { bound - pass.ahead_ms };
+    units.sort_by_key(|u| (u.from, u.feed, u.file, u.group, u.rows.as_ref().map_or(0, |r| r.start)));
+    let ordered = rayon::in_place_scope_fifo(|scope| pass.all(&units, scope))?;
+    if !ordered {
+        return Ok(None);
     }
     pass.finish()?;
     pass.found.dwellings = pass.dwellings.take().map(Dwellings::finish);
     Ok(Some(pass.found))
 }
 
-/// The units that are read next.
-fn next_round(job: &Job<'_>, queue: &mut VecDeque<Unit>) -> Vec<Unit> {
-    let mut round: Vec<Unit> = Vec::new();
+/// How many of the units are read next.
+fn next_round(job: &Job<'_>, units: &[Unit]) -> usize {
     let mut rows = 0;
-    while let Some(unit) = queue.front()
-        && (round.is_empty() || rows + unit.count <= job.round_rows)
-        && round.len() < UNITS_AT_ONCE
-    {
+    let fits = |unit: &&Unit| {
         rows += unit.count;
-        round.extend(queue.pop_front());
-    }
-    round
-}
-
-fn decode_all(job: &Job<'_>, round: &[Unit]) -> Vec<Result<Option<Decoded>>> {
-    round.par_iter().map(|unit| decode(job, unit)).collect()
+        rows <= job.round_rows
+    };
+    units.iter().take(UNITS_AT_ONCE).take_while(fits).count().max(units.len().min(1))
 }
 
 /// A unit's rows; `None` if they are not in the order of time.
@@ -211,7 +178,7 @@ fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
         if let [first, .., last] | [first @ last] = pings.times {
             let (start, end) = found.ends.unwrap_or((*first, Millis::MIN));
             ordered &= end <= *first;
-            ordered &= pings.times.iter().zip(&pings.times[1..]).fold(true, |ok, (a, b)| ok & (a <= b));
+            ordered &= are_ascending(pings.times);
             found.ends = Some((start, *last));
             found.batches.push(decoded.pings);
         }
@@ -256,7 +223,52 @@ struct Pass<'p, 'j, 'r> {
     stays: &'p Parts<'r>,
 }
 
-impl Pass<'_, '_, '_> {
+impl<'p, 'j> Pass<'p, 'j, '_> {
+    /// Goes over all units; says whether they are in order. What is read by now is worked on while more is read.
+    fn all<'s>(&mut self, units: &'s [Unit], scope: &ScopeFifo<'s>) -> Result<bool>
+    where
+        'p: 's,
+        'j: 's,
+    {
+        let job = self.job;
+        let mut begun: VecDeque<Promise<Result<Option<Decoded>>>> = VecDeque::new();
+        let mut ends: HashMap<(usize, usize), Millis> = HashMap::new();
+        let (mut done, mut to) = (0, Millis::MIN);
+        loop {
+            let round = &units[done..done + next_round(job, &units[done..])];
+            // Some more, so that no thread has to wait for the last of a round.
+            let ahead = round.len() + rayon::current_num_threads();
+            for unit in units[done..].iter().take(ahead).skip(begun.len()) {
+                begun.push_back(Promise::new(scope, move || decode(job, unit)));
+            }
+            self.advance(to)?;
+            if round.is_empty() {
+                return Ok(true);
+            }
+            for (unit, promise) in round.iter().zip(begun.drain(..round.len())) {
+                let Some(decoded) = promise.take() else { return Err(Error::Interrupted) };
+                let Some(mut decoded) = decoded? else { return Ok(false) };
+                if self.given.is_none() {
+                    self.case_pings.extend(decoded.intake.case_pings.iter().cloned());
+                }
+                self.found.intake.merge(decoded.intake);
+                if let Some((first, last)) = decoded.ends {
+                    let end = ends.entry((unit.feed, unit.file)).or_insert(Millis::MIN);
+                    if first < (*end).max(self.frontier).max(unit.from) {
+                        return Ok(false);
+                    }
+                    *end = last;
+                }
+                self.window.append(&mut decoded.batches);
+            }
+            done += round.len();
+            // What is not read yet is not earlier than its row group, nor than its file has come.
+            let ahead = |u: &Unit| u.from.max(ends.get(&(u.feed, u.file)).copied().unwrap_or(Millis::MIN));
+            let bound = units[done..].iter().map(ahead).min().unwrap_or(Millis::MAX);
+            to = if bound == Millis::MAX { bound } else { bound - self.ahead_ms };
+        }
+    }
+
     /// Does the rows up to `to`.
     fn advance(&mut self, to: Millis) -> Result<()> {
         if to <= self.frontier {
