@@ -4,7 +4,8 @@ use super::Job;
 use super::guided::Guided;
 use super::intake::Intake;
 use super::order::{self, Unit};
-use super::parts::{Gathering, Parts, Room};
+use super::parts::{Gathering, Parts, Room, To};
+use super::resolving::AtOnce;
 use super::{person_order, survivors, time_order, unordered};
 use crate::answer::SourcePath;
 use crate::error::Result;
@@ -111,7 +112,9 @@ impl<'r> Lane<'r> {
         self.count_anew(job);
         let found = match self.order {
             Order::Time => time_order::pass(job, self.source, self.units.clone(), Some(places), &stays)?,
-            Order::Person => person_order::pass(job, self.source, &self.units, places, &stays, &gathering)?,
+            Order::Person => {
+                person_order::pass(job, self.source, &self.units, places, To::Parts(&stays), &gathering)?
+            }
             Order::None => None,
         };
         if found.is_none() {
@@ -184,8 +187,13 @@ impl<'r> Lane<'r> {
         }
     }
 
-    /// What is read when the cases are known. Says whether rows were in the order of persons, if they had to.
-    pub fn second_pass(&mut self, job: &Job<'_>, index: &CaseIndex) -> Result<bool> {
+    /// What is read when the cases are known; with `at_once` persons are resolved as their rows come. Says whether rows were in the order of persons, if they had to.
+    pub fn second_pass(
+        &mut self,
+        job: &Job<'_>,
+        index: &CaseIndex,
+        at_once: Option<&AtOnce<'_>>,
+    ) -> Result<bool> {
         if let Some(guided) = &self.guided {
             let gathering = Gathering::new(&self.pings, &job.decoder.schema);
             self.marked = guided.find(job, self.source, index, &self.stays, &gathering)?;
@@ -204,7 +212,8 @@ impl<'r> Lane<'r> {
             time_order::pass(job, self.source, self.units.clone(), Some(sieve), &self.stays)?
         } else {
             let edges = Gathering::new(&self.pings, &job.decoder.schema);
-            let found = person_order::pass(job, self.source, &self.units, sieve, &self.stays, &edges)?;
+            let to = at_once.map_or(To::Parts(&self.stays), To::Kernel);
+            let found = person_order::pass(job, self.source, &self.units, sieve, to, &edges)?;
             edges.finish()?;
             found
         };

@@ -15,6 +15,7 @@ mod linking;
 mod order;
 mod parts;
 mod person_order;
+mod resolving;
 pub mod safeguards;
 mod survivors;
 pub mod synth;
@@ -37,9 +38,8 @@ use crate::io::results;
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person, moved};
-use crate::resolve::{Dwells, Setting, resolve};
 use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
-use crate::stay::{Stays, stay_schema};
+use crate::stay::stay_schema;
 use crate::time::{Millis, days_in};
 use crate::track::TrackRule;
 use crate::uncertainty::Uncertainty;
@@ -53,7 +53,7 @@ use intake::{CasePersons, Intake};
 use lane::Lane;
 use order::Unit;
 use parts::Room;
-use rayon::prelude::*;
+use resolving::{AtOnce, Numbered};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,8 +62,6 @@ use survivors::Survivors;
 use tables::Tables;
 use watch::{Stage, Watch};
 
-/// Stays that one call of the resolve kernel gets, about; persons stay whole.
-const RESOLVE_ROWS: usize = 65_536;
 /// Rows that a thread decodes in one round of a pass in the order of time.
 const ROUND_ROWS: u64 = 2 << 20;
 /// Bytes of a decoded row, about, without a text's.
@@ -383,13 +381,18 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         lane.first_pass(job)?;
     }
     clock.lap(Stage::Scan);
-    let (index, with_pings) = loop {
+    let nothing = Numbered::default();
+    let (index, with_pings, tables, stays_at_once) = loop {
         let (index, with_pings) = index_of(job, &lanes, watch)?;
+        let (inner, place) = (job.decoder.person.inner(), &job.rule().place);
+        let tables = Tables::new(&inner, place, index.cases(), config.memory_bytes / 8, spill.clone());
         clock.lap(Stage::Index);
         watch.start(Stage::Sieve, rows_after_cases(job, &lanes));
+        let at_once = resolving::may_be_at_once(job, &lanes);
+        let at_once = at_once.then(|| AtOnce::new(nothing.setting(job, &index), &tables));
         let mut broken = false;
         for lane in lanes.iter_mut().filter(|l| l.after_cases(job)) {
-            broken |= !lane.second_pass(job, &index)?;
+            broken |= !lane.second_pass(job, &index, at_once.as_ref())?;
             if broken {
                 lane.give_up_order(job)?;
                 break;
@@ -397,7 +400,8 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         }
         clock.lap(Stage::Sieve);
         if !broken {
-            break (index, with_pings);
+            let stays = at_once.map_or(0, |at_once| at_once.stays());
+            break (index, with_pings, tables, stays);
         }
         // The cases' pings may have been others than the statistics promised, so all starts again.
         for lane in lanes.iter_mut().filter(|l| l.again) {
@@ -422,32 +426,11 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
         counts.rows_rejected += feed.rejected_rows();
     }
     counts.persons = survey.persons.estimate();
-    let (venues, trips, seats) = (job.decoder.venues.all(), job.decoder.trips.all(), job.decoder.seats.all());
-    let settings = inputs.setting_weights(&venues);
-    let venue_squares = inputs.venue_squares(&venues, &job.rule().place);
-    let setting = Setting {
-        index: &index,
-        person: job.decoder.person,
-        rule: &config.rule,
-        venues: &venues,
-        venue_squares: &venue_squares,
-        trips: &trips,
-        seats: &seats,
-        settings: &settings,
-        holds_scanners: inputs.contradicts,
-        dwells: Dwells::Unknown,
-        areas: inputs.areas.as_deref(),
-        variants: &config.variants,
-        truth: inputs.truth.as_ref(),
-        controls: inputs.controls.map_or(0, |(_, count)| count),
-        exposures: config.exposures,
-        encounters: config.encounters,
-    };
-    let inner = job.decoder.person.inner();
-    let place = &job.rule().place;
-    let tables = Tables::new(&inner, place, index.cases(), config.memory_bytes / 8, spill.clone());
+    let numbered = Numbered::new(job);
+    let setting = numbered.setting(job, &index);
     let survivors = Survivors::new(&room, job.parts);
-    resolve_parts(job, &lanes, &setting, &tables, &survivors, &mut counts)?;
+    resolving::resolve_parts(job, &lanes, &setting, &tables, &survivors, &mut counts)?;
+    counts.stays += stays_at_once;
     (counts.scans_contradicted, survey.rejections) =
         survivors::check(job, &lanes, &setting, &tables, survivors, survey.rejections)?;
     job.go_on_unless_tied()?;
@@ -508,89 +491,6 @@ fn index_of(job: &Job<'_>, lanes: &[Lane<'_>], watch: &Watch) -> Result<(CaseInd
     let elsewhere = lanes.iter().flat_map(|lane| lane.intake.cases_seen.iter().cloned());
     let with_pings = here.chain(elsewhere).collect();
     Ok((index, with_pings))
-}
-
-/// Resolves each part on its own.
-fn resolve_parts(
-    job: &Job<'_>,
-    lanes: &[Lane<'_>],
-    setting: &Setting<'_>,
-    tables: &Tables,
-    survivors: &Survivors<'_>,
-    counts: &mut Counts,
-) -> Result<()> {
-    job.watch.start(Stage::Resolve, job.parts as u64);
-    let totals: Vec<(u64, u64, u64)> = (0..job.parts)
-        .into_par_iter()
-        .map(|part| {
-            let (mut marked, mut tracked) = (0, 0);
-            let mut batches = Vec::new();
-            for lane in lanes {
-                job.go_on_unless_tied()?;
-                let (stays, counts) = lane.stays_of(part, job, setting.index)?;
-                batches.extend(stays);
-                (marked, tracked) = (marked + counts.0, tracked + counts.1);
-            }
-            let stays = batches.iter().map(|b| b.num_rows() as u64).sum();
-            // They are of the only source there is.
-            let sums = lanes.iter().find_map(|lane| lane.dwellings.as_ref());
-            let dwells = sums.map_or(Dwells::Unknown, Dwells::Summed);
-            resolve_part(batches, part, job, &Setting { dwells, ..*setting }, tables, survivors)?;
-            job.watch.advance(1)?;
-            Ok((marked, tracked, stays))
-        })
-        .collect::<Result<_>>()?;
-    counts.rows_marked =
-        lanes.iter().map(|l| l.marked).sum::<u64>() + totals.iter().map(|t| t.0).sum::<u64>();
-    counts.rows_tracked =
-        lanes.iter().map(|l| l.tracked).sum::<u64>() + totals.iter().map(|t| t.1).sum::<u64>();
-    counts.stays = totals.iter().map(|t| t.2).sum();
-    Ok(())
-}
-
-fn resolve_part(
-    batches: Vec<RecordBatch>,
-    part: usize,
-    job: &Job<'_>,
-    setting: &Setting<'_>,
-    tables: &Tables,
-    survivors: &Survivors<'_>,
-) -> Result<()> {
-    if batches.is_empty() || (setting.index.is_empty() && setting.areas.is_none()) {
-        return Ok(());
-    }
-    let joined = concat_batches(&job.stay_schema, &batches).map_err(too_large)?;
-    drop(batches);
-    let grouped = if is_grouped(&joined) {
-        joined
-    } else {
-        let starts = Stays::of(&joined).starts;
-        group_by_person(&joined, |row| starts[row]).map_err(too_large)?
-    };
-    let groups = Stays::of(&grouped).persons.groups();
-    let mut start = 0;
-    for (i, group) in groups.iter().enumerate() {
-        let last = i + 1 == groups.len();
-        if last || group.end - start >= RESOLVE_ROWS {
-            let mut resolved =
-                resolve(&grouped.slice(start, group.end - start), setting).map_err(too_large)?;
-            if let Some(stays) = resolved.held.take() {
-                survivors.add(part, stays, std::mem::take(&mut resolved.scanners))?;
-            }
-            tables.add(resolved)?;
-            start = group.end;
-        }
-    }
-    Ok(())
-}
-
-/// Whether stays are in the order of persons, each one's by their starts.
-fn is_grouped(stays: &RecordBatch) -> bool {
-    let view = Stays::of(stays);
-    (1..view.starts.len()).all(|row| {
-        let (before, now) = (view.persons.at(row - 1), view.persons.at(row));
-        before < now || (before == now && view.starts[row - 1] <= view.starts[row])
-    })
 }
 
 fn collect(

@@ -1,6 +1,7 @@
 //! Batches parted by the hash of their person, in memory as long as the budget holds, then in the spill
 //! folder. A part is small enough to be worked on whole.
 
+use super::resolving::AtOnce;
 use crate::error::Result;
 use crate::io::spill::Spill;
 use crate::person::{PersonRef, part_of};
@@ -175,18 +176,30 @@ impl<'r> Parts<'r> {
     }
 }
 
-/// Stays on their way to their parts, some together.
+/// Stays on their way to their parts, or to be resolved at once, some together.
 pub struct Handing<'s, 'r> {
-    stays: &'s Parts<'r>,
+    to: To<'s, 'r>,
     out: Vec<StayColumns>,
     rows: usize,
 }
 
+/// Where stays go.
+#[derive(Clone, Copy)]
+pub enum To<'s, 'r> {
+    /// To the parts of their persons.
+    Parts(&'s Parts<'r>),
+    /// To the kernel; persons come whole, one after the other.
+    Kernel(&'s AtOnce<'s>),
+}
+
 impl<'s, 'r> Handing<'s, 'r> {
     /// Nothing on its way yet.
-    pub fn new(stays: &'s Parts<'r>, schema: &SchemaRef) -> Self {
-        let out = (0..stays.len()).map(|_| StayColumns::new(schema)).collect();
-        Handing { stays, out, rows: 0 }
+    pub fn new(to: To<'s, 'r>, schema: &SchemaRef) -> Self {
+        let ways = match to {
+            To::Parts(parts) => parts.len(),
+            To::Kernel(_) => 1,
+        };
+        Handing { to, out: (0..ways).map(|_| StayColumns::new(schema)).collect(), rows: 0 }
     }
 
     /// Takes a person's stay; `spread` is that person's.
@@ -208,7 +221,11 @@ impl<'s, 'r> Handing<'s, 'r> {
         for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
             let next = out.like();
             let full = std::mem::replace(out, next);
-            self.stays.push(part, full.finish().map_err(super::too_large)?)?;
+            let stays = full.finish().map_err(super::too_large)?;
+            match self.to {
+                To::Parts(parts) => parts.push(part, stays)?,
+                To::Kernel(kernel) => kernel.take(&stays)?,
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use super::Job;
 use super::intake::{Found, Intake};
 use super::order::Unit;
-use super::parts::{Dealing, Gathering, Handing, Parts};
+use super::parts::{Dealing, Gathering, Handing, To};
 use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
 use crate::person::{PersonId, PersonRef};
@@ -72,7 +72,7 @@ pub fn pass(
     source: Source,
     units: &[Unit],
     sieve: &Sieve,
-    stays: &Parts<'_>,
+    stays: To<'_, '_>,
     edges: &Gathering<'_, '_>,
 ) -> Result<Option<Found>> {
     let (marked, tracked) = (AtomicU64::new(0), AtomicU64::new(0));

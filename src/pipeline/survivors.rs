@@ -5,9 +5,10 @@
 use super::lane::Lane;
 use super::order::Unit;
 use super::parts::{Dealing, Gathering, Parts, Room};
+use super::resolving::resolve_part;
 use super::tables::Tables;
 use super::watch::Stage;
-use super::{Job, resolve_part, too_large, unordered};
+use super::{Job, too_large, unordered};
 use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;

@@ -8,7 +8,7 @@ use crate::person::{PersonId, PersonRef, PersonSet};
 use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, Ping, Pings};
 use crate::pipeline::Job;
 use crate::pipeline::linking::column;
-use crate::pipeline::parts::{Gathering, Handing, Parts};
+use crate::pipeline::parts::{Gathering, Handing, Parts, To};
 use crate::place::PlaceKey;
 use crate::rule::Source;
 use crate::stay::{Stay, join};
@@ -48,7 +48,7 @@ impl<'s, 'r> Room<'s, 'r> {
     /// Nothing yet, of a source's rule, for these parts.
     pub fn new(job: &'s Job<'s>, source: Source, stays: &'s Parts<'r>) -> Self {
         let shares = job.rule().place.metres().is_none();
-        let (out, rule) = (Handing::new(stays, &job.stay_schema), job.track_rule(source));
+        let (out, rule) = (Handing::new(To::Parts(stays), &job.stay_schema), job.track_rule(source));
         Room { out, rule, open: shares.then(HashTable::new) }
     }
 
