@@ -221,6 +221,43 @@ pub fn unite(ranges: &mut Vec<(Millis, Millis)>) {
     });
 }
 
+/// Instants as text in UTC, to the second, or to the millisecond where there are any: 2022-03-21T16:00:00Z. The date is made once for
+/// all instants of a day that follow one another.
+#[derive(Debug, Default)]
+pub struct UtcDates {
+    date: String,
+    day: Option<i64>,
+}
+
+impl UtcDates {
+    /// Adds an instant to a text.
+    pub fn push(&mut self, at: Millis, text: &mut String) {
+        let (day, of_day) = (at.div_euclid(DAY_MS), at.rem_euclid(DAY_MS));
+        if self.day != Some(day) {
+            self.day = Some(day);
+            // What lies beyond all dates has none.
+            let date = DateTime::from_timestamp_millis(day.saturating_mul(DAY_MS));
+            self.date = date.map_or_else(String::new, |date| date.format("%Y-%m-%d").to_string());
+        }
+        text.push_str(&self.date);
+        let mut digits = |mark: char, value: i64, tens: i64| {
+            text.push(mark);
+            let mut tens = tens;
+            while tens > 0 {
+                text.push(char::from(b'0' + (value / tens % 10) as u8));
+                tens /= 10;
+            }
+        };
+        digits('T', of_day / 3_600_000, 10);
+        digits(':', of_day / 60_000 % 60, 10);
+        digits(':', of_day / 1_000 % 60, 10);
+        if of_day % 1_000 > 0 {
+            digits('.', of_day % 1_000, 100);
+        }
+        text.push('Z');
+    }
+}
+
 /// The first and the last of some instants, in whatever order they come.
 pub fn ends(times: &[Millis]) -> Option<(Millis, Millis)> {
     let first = *times.first()?;
@@ -286,6 +323,20 @@ mod tests {
             let times: Vec<Millis> = times.iter().map(|time| time >> 2).collect();
             prop_assert_eq!(are_ascending(&times), times.is_sorted());
             prop_assert!(are_ascending(&{ let mut times = times; times.sort_unstable(); times }));
+        }
+    }
+
+    #[test]
+    fn instants_as_text() {
+        let mut dates = UtcDates::default();
+        let mut text_of = |at: Millis| {
+            let mut text = String::new();
+            dates.push(at, &mut text);
+            text
+        };
+        for at in [0, 1, -1, 999, 59_999, 86_399_999, 86_400_000, 1_647_878_400_000, 253_402_300_799_999] {
+            let date = DateTime::from_timestamp_millis(at).expect("a date");
+            assert_eq!(text_of(at), date.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
         }
     }
 

@@ -125,7 +125,11 @@ struct Key {
 }
 
 impl Ordered {
-    fn new(sorting: Sorting, batches: Vec<RecordBatch>, spread: Spread<'_>) -> Self {
+    fn new(sorting: Sorting, mut batches: Vec<RecordBatch>, spread: Spread<'_>) -> Self {
+        // Those of persons who follow one another stand so already then.
+        batches.sort_by_cached_key(|batch| {
+            (batch.num_rows() > 0).then(|| Persons::of(batch.column(0)).at(0).to_id())
+        });
         let order = match sorting {
             Sorting::Person(columns) => by_person(&batches, columns, spread),
             Sorting::SecondsDown(column) => by_seconds_down(&batches, column),
@@ -152,7 +156,8 @@ fn by_person(batches: &[RecordBatch], columns: &[&str], spread: Spread<'_>) -> V
         let mut keys = keys(&persons, from, pivots.get(range).copied());
         let is_told_by_keys = persons.iter().all(|p| matches!(p, Persons::Integer(_)));
         if is_told_by_keys && columns.iter().all(Vec::is_empty) {
-            keys.sort_unstable();
+            // Stable, as that sees what is in order.
+            keys.sort();
             return keys.into_iter().map(|k| (k.batch, k.row)).collect();
         }
         keys.sort_unstable_by(|a, b| {

@@ -160,7 +160,7 @@ impl Night {
         let mut answer = pipeline::compute(config, &inputs, &staging.path("spill"), watch)?;
         pipeline::safeguards::check(config, &answer.survey)?;
         watch.start(Stage::Write, 0);
-        pipeline::write(config, &inputs, staging, &mut answer)?;
+        let written = pipeline::write(config, &inputs, staging, &mut answer)?;
         answer.controls = pipeline::controls::count(config, &inputs, store, &staging.path("spill"), watch)?;
         let circumstances = Circumstances {
             started_at,
@@ -168,7 +168,7 @@ impl Night {
             memory_peak_bytes: machine::memory_peak_bytes(),
             warnings: pipeline::warnings::warnings(config, &inputs, &answer),
         };
-        manifest::write(staging, config, &inputs, &answer, &circumstances)?;
+        manifest::write(staging, config, &inputs, &answer, &written, &circumstances)?;
         watch.advance(0)?;
         Ok(Night { inputs, answer, circumstances })
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Problem, Result, nearest};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::ParquetStatisticsPolicy;
 use sha2::{Digest, Sha256};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// One input file.
@@ -358,6 +358,38 @@ pub fn digest(input: &Input, full: bool) -> Result<String> {
         Ok(hex(&hasher.finalize()))
     };
     read().map_err(|e| unreadable(&input.name, &e))
+}
+
+/// What digests all that is written through it.
+pub struct Digesting<W> {
+    inner: W,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl<W> Digesting<W> {
+    /// Nothing written yet.
+    pub fn new(inner: W) -> Self {
+        Digesting { inner, hasher: Sha256::new(), bytes: 0 }
+    }
+
+    /// What is below, how many bytes went there, and their SHA-256; hex.
+    pub fn finish(self) -> (W, u64, String) {
+        (self.inner, self.bytes, hex(&self.hasher.finalize()))
+    }
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// SHA-256 of a text; hex.

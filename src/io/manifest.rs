@@ -4,6 +4,7 @@
 use super::files::{Input, digest, each_of};
 use super::inputs::Inputs;
 use super::output::Staging;
+use super::results::Written;
 use crate::answer::{Answer, FeedSurvey};
 use crate::config::Config;
 use crate::error::Result;
@@ -32,15 +33,12 @@ pub fn write(
     config: &Config,
     inputs: &Inputs,
     answer: &Answer,
+    written: &[Written],
     circumstances: &Circumstances,
 ) -> Result<()> {
     let mut outputs = Map::new();
-    let written = super::OUTPUT_FILES.len() - usize::from(config.risk_areas.is_none());
-    for name in &super::OUTPUT_FILES[..written] {
-        let path = staging.path(name);
-        let bytes = std::fs::metadata(&path).map_err(|e| staging.failed(name, &e))?.len();
-        let input = Input { path, name: name.to_string(), partitions: Vec::new(), bytes };
-        outputs.insert(name.to_string(), json!({ "bytes": bytes, "sha256": digest(&input, true)? }));
+    for file in super::OUTPUT_FILES.iter().filter_map(|name| written.iter().find(|file| file.name == *name)) {
+        outputs.insert(file.name.clone(), json!({ "bytes": file.bytes, "sha256": file.sha256 }));
     }
     let mut rejections: BTreeMap<&str, u64> = BTreeMap::new();
     for rejection in &answer.survey.rejections {

@@ -1,5 +1,6 @@
 //! The answer as files: what each table's columns are called, and in which types.
 
+use super::files::Digesting;
 use super::output::Staging;
 use crate::answer::{Answer, Rejection, Sorted};
 use crate::candidate::Reason;
@@ -9,13 +10,18 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::risk_area::{RiskArea, RiskAreas};
 use crate::rule::Source;
+use crate::time::UtcDates;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
     new_null_array,
 };
-use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt8Type,
+    UInt32Type,
+};
 use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use csv::ByteRecord;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -23,6 +29,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
@@ -58,7 +65,18 @@ pub enum Made {
     /// Lines of text.
     Text(Vec<u8>),
     /// A file, written.
-    File,
+    File(Written),
+}
+
+/// A file of an output.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Of all its bytes; hex.
+    pub sha256: String,
 }
 
 /// Makes the same of several numbers, on several threads if it has them, and gives what each comes to, in their order, as soon as
@@ -68,17 +86,17 @@ pub type Spread<'a> =
 /// What is made of each number.
 pub type Make<'a> = &'a (dyn Fn(usize) -> Result<Made> + Sync);
 
-/// Writes all tables of an answer.
+/// Writes all tables of an answer, and tells what was written.
 pub fn write(
     staging: &Staging,
     config: &Config,
     areas: Option<&RiskAreas>,
     answer: &Answer,
     spread: Spread<'_>,
-) -> Result<()> {
+) -> Result<Vec<Written>> {
     let case_ids = answer.cases.iter().map(|c| c.case.case_id.clone()).collect();
     let tables = Tables { config, answer, case_ids, areas };
-    let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<()> {
+    let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<Written> {
         let make_rows =
             |range: Range<usize>| tables.make(make, &rows.range(range)?).map_err(|e| internal(name, &e));
         let shape = with_metadata(&make_rows(0..0)?.schema(), config);
@@ -103,9 +121,16 @@ pub fn write(
             5 => whole("rejections", rejections(&answer.survey.rejections)),
             _ => sorted("dwells", &answer.dwells, Maker::Dwells, false),
         }
-        .map(|()| Made::File)
+        .map(Made::File)
     };
-    spread(0..6 + usize::from(config.risk_areas.is_some()), &file, &mut |_| Ok(()))
+    let mut written = Vec::new();
+    spread(0..6 + usize::from(config.risk_areas.is_some()), &file, &mut |made| {
+        if let Made::File(file) = made {
+            written.push(file);
+        }
+        Ok(())
+    })?;
+    Ok(written)
 }
 
 #[derive(Clone, Copy)]
@@ -145,7 +170,7 @@ fn write_parquet(
     rows: usize,
     make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
     spread: Spread<'_>,
-) -> Result<()> {
+) -> Result<Written> {
     let failed = |e: ParquetError| match e {
         ParquetError::External(source) if source.is::<std::io::Error>() => {
             match source.downcast::<std::io::Error>() {
@@ -159,8 +184,8 @@ fn write_parquet(
     // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let writer =
-        ArrowWriter::try_new(BufWriter::new(file), plain.clone(), Some(properties)).map_err(failed)?;
+    let writer = ArrowWriter::try_new(Digesting::new(BufWriter::new(file)), plain.clone(), Some(properties))
+        .map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
     let encode = |group: usize| -> Result<Made> {
         let mut columns = factory.create_column_writers(group).map_err(failed)?;
@@ -184,9 +209,9 @@ fn write_parquet(
         }
         group.close().map(drop).map_err(failed)
     })?;
-    let buffered = writer.into_inner().map_err(failed)?;
+    let (buffered, bytes, sha256) = writer.into_inner().map_err(failed)?.finish();
     buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
-    Ok(())
+    Ok(Written { name: name.to_string(), bytes, sha256 })
 }
 
 fn properties(schema: &SchemaRef) -> WriterProperties {
@@ -219,27 +244,74 @@ fn write_csv(
     rows: usize,
     make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
     spread: Spread<'_>,
-) -> Result<()> {
-    let failed = |e: ArrowError| match e {
-        ArrowError::IoError(_, io) => staging.failed(name, &io),
-        other => staging.failed(name, &std::io::Error::other(other.to_string())),
-    };
-    let text = |batch: &RecordBatch, header: bool| -> Result<Vec<u8>> {
-        let mut writer = WriterBuilder::new().with_header(header).build(Vec::new());
-        writer.write(batch).map_err(failed)?;
-        Ok(writer.into_inner())
-    };
+) -> Result<Written> {
     let encode = |chunk: usize| -> Result<Made> {
         let range = chunk * CHUNK_ROWS..rows.min((chunk + 1) * CHUNK_ROWS);
-        Ok(Made::Text(text(&make(range)?, false)?))
+        Ok(Made::Text(lines(&make(range)?).map_err(|e| internal(name, &e))?))
     };
-    let mut file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let mut file = Digesting::new(file);
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
-    write(&text(&RecordBatch::new_empty(schema.clone()), true)?)?;
+    let head: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    write(format!("{}\n", head.join(",")).as_bytes())?;
     spread(0..rows.div_ceil(CHUNK_ROWS), &encode, &mut |encoded| match encoded {
         Made::Text(bytes) => write(&bytes),
-        Made::Group(_) | Made::File => Ok(()),
-    })
+        Made::Group(_) | Made::File(_) => Ok(()),
+    })?;
+    let (_, bytes, sha256) = file.finish();
+    Ok(Written { name: name.to_string(), bytes, sha256 })
+}
+
+/// A column on its way to text.
+enum Texts<'a> {
+    Words(&'a StringArray),
+    Whole(&'a Int64Array),
+    Times(&'a TimestampMillisecondArray, UtcDates),
+    Other(ArrayFormatter<'a>),
+}
+
+impl<'a> Texts<'a> {
+    fn of(column: &'a ArrayRef) -> std::result::Result<Self, ArrowError> {
+        Ok(match column.data_type() {
+            DataType::Utf8 => Texts::Words(column.as_string()),
+            DataType::Int64 => Texts::Whole(column.as_primitive()),
+            DataType::Timestamp(_, Some(zone)) if zone.as_ref() == "UTC" => {
+                Texts::Times(column.as_primitive::<TimestampMillisecondType>(), UtcDates::default())
+            }
+            _ => Texts::Other(ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())?),
+        })
+    }
+
+    /// Adds a field to a line; of null nothing.
+    fn add(&mut self, row: usize, text: &mut String, line: &mut ByteRecord) {
+        text.clear();
+        // Writing to a String does not fail.
+        match self {
+            Texts::Words(column) if column.is_valid(row) => {
+                return line.push_field(column.value(row).as_bytes());
+            }
+            Texts::Whole(column) if column.is_valid(row) => drop(write!(text, "{}", column.value(row))),
+            Texts::Times(column, dates) if column.is_valid(row) => dates.push(column.value(row), text),
+            Texts::Words(_) | Texts::Whole(_) | Texts::Times(..) => {}
+            Texts::Other(column) => drop(write!(text, "{}", column.value(row))),
+        }
+        line.push_field(text.as_bytes());
+    }
+}
+
+/// The rows of a batch as lines of CSV.
+fn lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, ArrowError> {
+    let mut columns: Vec<Texts<'_>> =
+        batch.columns().iter().map(Texts::of).collect::<std::result::Result<_, _>>()?;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let (mut text, mut line) = (String::new(), ByteRecord::new());
+    let wrong = |e: csv::Error| ArrowError::CsvError(e.to_string());
+    for row in 0..batch.num_rows() {
+        line.clear();
+        columns.iter_mut().for_each(|column| column.add(row, &mut text, &mut line));
+        writer.write_byte_record(&line).map_err(wrong)?;
+    }
+    writer.into_inner().map_err(|e| ArrowError::CsvError(e.error().to_string()))
 }
 
 struct Tables<'a> {

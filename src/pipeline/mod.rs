@@ -34,7 +34,7 @@ use crate::index::{Beside, CaseIndex};
 use crate::io::decode::{Decoded, Decoder};
 use crate::io::inputs::Inputs;
 use crate::io::output::Staging;
-use crate::io::results;
+use crate::io::results::{self, Written};
 use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person, moved};
@@ -105,12 +105,18 @@ pub fn compute(config: &Config, inputs: &Inputs, spill: &Path, watch: &Watch) ->
     })
 }
 
-/// Writes an answer's tables, on as many threads as the run has; they are gone then.
-pub fn write(config: &Config, inputs: &Inputs, staging: &Staging, answer: &mut Answer) -> Result<()> {
+/// Writes an answer's tables, on as many threads as the run has, and tells what was written; the tables are gone then.
+pub fn write(
+    config: &Config,
+    inputs: &Inputs,
+    staging: &Staging,
+    answer: &mut Answer,
+) -> Result<Vec<Written>> {
     let areas = inputs.areas.as_deref();
-    pool(config.threads)?.install(|| results::write(staging, config, areas, answer, &ahead::in_order))?;
+    let write = || results::write(staging, config, areas, answer, &ahead::in_order);
+    let written = pool(config.threads)?.install(write)?;
     answer.drop_tables();
-    Ok(())
+    Ok(written)
 }
 
 /// So many threads of one's own.

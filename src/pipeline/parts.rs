@@ -181,6 +181,7 @@ pub struct Handing<'s, 'r> {
     to: To<'s, 'r>,
     out: Vec<StayColumns>,
     rows: usize,
+    enough: usize,
 }
 
 /// Where stays go.
@@ -195,11 +196,11 @@ pub enum To<'s, 'r> {
 impl<'s, 'r> Handing<'s, 'r> {
     /// Nothing on its way yet.
     pub fn new(to: To<'s, 'r>, schema: &SchemaRef) -> Self {
-        let ways = match to {
-            To::Parts(parts) => parts.len(),
-            To::Kernel(_) => 1,
+        let (ways, enough) = match to {
+            To::Parts(parts) => (parts.len(), STAYS_AT_ONCE),
+            To::Kernel(kernel) => (1, kernel.enough()),
         };
-        Handing { to, out: (0..ways).map(|_| StayColumns::new(schema)).collect(), rows: 0 }
+        Handing { to, out: (0..ways).map(|_| StayColumns::new(schema)).collect(), rows: 0, enough }
     }
 
     /// Takes a person's stay; `spread` is that person's.
@@ -212,7 +213,7 @@ impl<'s, 'r> Handing<'s, 'r> {
 
     /// Hands over, if there is enough.
     pub fn hand_over_enough(&mut self) -> Result<()> {
-        if self.rows < STAYS_AT_ONCE { Ok(()) } else { self.hand_over() }
+        if self.rows < self.enough { Ok(()) } else { self.hand_over() }
     }
 
     /// Hands everything over.

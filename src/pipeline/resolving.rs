@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stays that one call of the resolve kernel gets, about; persons stay whole.
 const RESOLVE_ROWS: usize = 65_536;
+/// The same where persons are resolved as their rows come: what is made of so many stays is still in the caches.
+const AT_ONCE_ROWS: usize = 65_536;
 
 /// What scans and trips are numbered by.
 #[derive(Debug, Default)]
@@ -87,6 +89,11 @@ impl<'a> AtOnce<'a> {
     /// Nobody yet.
     pub fn new(setting: Setting<'a>, tables: &'a Tables) -> Self {
         AtOnce { setting, tables, stays: AtomicU64::new(0) }
+    }
+
+    /// How many stays are worth a call of the kernel, which counts by case.
+    pub fn enough(&self) -> usize {
+        AT_ONCE_ROWS.max(self.setting.index.cases())
     }
 
     /// Resolves all stays of some persons, grouped by person.
