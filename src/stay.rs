@@ -254,16 +254,20 @@ impl StayColumns {
 
     /// No stays of the same shape, but room for as many as here.
     pub fn like(&self) -> Self {
-        let count = self.len();
         let mut columns = StayColumns::new(&self.schema);
-        columns.persons.reserve(count);
-        columns.starts.reserve(count);
-        columns.sures.reserve(count);
-        columns.ends.reserve(count);
-        columns.lats.reserve(count);
-        columns.lons.reserve(count);
-        columns.sources.reserve(count);
+        columns.reserve(self.len());
         columns
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, count: usize) {
+        self.persons.reserve(count);
+        self.starts.reserve(count);
+        self.sures.reserve(count);
+        self.ends.reserve(count);
+        self.lats.reserve(count);
+        self.lons.reserve(count);
+        self.sources.reserve(count);
     }
 
     /// Adds a person's stay.

@@ -77,8 +77,9 @@ struct Run {
     hold_end: Millis,
 }
 
-/// One person's track as far as it has come: a line of the table.
+/// One person's track as far as it has come: a line of the table, of two lines of the caches.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
 pub struct Line {
     /// The last row, which others may yet share an instant with; a line without one is free.
     now: Option<Row>,
@@ -127,7 +128,8 @@ impl Tracks {
             let (mask, mut fetched) = (self.lines.len() - 1, 0);
             for (row, spread) in block.clone().zip(&mut spreads) {
                 *spread = if names.is_some() { rows[row].id } else { person(row).spread() };
-                fetched ^= self.lines[*spread as usize & mask].run.map_or(0, |run| run.key);
+                let line = &self.lines[*spread as usize & mask];
+                fetched ^= line.run.map_or(0, |run| run.key) ^ line.now.map_or(0, |now| now.id);
             }
             black_box(fetched);
             for (row, spread) in block.zip(spreads) {
