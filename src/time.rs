@@ -261,7 +261,7 @@ impl UtcDates {
 /// The first and the last of some instants, in whatever order they come.
 pub fn ends(times: &[Millis]) -> Option<(Millis, Millis)> {
     let first = *times.first()?;
-    // Without branches, and with what every processor does to several at once; minima of 64 bits are not among that.
+    // Without branches, and in steps that are done for several at once anywhere; minima of 64 bits are not.
     let far = times.iter().fold(0, |far, t| far | (t.wrapping_sub(first).wrapping_add(NEAR_MS) as u64) >> 32);
     if far != 0 || first.unsigned_abs() > 1 << 62 {
         return Some(times.iter().fold((first, first), |(min, max), t| (min.min(*t), max.max(*t))));
@@ -276,7 +276,7 @@ const NEAR_MS: Millis = 1 << 31;
 
 /// Whether instants of the years that a job can speak of come in their order.
 pub fn are_ascending(times: &[Millis]) -> bool {
-    // The sign of a difference tells, which every processor takes of several at once.
+    // The sign of a difference tells, and several of them are taken at once.
     times.iter().zip(times.iter().skip(1)).fold(0, |signs, (a, b)| signs | b.wrapping_sub(*a)) >= 0
 }
 
@@ -322,7 +322,9 @@ mod tests {
             prop_assert_eq!(ends(&times), times.iter().min().copied().zip(times.iter().max().copied()));
             let times: Vec<Millis> = times.iter().map(|time| time >> 2).collect();
             prop_assert_eq!(are_ascending(&times), times.is_sorted());
-            prop_assert!(are_ascending(&{ let mut times = times; times.sort_unstable(); times }));
+            let mut sorted = times;
+            sorted.sort_unstable();
+            prop_assert!(are_ascending(&sorted));
         }
     }
 

@@ -100,6 +100,8 @@ fn holding_still() {
         ("person", 210),
         ("person, filtered", 115),
         ("person, long", 5),
+        ("person, at once", 60),
+        ("person, at once, spilled", 5),
         ("person, broken", 25),
         ("none", 700),
         ("none, read again", 30),

@@ -211,6 +211,12 @@ impl Ways {
                 }
                 (None, "person") => {
                     add("person");
+                    if path.resolved_at_once && answer.counts.encounters > 0 {
+                        add("person, at once");
+                        if answer.counts.spilled_files > 0 {
+                            add("person, at once, spilled");
+                        }
+                    }
                     if layout.person == PersonAs::LongTail {
                         add("person, long");
                     }
@@ -323,8 +329,9 @@ impl Reader {
         self.batch.column_by_name(name).expect(name).as_boolean().value(row)
     }
 
+    /// What a rule cannot tell has no column.
     fn number(&self, name: &str, row: usize) -> Option<f64> {
-        let column = self.batch.column_by_name(name).expect(name).as_primitive::<Float64Type>();
+        let column = self.batch.column_by_name(name)?.as_primitive::<Float64Type>();
         (!column.is_null(row)).then(|| column.value(row))
     }
 

@@ -85,6 +85,8 @@ pub struct SourcePath {
     pub readings: u8,
     /// Whether it was added up in the first of them how long everyone dwells where it may count.
     pub dwells_summed: bool,
+    /// Whether persons were resolved as their rows came, before all were read.
+    pub resolved_at_once: bool,
     /// What was read of a store in the order of space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<FoundInStore>,

@@ -335,7 +335,11 @@ fn with_pages_of(
 }
 
 /// The first and the last person of a page, if its index tells.
-fn range_of(index: &ColumnIndexMetaData, page: usize, person: PersonType) -> Option<(PersonId, PersonId)> {
+pub(super) fn range_of(
+    index: &ColumnIndexMetaData,
+    page: usize,
+    person: PersonType,
+) -> Option<(PersonId, PersonId)> {
     match index {
         ColumnIndexMetaData::INT64(own) => {
             let at = |value: Option<&i64>| value.map(|value| person.integer(*value as u64));

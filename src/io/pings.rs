@@ -2,6 +2,7 @@
 
 use super::columns::{Clock, Role, ambiguous, clock, missing, wrong_type};
 use super::files::{self, Input, open_parquet, open_stored, resolve};
+use super::guide::range_of;
 use super::places::Places;
 use crate::config::{Config, FeedConfig, columns_of};
 use crate::error::{Error, Problem, Result};
@@ -222,6 +223,45 @@ impl PingFile {
         let leaves: Vec<usize> = (0..schema.num_columns())
             .filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)))
             .collect();
+        self.page_indexes(group, leaves, None)
+    }
+
+    /// The rows of a row group, whole pages of them, that may be of some persons, as far as its page index promises: `any_in`
+    /// says whether one of them lies between two.
+    pub fn rows_that_may_be_of(
+        &self,
+        group: usize,
+        any_in: &dyn Fn(&PersonId, &PersonId) -> bool,
+    ) -> Result<Vec<Range<u64>>> {
+        let all = 0..self.groups[group].rows;
+        let schema = self.metadata.parquet_schema();
+        let origin = self.columns.iter().find(|(name, _)| *name == "person_id").map(|(_, origin)| origin);
+        let leaf = (0..schema.num_columns())
+            .find(|leaf| origin == Some(&Origin::Column(schema.get_column_root_idx(*leaf))));
+        let (Some(person), Some(leaf)) = (self.person, leaf) else { return Ok(vec![all]) };
+        let pages = self.page_indexes(group, vec![leaf], Some(leaf))?;
+        let index = pages.metadata.metadata().page_index_for_row_group(0);
+        let Some((persons, places)) = index.column_index(leaf).zip(index.offset_index(leaf)) else {
+            return Ok(vec![all]);
+        };
+        let starts: Vec<u64> =
+            places.page_locations().iter().map(|page| page.first_row_index.max(0) as u64).collect();
+        let mut rows: Vec<Range<u64>> = Vec::new();
+        for (page, start) in starts.iter().enumerate() {
+            let end = starts.get(page + 1).copied().unwrap_or(all.end);
+            if range_of(persons, page, person).is_some_and(|(first, last)| !any_in(&first, &last)) {
+                continue;
+            }
+            match rows.last_mut() {
+                Some(run) if run.end == *start => run.end = end,
+                _ => rows.push(*start..end),
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Where the pages of some columns of a row group are, and the least and the greatest values of one column's.
+    fn page_indexes(&self, group: usize, leaves: Vec<usize>, ends_of: Option<usize>) -> Result<Pages> {
         let file = self.input.open()?;
         let read = files::guarded(|| {
             let known = self.metadata.metadata();
@@ -230,6 +270,11 @@ impl PingFile {
             let mut reader = ParquetMetaDataReader::new_with_metadata(of_group)
                 .with_offset_index_policy(PageIndexPolicy::Optional)
                 .with_offset_index_mask(ColumnChunkMask::row_groups_and_columns([0], leaves));
+            if let Some(leaf) = ends_of {
+                reader = reader
+                    .with_column_index_policy(PageIndexPolicy::Optional)
+                    .with_column_index_mask(ColumnChunkMask::row_groups_and_columns([0], [leaf]));
+            }
             reader.read_page_indexes(&file)?;
             ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), ArrowReaderOptions::new())
         });

@@ -74,6 +74,8 @@ pub struct Intake {
     pub case_pings: Vec<RecordBatch>,
     /// Persons who are cases and have pings, whether or not these are among them.
     pub cases_seen: PersonSet,
+    /// Rows of persons who are cases, where persons come in runs.
+    pub case_rows: u64,
     faults: Vec<(usize, usize, Fault)>,
     spreads: Vec<u64>,
 }
@@ -87,6 +89,7 @@ impl Intake {
             persons: PersonsSeen::default(),
             case_pings: Vec::new(),
             cases_seen: PersonSet::default(),
+            case_rows: 0,
             faults: Vec::new(),
             spreads: Vec::new(),
         }
@@ -100,6 +103,7 @@ impl Intake {
         self.persons.merge(&other.persons);
         self.case_pings.append(&mut other.case_pings);
         self.cases_seen.extend(other.cases_seen);
+        self.case_rows += other.case_rows;
         self.faults.append(&mut other.faults);
     }
 
@@ -159,19 +163,22 @@ impl Intake {
         self.count(job, unit, decoded)?;
         let persons = Pings::of(&decoded.pings).persons;
         match persons {
-            Persons::Integer(ids) => self.see_runs(ids.iter().map(|id| PersonRef::Integer(*id))),
-            Persons::Bytes(..) => self.see_runs((0..persons.len()).map(|row| persons.at(row))),
+            Persons::Integer(ids) => self.see_runs(job, ids.iter().map(|id| PersonRef::Integer(*id))),
+            Persons::Bytes(..) => self.see_runs(job, (0..persons.len()).map(|row| persons.at(row))),
         }
         Ok(())
     }
 
-    fn see_runs<'a>(&mut self, persons: impl Iterator<Item = PersonRef<'a>>) {
-        let mut last = None;
+    fn see_runs<'a>(&mut self, job: &Job<'_>, persons: impl Iterator<Item = PersonRef<'a>>) {
+        let (mut last, mut is_case) = (None, false);
         for person in persons {
             if last != Some(person) {
                 last = Some(person);
-                self.persons.see(person.spread());
+                let spread = person.spread();
+                self.persons.see(spread);
+                is_case = job.case_persons.has(person, spread);
             }
+            self.case_rows += u64::from(is_case);
         }
     }
 

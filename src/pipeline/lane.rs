@@ -41,6 +41,8 @@ pub struct Lane<'r> {
     pub tracked: u64,
     /// How long everyone dwells where it may count, if that was added up.
     pub dwellings: Option<DwellSums>,
+    /// Whether persons were resolved as their rows came.
+    at_once: bool,
     /// What finds its rows, if they are in the order of space.
     guided: Option<Guided>,
 }
@@ -69,6 +71,7 @@ impl<'r> Lane<'r> {
             marked: 0,
             tracked: 0,
             dwellings: None,
+            at_once: false,
             guided,
         })
     }
@@ -218,9 +221,15 @@ impl<'r> Lane<'r> {
             found
         };
         let Some(found) = found else { return Ok(false) };
+        // Where statistics hid rows of cases, not all was known.
+        let known = self.intake.case_pings.iter().map(|pings| pings.num_rows() as u64).sum::<u64>();
+        if self.order == Order::Person && found.intake.case_rows != known {
+            return Ok(false);
+        }
         let case_pings = std::mem::take(&mut self.intake.case_pings);
         (self.intake, self.marked, self.tracked) = (found.intake, found.marked, found.tracked);
         self.intake.case_pings = case_pings;
+        self.at_once = at_once.is_some();
         Ok(true)
     }
 
@@ -256,6 +265,7 @@ impl<'r> Lane<'r> {
                     (false, _) => 1,
                 },
             dwells_summed: self.dwellings.is_some(),
+            resolved_at_once: self.at_once,
         }
     }
 }

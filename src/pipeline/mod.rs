@@ -351,10 +351,28 @@ impl<'a> Job<'a> {
         if self.tied.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    fn read_persons(&self, unit: &Unit, each: &mut dyn FnMut(Persons<'_>) -> Result<()>) -> Result<()> {
+    /// The rows of a unit that may be of cases' persons, as far as statistics promise.
+    fn rows_that_may_be_of_cases(&self, unit: &Unit) -> Result<Vec<Range<u64>>> {
         let file = &self.inputs.feeds[unit.feed].files[unit.file];
-        let rows = unit.rows.clone().map(|rows| vec![rows]);
-        self.decoder.read_persons(file, unit.group, rows.as_deref(), &mut |persons| {
+        let any_in = |first: &PersonId, last: &PersonId| self.case_persons.any_in(first, last);
+        // Integers of another type are ordered otherwise.
+        let rows = match file.person == Some(self.decoder.person) {
+            true => file.rows_that_may_be_of(unit.group, &any_in)?,
+            false => vec![0..file.groups[unit.group].rows],
+        };
+        let Some(own) = &unit.rows else { return Ok(rows) };
+        let inside = rows.iter().map(|rows| rows.start.max(own.start)..rows.end.min(own.end));
+        Ok(inside.filter(|rows| !rows.is_empty()).collect())
+    }
+
+    fn read_persons(
+        &self,
+        unit: &Unit,
+        rows: &[Range<u64>],
+        each: &mut dyn FnMut(Persons<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let file = &self.inputs.feeds[unit.feed].files[unit.file];
+        self.decoder.read_persons(file, unit.group, Some(rows), &mut |persons| {
             self.watch.advance(0)?;
             each(persons)
         })

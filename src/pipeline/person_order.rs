@@ -30,12 +30,15 @@ pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
         .par_iter()
         .filter(may_hold)
         .map(|unit| {
-            let start = unit.rows.as_ref().map_or(0, |rows| rows.start);
+            let rows = job.rows_that_may_be_of_cases(unit)?;
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
             let mut wanted: Vec<Range<u64>> = Vec::new();
-            let mut row = start;
-            job.read_persons(unit, &mut |persons| {
+            let mut numbers = rows.iter().cloned().flatten();
+            job.read_persons(unit, &rows, &mut |persons| {
                 let mut last: Option<(PersonRef<'_>, bool)> = None;
-                for at in 0..persons.len() {
+                for (at, row) in (0..persons.len()).zip(&mut numbers) {
                     let person = persons.at(at);
                     let is_case = match last {
                         Some((same, is_case)) if same == person => is_case,
@@ -47,7 +50,6 @@ pub fn case_pings(job: &Job<'_>, units: &[Unit]) -> Result<Vec<RecordBatch>> {
                         _ if is_case => wanted.push(row..row + 1),
                         _ => {}
                     }
-                    row += 1;
                 }
                 Ok(())
             })?;
