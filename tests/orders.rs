@@ -7,6 +7,7 @@ use crate::town::{
 use crate::world_files::save;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use copresence::answer::Answer;
+use parquet::file::metadata::ParquetMetaDataReader;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -350,18 +351,23 @@ fn without_statistics() {
 /// Writes another number into a file's footer wherever it stands there.
 fn rewrite_statistics(dir: &tempfile::TempDir, file: usize, from: i64, to: i64) {
     let path = dir.path().join(format!("pings/{file:05}.parquet"));
-    let mut bytes = std::fs::read(&path).expect("a file");
+    let bytes = std::fs::read(&path).expect("a file");
     let end = bytes.len() - 8;
     let length = u32::from_le_bytes(bytes[end..end + 4].try_into().expect("four bytes"));
+    rewrite(&path, bytes, end - length as usize..end, from, to);
+}
+
+/// Writes another number into some bytes of a file wherever it stands there.
+fn rewrite(path: &std::path::Path, mut bytes: Vec<u8>, within: std::ops::Range<usize>, from: i64, to: i64) {
     let mut changed = 0;
-    for at in end - length as usize..end {
+    for at in within {
         if bytes[at..at + 8] == from.to_le_bytes() {
             bytes[at..at + 8].copy_from_slice(&to.to_le_bytes());
             changed += 1;
         }
     }
-    assert!(changed > 0, "the number is in the footer");
-    std::fs::write(&path, bytes).expect("a file");
+    assert!(changed > 0, "the number is there");
+    std::fs::write(path, bytes).expect("a file");
 }
 
 /// A row group that says of itself that it begins with a later person than the case, who is in it.
@@ -377,6 +383,32 @@ fn statistics_that_leave_out_a_case() {
     assert_eq!((way, broken), ("person", None));
     let dir = town.write();
     rewrite_statistics(&dir, 0, number(10), number(12));
+    let answer = town.run_in(&dir).expect("an answer");
+    assert_eq!(crate::town::exposed(&answer), expected);
+    assert_eq!(answer.counts.paths[0].broken_promise, Some("person"));
+}
+
+/// A row group that tells who is in it, but whose page index leaves out the case.
+#[test]
+fn a_page_index_that_leaves_out_a_case() {
+    let number = |person: i64| 0x5151_5151_5151_0000 + person;
+    let mut rows = in_and_out(30, 20);
+    rows.iter_mut().for_each(|r| r.person = number(r.person));
+    let cases = vec![case(number(0)), case(number(10))];
+    let town = Town { row_group_rows: 100, ..Town::new(vec![Order::Person.of(&rows)], cases) };
+    let (way, broken, expected) = town.exposed();
+    assert_eq!((way, broken), ("person", None));
+    let dir = town.write();
+    let path = dir.path().join("pings/00000.parquet");
+    let file = std::fs::File::open(&path).expect("a file");
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).expect("a footer");
+    let index = metadata.row_groups().iter().map(|group| group.column(0)).find_map(|column| {
+        let first = column.statistics()?.min_bytes_opt()? == number(10).to_le_bytes();
+        let index = column.column_index_offset().zip(column.column_index_length()).filter(|_| first)?;
+        Some(index.0 as usize..(index.0 + i64::from(index.1)) as usize)
+    });
+    let bytes = std::fs::read(&path).expect("a file");
+    rewrite(&path, bytes, index.expect("a page index"), number(10), number(12));
     let answer = town.run_in(&dir).expect("an answer");
     assert_eq!(crate::town::exposed(&answer), expected);
     assert_eq!(answer.counts.paths[0].broken_promise, Some("person"));

@@ -189,7 +189,7 @@ impl Town {
     pub fn write(&self) -> TempDir {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("pings")).expect("a folder");
-        let kept = if self.statistics { EnabledStatistics::Chunk } else { EnabledStatistics::None };
+        let kept = if self.statistics { EnabledStatistics::Page } else { EnabledStatistics::None };
         for (number, rows) in self.files.iter().enumerate() {
             let path = dir.path().join(format!("pings/{number:05}.parquet"));
             let properties = WriterProperties::builder()

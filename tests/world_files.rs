@@ -14,6 +14,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+/// So short pages are, that row groups have several.
+const PAGE_ROWS: usize = 7;
+
 /// Writes a world in a layout; returns the text of its job file.
 pub fn write(world: &World, layout: &Layout, dir: &Path) -> String {
     let rule = &world.rule;
@@ -239,7 +242,10 @@ fn misplace<K: PartialEq>(rows: &mut [usize], layout: &Layout, key: impl Fn(usiz
 
 /// Writes a file of row groups of so many rows.
 pub fn save(path: &Path, batch: &RecordBatch, row_group_rows: usize) {
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows));
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(row_group_rows))
+        .set_write_batch_size(PAGE_ROWS)
+        .set_data_page_row_count_limit(PAGE_ROWS);
     save_as(path, batch, properties.build());
 }
 

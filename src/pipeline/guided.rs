@@ -456,6 +456,7 @@ impl Guided {
         let rooms: Mutex<Vec<Room<'_, '_>>> = Mutex::default();
         let found: Vec<(u64, Left)> = wanted
             .par_iter()
+            .with_max_len(1)
             .map(|wanted| {
                 let free = rooms.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut room = free.unwrap_or_else(|| Room::new(job, source, stays));

@@ -358,7 +358,7 @@ impl<'a> Job<'a> {
         // Integers of another type are ordered otherwise.
         let rows = match file.person == Some(self.decoder.person) {
             true => file.rows_that_may_be_of(unit.group, &any_in)?,
-            false => vec![0..file.groups[unit.group].rows],
+            false => std::iter::once(0..file.groups[unit.group].rows).collect(),
         };
         let Some(own) = &unit.rows else { return Ok(rows) };
         let inside = rows.iter().map(|rows| rows.start.max(own.start)..rows.end.min(own.end));
