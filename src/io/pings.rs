@@ -239,13 +239,18 @@ impl PingFile {
         let leaf = (0..schema.num_columns())
             .find(|leaf| origin == Some(&Origin::Column(schema.get_column_root_idx(*leaf))));
         let (Some(person), Some(leaf)) = (self.person, leaf) else { return Ok(vec![all]) };
-        let pages = self.page_indexes(group, vec![leaf], Some(leaf))?;
+        // What cannot be told is read; if it cannot be read either, that is told then.
+        let Ok(pages) = self.page_indexes(group, vec![leaf], Some(leaf)) else { return Ok(vec![all]) };
         let index = pages.metadata.metadata().page_index_for_row_group(0);
         let Some((persons, places)) = index.column_index(leaf).zip(index.offset_index(leaf)) else {
             return Ok(vec![all]);
         };
         let starts: Vec<u64> =
             places.page_locations().iter().map(|page| page.first_row_index.max(0) as u64).collect();
+        let agree = persons.num_pages() == starts.len() as u64;
+        if !agree || !starts.is_sorted() || starts.last().is_some_and(|last| *last > all.end) {
+            return Ok(vec![all]);
+        }
         let mut rows: Vec<Range<u64>> = Vec::new();
         for (page, start) in starts.iter().enumerate() {
             let end = starts.get(page + 1).copied().unwrap_or(all.end);

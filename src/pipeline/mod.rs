@@ -428,6 +428,7 @@ fn compute_here(job: &Job<'_>, spill: &Path) -> Result<Answer> {
             break (index, with_pings, tables, stays);
         }
         // The cases' pings may have been others than the statistics promised, so all starts again.
+        tables.discard()?;
         for lane in lanes.iter_mut().filter(|l| l.again) {
             lane.pings.clear()?;
         }

@@ -155,6 +155,15 @@ impl Tables {
         Ok(())
     }
 
+    /// Throws everything away, with what is in the spill folder.
+    pub fn discard(self) -> Result<()> {
+        for table in [self.encounters, self.exposures, self.candidates, self.dwells] {
+            let away = table.away.into_inner().unwrap_or_else(PoisonError::into_inner);
+            away.runs.iter().try_for_each(|run| self.spill.remove(run))?;
+        }
+        Ok(())
+    }
+
     /// Encounters, exposures, candidates and dwells in their order, and the sums.
     pub fn finish(self) -> Result<([Sorted; 4], Sums)> {
         for table in self.each() {

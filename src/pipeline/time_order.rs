@@ -236,8 +236,12 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         let (mut done, mut to) = (0, Millis::MIN);
         loop {
             let round = &units[done..done + next_round(job, &units[done..])];
-            // Some more, so that no thread has to wait for the last of a round.
-            let ahead = round.len() + rayon::current_num_threads();
+            // Some more, so that no thread has to wait for the last of a round; but not more than another round.
+            let (mut ahead, mut rows) = (round.len(), 0);
+            for unit in units[done + round.len()..].iter().take(rayon::current_num_threads()) {
+                rows += unit.count;
+                ahead += usize::from(rows <= job.round_rows);
+            }
             for unit in units[done..].iter().take(ahead).skip(begun.len()) {
                 begun.push_back(Promise::new(scope, move || decode(job, unit)));
             }
