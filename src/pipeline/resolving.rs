@@ -120,6 +120,7 @@ pub fn resolve_parts(
     job.watch.start(Stage::Resolve, job.parts as u64);
     let totals: Vec<(u64, u64, u64)> = (0..job.parts)
         .into_par_iter()
+        .with_max_len(1)
         .map(|part| {
             let (mut marked, mut tracked) = (0, 0);
             let mut batches = Vec::new();
