@@ -77,9 +77,8 @@ struct Run {
     hold_end: Millis,
 }
 
-/// One person's track as far as it has come: a line of the table, of two lines of the caches.
+/// One person's track as far as it has come: a line of the table.
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
 pub struct Line {
     /// The last row, which others may yet share an instant with; a line without one is free.
     now: Option<Row>,
