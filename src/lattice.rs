@@ -89,6 +89,7 @@ pub struct Map {
     cols_per_degree: f64,
     height: u32,
     width: u32,
+    /// Row by row; one more, for what is outside, that is never set.
     bits: Vec<u64>,
     /// Everywhere is in it.
     full: bool,
@@ -115,7 +116,7 @@ impl Map {
             cols_per_degree,
             height,
             width,
-            bits: vec![0; (u64::from(height) * u64::from(width)).div_ceil(64) as usize],
+            bits: vec![0; (u64::from(height) * u64::from(width)).div_euclid(64) as usize + 1],
             full: false,
         };
         for part in parts() {
@@ -125,8 +126,9 @@ impl Map {
     }
 
     fn fill(&mut self, area: &LatLonBox) {
-        let row = |lat: f64| (((lat - self.lat_first) * self.rows_per_degree) as u32).min(self.height - 1);
-        let col = |lon: f64| (((lon - self.lon_first) * self.cols_per_degree) as u32).min(self.width - 1);
+        let clip = |at: f64, count: u32| (whole(floor(at).max(0.0)) as u32).min(count - 1);
+        let row = |lat: f64| clip((lat - self.lat_first) * self.rows_per_degree, self.height);
+        let col = |lon: f64| clip((lon - self.lon_first) * self.cols_per_degree, self.width);
         let (south, north) = (row(area.lat_min), row(area.lat_max));
         let (west, east) = (col(area.lon_min), col(area.lon_max));
         self.full |= u64::from(north - south + 1) * u64::from(east - west + 1) > MAP_AREA_MAX;
@@ -150,23 +152,54 @@ impl Map {
         if self.bits.is_empty() {
             return;
         }
-        let mut kept = [0; BLOCK];
+        wide(
+            #[inline(always)]
+            || self.rows_inside(lats, lons, rows),
+        );
+    }
+
+    #[inline(always)]
+    fn rows_inside(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
+        let (mut kept, mut bits) = ([0; BLOCK], [0; BLOCK]);
+        let (height, width) = (f64::from(self.height), f64::from(self.width));
         for (start, (lats, lons)) in (0u32..).step_by(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK))) {
+            // Short steps over all positions, without branches, as which pass is hard to foretell.
+            for (bit, (lat, lon)) in bits.iter_mut().zip(lats.iter().zip(lons)) {
+                let row = floor((lat - self.lat_first) * self.rows_per_degree);
+                let col = floor((lon - self.lon_first) * self.cols_per_degree);
+                // What is no number is not inside either.
+                let inside = (row >= 0.0) & (row < height) & (col >= 0.0) & (col < width);
+                *bit = whole(if inside { row * width + col } else { height * width }) as u32;
+            }
             let mut count = 0;
-            // Without branches: which rows pass is hard to foretell.
-            for (number, (lat, lon)) in (start..).zip(lats.iter().zip(lons)) {
-                // Casts of floats saturate: what is far away, or no number, is at an edge.
-                let row = ((lat - self.lat_first) * self.rows_per_degree) as i32;
-                let col = ((lon - self.lon_first) * self.cols_per_degree) as i32;
-                let inside = (row as u32) < self.height && (col as u32) < self.width;
-                let bit = if inside { row as usize * self.width as usize + col as usize } else { 0 };
-                let yes = inside && self.bits[bit >> 6] >> (bit & 63) & 1 == 1;
+            for (number, bit) in (start..).take(lats.len()).zip(&bits) {
                 kept[count % BLOCK] = number;
-                count += usize::from(yes);
+                count += (self.bits[(bit >> 6) as usize] >> (bit & 63) & 1) as usize;
             }
             rows.extend_from_slice(&kept[..count]);
         }
     }
+}
+
+/// Does work in the widest steps that the machine has; what it gives is the same on any.
+#[inline(always)]
+pub fn wide<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
+const WHOLE: f64 = (3u64 << 51) as f64;
+
+/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
+#[inline]
+pub fn whole(x: f64) -> u64 {
+    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
+}
+
+/// The floor of a number within 2^50 of zero; of a whole number it may be the one below, always the same.
+#[inline]
+pub fn floor(x: f64) -> f64 {
+    (x - 0.5 + WHOLE) - WHOLE
 }
 
 /// Rows that are looked at together.

@@ -4,7 +4,7 @@
 //! surroundings, small enough to stay near the cores, is asked first.
 
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::lattice::{BLOCK, Lattice, Map, mixed};
+use crate::lattice::{BLOCK, Lattice, Map, floor, mixed, whole, wide};
 use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
@@ -117,55 +117,50 @@ impl Block {
         let row = square.row.wrapping_sub(self.row_first) as u64;
         let col = square.col.wrapping_sub(self.col_first) as u64;
         let inside = row < self.height && col < self.width;
-        (if inside { row * self.width + col } else { self.height * self.width }) as usize
+        (if inside { row * self.width + col } else { self.height * self.width }) as usize * self.epochs
     }
 
     #[inline]
     fn slots(&self, at: usize, epoch: usize) -> u64 {
         // Without squares there are no words.
-        self.words.get(at * self.epochs + epoch).copied().unwrap_or(0)
+        self.words.get(at + epoch).copied().unwrap_or(0)
     }
 
     /// Where the words of positions' squares stand, a word outside for positions outside, without the divisions
     /// that a square itself takes; false where a position lies so near an edge that only these can tell. Short
     /// steps over all positions, so that none waits for another.
+    #[inline(always)]
     fn find(&self, lats: &[f64], lons: &[f64], found: &mut [u32; BLOCK]) -> bool {
         let mut sure = true;
-        let mut rows = [0.0; BLOCK];
-        let middle_first = self.row_first as f64 + 0.5;
-        let (height, width) = (self.height as f64, self.width as f64);
+        let (mut rows, mut scales) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let row_first = self.row_first as f64;
+        let (height, width, epochs) = (self.height as f64, self.width as f64, self.epochs as f64);
         for (lat, row) in lats.iter().zip(&mut rows) {
-            let middle = lat * self.rows_per_degree - middle_first;
-            let floor = (middle + WHOLE) - WHOLE;
-            sure &= is_off_edges(middle - floor);
-            *row = if floor >= 0.0 && floor < height { floor } else { height };
+            let at = lat * self.rows_per_degree - row_first;
+            let floor = floor(at);
+            sure &= is_off_edges(at - floor);
+            *row = if (floor >= 0.0) & (floor < height) { floor } else { height };
         }
-        let middle_first = self.col_first as f64 + 0.5;
-        for ((lon, row), found) in lons.iter().zip(&rows).zip(found) {
-            let cols_per_degree = self.cols_per_degree[whole(*row) as usize];
-            let middle = lon * cols_per_degree - middle_first;
-            let floor = (middle + WHOLE) - WHOLE;
-            sure &= is_off_edges(middle - floor);
-            let inside = floor >= 0.0 && floor < width;
-            *found = whole(if inside { row * width + floor } else { height * width }) as u32;
+        for (row, scale) in rows.iter().zip(&mut scales) {
+            *scale = self.cols_per_degree[whole(*row) as usize];
+        }
+        let col_first = self.col_first as f64;
+        let outside = height * width * epochs;
+        for ((lon, (row, cols_per_degree)), found) in lons.iter().zip(rows.iter().zip(&scales)).zip(found) {
+            let at = lon * cols_per_degree - col_first;
+            let floor = floor(at);
+            sure &= is_off_edges(at - floor);
+            let inside = (floor >= 0.0) & (floor < width);
+            *found = whole(if inside { (row * width + floor) * epochs } else { outside }) as u32;
         }
         sure
     }
 }
 
-/// Whether a position so far from the middle of its square is surely in it; what is no number is surely in none.
+/// Whether a position so far into its square is surely in it; what is no number is surely in none.
 #[inline]
-fn is_off_edges(off: f64) -> bool {
-    (off.abs() < 0.5 - EDGE) | off.is_nan()
-}
-
-/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
-const WHOLE: f64 = (3u64 << 51) as f64;
-
-/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
-#[inline]
-fn whole(x: f64) -> u64 {
-    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
+fn is_off_edges(into: f64) -> bool {
+    ((into - 0.5).abs() < 0.5 - EDGE) | into.is_nan()
 }
 
 impl Bits {
@@ -294,7 +289,7 @@ impl Bits {
         let square = self.square_m.map(|square_m| square(stay.lat, stay.lon, square_m));
         if let (Some(square), Some(blocks)) = (square, &mut self.blocks) {
             let block = &mut blocks[class as usize];
-            let at = block.at(square) * block.epochs;
+            let at = block.at(square);
             for epoch in from / 64..=to / 64 {
                 block.words[at + epoch] |= slots_within(epoch, from, to);
             }
@@ -333,24 +328,10 @@ impl Bits {
         let start = rows.len();
         if let Some(blocks) = &self.blocks {
             let block = &blocks[class as usize];
-            let (mut kept, mut found) = ([0; BLOCK], [0; BLOCK]);
-            let columns = times.chunks(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK)));
-            for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
-                if !block.find(lats, lons, &mut found) {
-                    for (found, (lat, lon)) in found.iter_mut().zip(lats.iter().zip(lons)) {
-                        *found = block.at(square(*lat, *lon, block.square_m)) as u32;
-                    }
-                }
-                let mut count = 0;
-                // Without branches: whether a row passes is hard to foretell.
-                for (row, (time, at)) in (start..).zip(times.iter().zip(found)) {
-                    let slot = self.slot(*time);
-                    kept[count % BLOCK] = row;
-                    count += (block.slots(at as usize, slot / 64) >> (slot % 64) & 1) as usize;
-                }
-                rows.extend_from_slice(&kept[..count]);
-            }
-            return;
+            return wide(
+                #[inline(always)]
+                || self.marked_in_block(block, (times, lats, lons), rows),
+            );
         }
         self.map.rows(lats, lons, rows);
         let mut squares = Squares::default();
@@ -379,6 +360,35 @@ impl Bits {
             from = to;
         }
         rows.truncate(kept);
+    }
+
+    /// The same, where squares have words of their own.
+    #[inline(always)]
+    fn marked_in_block(
+        &self,
+        block: &Block,
+        (times, lats, lons): (&[Millis], &[f64], &[f64]),
+        rows: &mut Vec<u32>,
+    ) {
+        let (mut kept, mut found, mut slots) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        let columns = times.chunks(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK)));
+        for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
+            if !block.find(lats, lons, &mut found) {
+                for (found, (lat, lon)) in found.iter_mut().zip(lats.iter().zip(lons)) {
+                    *found = block.at(square(*lat, *lon, block.square_m)) as u32;
+                }
+            }
+            for (slot, time) in slots.iter_mut().zip(times) {
+                *slot = self.slot(*time) as u32;
+            }
+            let mut count = 0;
+            // Without branches: whether a row passes is hard to foretell.
+            for (row, (slot, at)) in (start..).take(times.len()).zip(slots.iter().zip(found)) {
+                kept[count % BLOCK] = row;
+                count += (block.slots(at as usize, *slot as usize / 64) >> (slot % 64) & 1) as usize;
+            }
+            rows.extend_from_slice(&kept[..count]);
+        }
     }
 
     /// Whether a ping, standing as long as it can, may meet a case.
@@ -428,8 +438,7 @@ impl Bits {
         let slot = (at - self.first) as f64 * self.slots_per_ms;
         let slot = if slot > 0.0 { slot } else { 0.0 };
         let slot = if slot < self.last_slot { slot } else { self.last_slot };
-        // The floor; of a whole number it may be the one below, always the same.
-        whole(slot - 0.5) as usize
+        whole(floor(slot)) as usize
     }
 
     #[inline]
