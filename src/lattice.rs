@@ -2,6 +2,7 @@
 //! by hashing. It never decides: boxes are only where one looks.
 
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
+use crate::wide::{BLOCK, floor, whole, wide};
 
 /// Rows of one height, each with columns as wide as the row is high on its shortest parallel.
 #[derive(Debug, Clone)]
@@ -180,30 +181,6 @@ impl Map {
         }
     }
 }
-
-/// Does work in the widest steps that the machine has; what it gives is the same on any.
-#[inline(always)]
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
-/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
-const WHOLE: f64 = (3u64 << 51) as f64;
-
-/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
-#[inline]
-pub fn whole(x: f64) -> u64 {
-    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
-}
-
-/// The floor of a number within 2^50 of zero; of a whole number it may be the one below, always the same.
-#[inline]
-pub fn floor(x: f64) -> f64 {
-    (x - 0.5 + WHOLE) - WHOLE
-}
-
-/// Rows that are looked at together.
-pub const BLOCK: usize = 256;
 
 /// A number that is spread over all bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014),
 /// shortened to one round.

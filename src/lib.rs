@@ -21,7 +21,7 @@
 //!
 //! | part | modules | may use |
 //! |---|---|---|
-//! | words | [`time`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
+//! | words | [`time`], [`wide`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
 //! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`truth`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`], [`city`] | words, ping, dose |
@@ -72,3 +72,4 @@ pub mod track;
 pub mod trip;
 pub mod truth;
 pub mod uncertainty;
+pub mod wide;

@@ -247,6 +247,9 @@ impl hashbrown::Equivalent<PersonId> for PersonRef<'_> {
 /// The persons who are cases.
 pub type PersonSet = hashbrown::HashSet<PersonId>;
 
+/// Rows that are looked at together for another person.
+const RUN_STEP: usize = 16;
+
 /// A column of persons in the inner type, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub enum Persons<'a> {
@@ -307,15 +310,30 @@ impl<'a> Persons<'a> {
         self.len() == 0
     }
 
+    /// The row after a person's, which begin at `start` and stand together.
+    #[inline]
+    pub fn end_of_run(&self, start: usize) -> usize {
+        let (rows, mut end) = (self.len(), start + 1);
+        if let Persons::Integer(ids) = self {
+            let differ = |ids: &[u64]| ids.iter().fold(0, |differ, id| differ | (id ^ ids[0])) != 0;
+            while end + RUN_STEP <= rows && !differ(&ids[end - 1..end + RUN_STEP]) {
+                end += RUN_STEP;
+            }
+        }
+        while end < rows && self.at(end) == self.at(start) {
+            end += 1;
+        }
+        end
+    }
+
     /// The ranges of rows of one person each, where the rows of a person stand together.
     pub fn groups(&self) -> Vec<Range<usize>> {
         let mut groups = Vec::new();
         let mut start = 0;
-        for row in 1..=self.len() {
-            if row == self.len() || self.at(row) != self.at(start) {
-                groups.push(start..row);
-                start = row;
-            }
+        while start < self.len() {
+            let end = self.end_of_run(start);
+            groups.push(start..end);
+            start = end;
         }
         groups
     }

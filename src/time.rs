@@ -1,5 +1,6 @@
 //! Time is whole milliseconds UTC since 1970; every range is half-open.
 
+use crate::wide::wide;
 use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 pub use chrono_tz::Tz;
 
@@ -261,23 +262,20 @@ impl UtcDates {
 /// The first and the last of some instants, in whatever order they come.
 pub fn ends(times: &[Millis]) -> Option<(Millis, Millis)> {
     let first = *times.first()?;
-    // Without branches, and in steps that are done for several at once anywhere; minima of 64 bits are not.
-    let far = times.iter().fold(0, |far, t| far | (t.wrapping_sub(first).wrapping_add(NEAR_MS) as u64) >> 32);
-    if far != 0 || first.unsigned_abs() > 1 << 62 {
-        return Some(times.iter().fold((first, first), |(min, max), t| (min.min(*t), max.max(*t))));
-    }
-    let since = |t: &Millis| t.wrapping_sub(first) as i32;
-    let (min, max) = times.iter().map(since).fold((0, 0), |(min, max), t| (min.min(t), max.max(t)));
-    Some((first + Millis::from(min), first + Millis::from(max)))
+    Some(wide(
+        #[inline(always)]
+        || times.iter().fold((first, first), |(min, max), t| (min.min(*t), max.max(*t))),
+    ))
 }
-
-/// So far from one another instants may be to be told apart in 32 bits.
-const NEAR_MS: Millis = 1 << 31;
 
 /// Whether instants of the years that a job can speak of come in their order.
 pub fn are_ascending(times: &[Millis]) -> bool {
     // The sign of a difference tells, and several of them are taken at once.
-    times.iter().zip(times.iter().skip(1)).fold(0, |signs, (a, b)| signs | b.wrapping_sub(*a)) >= 0
+    let later = times.get(1..).unwrap_or_default();
+    wide(
+        #[inline(always)]
+        || times.iter().zip(later).fold(0, |signs, (a, b)| signs | b.wrapping_sub(*a)) >= 0,
+    )
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 37] = [
     "error",
+    "wide",
     "time",
     "geo",
     "lattice",

@@ -4,12 +4,13 @@
 //! surroundings, small enough to stay near the cores, is asked first.
 
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::lattice::{BLOCK, Lattice, Map, floor, mixed, whole, wide};
+use crate::lattice::{Lattice, Map, mixed};
 use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::Stay;
 use crate::time::Millis;
+use crate::wide::{BLOCK, floor, whole, wide};
 use h3o::{CellIndex, LatLng};
 
 /// A hold has about so many slots, within these bounds.

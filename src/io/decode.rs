@@ -14,6 +14,7 @@ use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL};
 use crate::rule::Source;
 use crate::time::{Millis, TimeUnit, Tz, ends};
 use crate::trip::Seat;
+use crate::wide::wide;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
     RecordBatchOptions, UInt16Array, UInt32Array, new_null_array,
@@ -313,7 +314,10 @@ impl Decoder {
         let times = in_millis(counts.as_primitive::<Int64Type>(), unit);
         let Some((min, max)) = ends(times.values()) else { return Ok(None) };
         let within = |values: &[f64], most: f64, end: f64| {
-            values.iter().fold(true, |ok, v| ok & (v.abs() <= most) & (*v < end))
+            wide(
+                #[inline(always)]
+                || values.iter().fold(true, |ok, v| ok & (v.abs() <= most) & (*v < end)),
+            )
         };
         let clean = min >= self.from
             && max < self.to

@@ -10,6 +10,7 @@ use crate::person::{PersonId, PersonRef, PersonSet, Persons, PersonsSeen};
 use crate::ping::Pings;
 use crate::time::{Millis, utc_text};
 use crate::track::dwelling::DwellSums;
+use crate::wide::wide;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,13 +111,21 @@ impl Intake {
     /// Counts a batch in, and its persons, and keeps the pings of those who are cases.
     pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
         self.count(job, unit, decoded)?;
-        self.spread(decoded);
         let persons = Pings::of(&decoded.pings).persons;
         let mut wanted: Vec<u32> = Vec::new();
-        for (row, spread) in (0u32..).zip(&self.spreads) {
-            self.persons.see(*spread);
-            if job.case_persons.may_have(*spread) {
+        let mut see = |(row, spread): (u32, u64)| {
+            self.persons.see(spread);
+            if job.case_persons.may_have(spread) {
                 wanted.push(row);
+            }
+        };
+        match persons {
+            Persons::Integer(ids) => wide(
+                #[inline(always)]
+                || (0..).zip(ids.iter().map(|id| PersonRef::Integer(*id).spread())).for_each(&mut see),
+            ),
+            Persons::Bytes(..) => {
+                (0..).zip((0..persons.len()).map(|row| persons.at(row).spread())).for_each(see);
             }
         }
         wanted.retain(|row| job.case_persons.set().contains(&persons.at(*row as usize)));
@@ -162,24 +171,17 @@ impl Intake {
     pub fn take_runs(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
         self.count(job, unit, decoded)?;
         let persons = Pings::of(&decoded.pings).persons;
-        match persons {
-            Persons::Integer(ids) => self.see_runs(job, ids.iter().map(|id| PersonRef::Integer(*id))),
-            Persons::Bytes(..) => self.see_runs(job, (0..persons.len()).map(|row| persons.at(row))),
+        let mut start = 0;
+        while start < persons.len() {
+            let (person, end) = (persons.at(start), persons.end_of_run(start));
+            let spread = person.spread();
+            self.persons.see(spread);
+            if job.case_persons.has(person, spread) {
+                self.case_rows += (end - start) as u64;
+            }
+            start = end;
         }
         Ok(())
-    }
-
-    fn see_runs<'a>(&mut self, job: &Job<'_>, persons: impl Iterator<Item = PersonRef<'a>>) {
-        let (mut last, mut is_case) = (None, false);
-        for person in persons {
-            if last != Some(person) {
-                last = Some(person);
-                let spread = person.spread();
-                self.persons.see(spread);
-                is_case = job.case_persons.has(person, spread);
-            }
-            self.case_rows += u64::from(is_case);
-        }
     }
 
     /// Counts a batch in, but not its persons.

@@ -173,7 +173,7 @@ impl Walk<'_, '_, '_> {
                 return Ok(false);
             }
             if last == pings.persons.at(0) {
-                start = end_of_run(&pings, 0);
+                start = pings.persons.end_of_run(0);
                 self.pending.push(batch.slice(0, start));
                 marks = &marks[marks.partition_point(|mark| (mark.row() as usize) < start)..];
                 if start == rows {
@@ -184,7 +184,7 @@ impl Walk<'_, '_, '_> {
         }
         if self.first.is_none() {
             self.first = Some(pings.persons.at(0).to_id());
-            start = end_of_run(&pings, 0);
+            start = pings.persons.end_of_run(0);
             let rest = batch.slice(0, start);
             marks = &marks[marks.partition_point(|mark| (mark.row() as usize) < start)..];
             self.pending.push(rest);
@@ -197,7 +197,7 @@ impl Walk<'_, '_, '_> {
             return Ok(false);
         }
         while start < rows {
-            let end = end_of_run(&pings, start);
+            let end = pings.persons.end_of_run(start);
             let person = pings.persons.at(start);
             if end == rows {
                 self.pending.push(batch.slice(start, end - start));
@@ -258,12 +258,6 @@ impl Walk<'_, '_, '_> {
             self.edges.add(batch, &spreads, None, &mut Dealing::default())
         })
     }
-}
-
-fn end_of_run(pings: &Pings<'_>, start: usize) -> usize {
-    let person = pings.persons.at(start);
-    let rows = pings.times.len();
-    (start + 1..rows).find(|row| pings.persons.at(*row) != person).unwrap_or(rows)
 }
 
 /// Lets a track follow one person's rows, of which these are marked, as far as they matter. Gives how many

@@ -30,8 +30,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const UNITS_AT_ONCE: usize = 256;
 /// Rows that are sieved, and then sent, before the next are, about.
 const STEP_ROWS: usize = 1 << 18;
-/// Bits of a set of marked persons for each of them, within these bounds.
-const BITS_PER_PERSON: f64 = 8.0;
+/// Bits of a set of marked pings' persons for each of these, within these bounds: as many as let few others through, where
+/// the set stays near the cores.
+const BITS_PER_MARK: u64 = 8;
+const BITS_PER_MARK_NEAR: u64 = 32;
+const MARK_BITS_NEAR: u64 = 1 << 20;
 const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 27;
 /// A slot of time of these sets is at least this long, and a run has at most so many.
@@ -70,8 +73,8 @@ impl MarkedPersons {
             return;
         };
         let span = (last - first).max(1_000) as f64;
-        let persons = rows as f64 * share * (self.slot_ms as f64 / span).min(SLOT_ROUNDS_MAX);
-        let bits = (persons * BITS_PER_PERSON) as u64;
+        let marks = (rows as f64 * share * (self.slot_ms as f64 / span).min(SLOT_ROUNDS_MAX)) as u64;
+        let bits = (marks * BITS_PER_MARK).max((marks * BITS_PER_MARK_NEAR).min(MARK_BITS_NEAR));
         let words = bits.next_power_of_two().clamp(MARK_BITS_MIN, MARK_BITS_MAX) / 64;
         self.slots.retain(|slot, _| *slot >= first.div_euclid(self.slot_ms));
         for times in pieces.iter().map(|piece| piece.times) {
@@ -478,13 +481,11 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     }
 }
 
-/// Room for sending rows to parts, used again for the next.
+/// Room for sending rows to parts, used again for the next: rows, and their persons' spreads.
 #[derive(Default)]
 struct Sending {
-    mark_of: Vec<Mark>,
-    spreads: Vec<u64>,
-    rows: Vec<u32>,
-    sorted: Vec<u32>,
+    kept: Vec<(u64, Marked)>,
+    sorted: Vec<(u64, Marked)>,
 }
 
 /// Sends the rows of persons that matter to their parts.
@@ -497,44 +498,53 @@ fn scatter(
     by_part: &mut [Sent],
 ) {
     let rows = pings.times.len();
-    let Sending { mark_of, spreads, rows: kept, sorted } = room;
-    mark_of.clear();
-    mark_of.resize(rows, Mark::None);
-    marks.iter().for_each(|mark| mark_of[mark.row() as usize] = mark.mark());
-    spreads.clear();
-    match pings.persons {
-        Persons::Integer(ids) => spreads.extend(ids.iter().map(|id| PersonRef::Integer(*id).spread())),
-        Persons::Bytes(..) => spreads.extend((0..rows).map(|row| pings.persons.at(row).spread())),
-    }
-    kept.resize(rows, 0);
+    let none = (0, Marked::new(0, Mark::None));
+    let Sending { kept, sorted } = room;
+    kept.resize(rows, none);
     let (mut start, mut count) = (0, 0);
     while start < rows {
         let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
-        for (row, spread) in (start as u32..).zip(&spreads[start..end]) {
-            kept[count] = row;
-            count += usize::from(all | has(set, *spread));
+        let mut keep = |(row, spread): (u32, u64)| {
+            kept[count] = (spread, Marked::new(row, Mark::None));
+            count += usize::from(all | has(set, spread));
+        };
+        let numbers = start as u32..;
+        match pings.persons {
+            Persons::Integer(ids) => {
+                let ids = ids[start..end].iter();
+                numbers.zip(ids.map(|id| PersonRef::Integer(*id).spread())).for_each(&mut keep);
+            }
+            Persons::Bytes(..) => {
+                numbers.zip((start..end).map(|row| pings.persons.at(row).spread())).for_each(&mut keep);
+            }
         }
         start = end;
     }
-    let kept = &kept[..count];
-    let part = |row: u32| part_of(spreads[row as usize], by_part.len());
+    let kept = &mut kept[..count];
+    // Every marked row is among them, as its person is in the set.
+    let mut marks = marks.iter().peekable();
+    for (_, row) in &mut *kept {
+        while let Some(mark) = marks.next_if(|mark| mark.row() <= row.row()) {
+            *row = if mark.row() == row.row() { *mark } else { *row };
+        }
+    }
+    let part = |spread: u64| part_of(spread, by_part.len());
     let mut ends = vec![0u32; by_part.len() + 1];
-    kept.iter().for_each(|row| ends[part(*row) + 1] += 1);
+    kept.iter().for_each(|(spread, _)| ends[part(*spread) + 1] += 1);
     for part in 1..ends.len() {
         ends[part] += ends[part - 1];
     }
-    sorted.resize(count, 0);
+    sorted.resize(count, none);
     for row in kept {
-        let end = &mut ends[part(*row)];
+        let end = &mut ends[part(row.0)];
         sorted[*end as usize] = *row;
         *end += 1;
     }
     let mut start = 0;
     for (sent, end) in by_part.iter_mut().zip(ends) {
-        let own = &sorted[start..end as usize];
-        sent.extend(pings, own, |row| spreads[row as usize], |row| mark_of[row as usize]);
+        sent.extend(pings, &sorted[start..end as usize]);
         start = end as usize;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::person::{PersonColumn, PersonId, PersonKind, PersonRef};
-use crate::ping::{Mark, PingColumns, Pings};
+use crate::ping::{Mark, Marked, PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
 use crate::track::many::{self, Row};
@@ -20,24 +20,21 @@ pub enum Sent {
 }
 
 impl Sent {
-    /// Adds rows of a batch; `spread` and `mark` are by row.
-    pub fn extend(
-        &mut self,
-        pings: &Pings<'_>,
-        rows: &[u32],
-        spread: impl Fn(u32) -> u64,
-        mark: impl Fn(u32) -> Mark,
-    ) {
+    /// Adds rows of a batch, each with its person's spread.
+    pub fn extend(&mut self, pings: &Pings<'_>, rows: &[(u64, Marked)]) {
+        let numbers = || rows.iter().map(|(_, row)| row.row()).collect::<Vec<u32>>();
         match self {
             Sent::Rows(sent, names) => {
-                sent.extend(rows.iter().map(|row| Row::new(pings, *row as usize, spread(*row), mark(*row))));
+                let row =
+                    |(spread, row): &(u64, Marked)| Row::new(pings, row.row() as usize, *spread, row.mark());
+                sent.extend(rows.iter().map(row));
                 if let Some(names) = names {
-                    names.extend(&pings.persons, rows);
+                    names.extend(&pings.persons, &numbers());
                 }
             }
             Sent::Columns(columns, marks) => {
-                columns.extend(pings, rows);
-                marks.extend(rows.iter().map(|row| mark(*row)));
+                columns.extend(pings, &numbers());
+                marks.extend(rows.iter().map(|(_, row)| row.mark()));
             }
         }
     }

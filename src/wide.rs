@@ -1,0 +1,26 @@
+//! Loops over many numbers, in the widest steps that the machine has: they are compiled for several kinds of machines, and
+//! what they give is the same on any.
+
+/// Numbers that are looked at together, where a loop needs room between its steps.
+pub const BLOCK: usize = 256;
+
+/// Does work in the widest steps; what it calls has to be inlined into it, or is compiled for any machine.
+#[inline(always)]
+pub fn wide<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
+const WHOLE: f64 = (3u64 << 51) as f64;
+
+/// A whole number that is not negative, and smaller than 2^51; another number's nearest.
+#[inline]
+pub fn whole(x: f64) -> u64 {
+    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
+}
+
+/// The floor of a number within 2^50 of zero; of a whole number it may be the one below, always the same.
+#[inline]
+pub fn floor(x: f64) -> f64 {
+    (x - 0.5 + WHOLE) - WHOLE
+}
