@@ -22,12 +22,26 @@ pub fn cos_lat(lat: f64) -> f64 {
 /// cosine of the latitude).
 #[inline]
 pub fn haversine_of_m((lat1, lon1, cos1): (f64, f64, f64), (lat2, lon2, cos2): (f64, f64, f64)) -> f64 {
-    let of_lat = ((lat2 - lat1).to_radians() / 2.0).sin();
-    let of_lon = ((lon2 - lon1).to_radians() / 2.0).sin();
+    let of_lat = sin((lat2 - lat1).to_radians() / 2.0);
+    let of_lon = sin((lon2 - lon1).to_radians() / 2.0);
     let root = (of_lat * of_lat + cos1 * cos2 * (of_lon * of_lon)).sqrt();
     // Near the antipode rounding can push the root past 1, whose arc sine does not exist: half the girth then.
-    let half = if root > 1.0 { std::f64::consts::FRAC_PI_2 } else { root.asin() };
+    let half = if root > 1.0 { std::f64::consts::FRAC_PI_2 } else { asin(root) };
     EARTH_RADIUS_M * (2.0 * half)
+}
+
+/// Below this two terms of their Taylor series give sine and arc sine as they are rounded, as the third is less than 2^-67 of
+/// the first. Half the angle between positions that are less than 194 m apart is.
+const FEW_RADIANS: f64 = 1.0 / (1u64 << 16) as f64;
+
+#[inline]
+fn sin(x: f64) -> f64 {
+    if x.abs() < FEW_RADIANS { x - x * (x * x) * (1.0 / 6.0) } else { x.sin() }
+}
+
+#[inline]
+fn asin(x: f64) -> f64 {
+    if x.abs() < FEW_RADIANS { x + x * (x * x) * (1.0 / 6.0) } else { x.asin() }
 }
 
 /// Whether two positions in degrees are at most so many metres apart: the same as comparing [`haversine_m`], but most

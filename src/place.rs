@@ -139,12 +139,14 @@ pub fn square(lat: f64, lon: f64, square_m: f64) -> Square {
 /// fall into few.
 #[derive(Debug, Clone)]
 pub struct Squares {
+    square_m: f64,
+    per_degree: f64,
     cosines: [(f64, f64); 64],
 }
 
 impl Default for Squares {
     fn default() -> Self {
-        Squares { cosines: [(f64::NAN, f64::NAN); 64] }
+        Squares { square_m: f64::NAN, per_degree: f64::NAN, cosines: [(f64::NAN, f64::NAN); 64] }
     }
 }
 
@@ -175,12 +177,15 @@ impl Squares {
     /// What [`square`] gives, for always the same `square_m`.
     #[inline]
     pub fn square(&mut self, lat: f64, lon: f64, square_m: f64) -> Square {
-        let row = floor(lat * METRES_PER_DEGREE / square_m);
+        if self.square_m != square_m {
+            (self.square_m, self.per_degree) = (square_m, METRES_PER_DEGREE / square_m);
+        }
+        let row = row_of(lat, square_m, self.per_degree);
         let known = &mut self.cosines[row as usize % 64];
         if known.0 != row as f64 {
             *known = (row as f64, row_cos(row as f64, square_m));
         }
-        Square { row, col: floor(lon * METRES_PER_DEGREE * known.1 / square_m) }
+        Square { row, col: col_of(lon, known.1, square_m, self.per_degree) }
     }
 
     /// The squares of many positions, in short: what [`square`] gives.
@@ -220,6 +225,20 @@ fn is_plain(x: f64) -> bool {
     (x.abs() < 1e8) & ((x - nearest).abs() > 1e-6)
 }
 
+/// The row of a latitude, most often without a division: `per_degree` are rows in a degree.
+#[inline]
+fn row_of(lat: f64, square_m: f64, per_degree: f64) -> i64 {
+    let north = lat * per_degree;
+    if is_plain(north) { floor_near(north) } else { floor(lat * METRES_PER_DEGREE / square_m) }
+}
+
+/// The column of a longitude in a row whose cosine this is, the same way.
+#[inline]
+fn col_of(lon: f64, cos: f64, square_m: f64, per_degree: f64) -> i64 {
+    let east = lon * per_degree * cos;
+    if is_plain(east) { floor_near(east) } else { floor(lon * METRES_PER_DEGREE * cos / square_m) }
+}
+
 /// Positions whose squares are found at once.
 const BLOCK: usize = 64;
 
@@ -227,6 +246,7 @@ const BLOCK: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub struct SquareRows {
     square_m: f64,
+    per_degree: f64,
     first: i64,
     cosines: Vec<f64>,
 }
@@ -243,16 +263,16 @@ impl SquareRows {
         let rows = north.checked_sub(south).map_or(0, |last| last + 1);
         (rows <= ROWS_MAX).then(|| {
             let cosines = (0..rows).map(|row| row_cos((south + row) as f64, square_m)).collect();
-            SquareRows { square_m, first: south, cosines }
+            SquareRows { square_m, per_degree: METRES_PER_DEGREE / square_m, first: south, cosines }
         })
     }
 
     /// What [`square`] gives, if it lies in one of the rows.
     #[inline]
     pub fn square(&self, lat: f64, lon: f64) -> Option<Square> {
-        let row = floor(lat * METRES_PER_DEGREE / self.square_m);
+        let row = row_of(lat, self.square_m, self.per_degree);
         let cos = self.cosines.get(usize::try_from(row.checked_sub(self.first)?).ok()?)?;
-        Some(Square { row, col: floor(lon * METRES_PER_DEGREE * cos / self.square_m) })
+        Some(Square { row, col: col_of(lon, *cos, self.square_m, self.per_degree) })
     }
 }
 

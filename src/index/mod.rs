@@ -400,33 +400,44 @@ impl CaseIndex {
             (Source::Venue, Source::Venue) => false,
             (mine, theirs) => mine == theirs || self.rule.cross_source,
         };
+        if self.near.is_empty() {
+            // No case is in the row of a square without a key.
+            let Some(key) = self.key_of(stay) else { return };
+            for source in Source::ALL.iter().filter(|s| meets(s)) {
+                let each = &mut |item| pass(By::Position(key), item);
+                self.keyed.overlapping(&keyed(key, *source), &anywhere, each);
+            }
+            return;
+        }
         let of_band = self.near.iter().find(|(band, _)| stay.sigma_m <= band.up_to).or(self.near.last());
+        let Some((_, by_source)) = of_band else { return };
         for source in Source::ALL.iter().filter(|s| meets(s)) {
-            match of_band {
-                Some((_, by_source)) => {
-                    let near = &by_source[*source as usize];
-                    let spot = near.lattice.as_ref().and_then(|l| l.spot(stay.lat, stay.lon));
-                    if let Some(spot) = spot {
-                        let query = near.reach.query(stay, spot);
-                        let each = &mut |item| pass(By::Position(PlaceKey::Near), item);
-                        near.boxes.overlapping(&spot, &query, each);
-                    }
-                    for item in in_tree(&near.tree, stay, near.reach_m) {
-                        pass(By::Position(PlaceKey::Near), item);
-                    }
-                }
-                None => {
-                    let key = match &self.rows {
-                        Some(rows) => rows.square(stay.lat, stay.lon).map(PlaceKey::Square),
-                        None => Some(PlaceKey::of_position(&self.rule.place, stay.lat, stay.lon)),
-                    };
-                    // No case is in the row of a square without a key.
-                    let Some(key) = key else { return };
-                    let each = &mut |item| pass(By::Position(key), item);
-                    self.keyed.overlapping(&keyed(key, *source), &anywhere, each);
-                }
+            let near = &by_source[*source as usize];
+            let spot = near.lattice.as_ref().and_then(|l| l.spot(stay.lat, stay.lon));
+            if let Some(spot) = spot {
+                let query = near.reach.query(stay, spot);
+                let each = &mut |item| pass(By::Position(PlaceKey::Near), item);
+                near.boxes.overlapping(&spot, &query, each);
+            }
+            for item in in_tree(&near.tree, stay, near.reach_m) {
+                pass(By::Position(PlaceKey::Near), item);
             }
         }
+    }
+
+    /// What a stay may share with a case's, where squares or cells are places; none if it surely shares none.
+    #[inline]
+    fn key_of(&self, stay: &Stay) -> Option<PlaceKey> {
+        match &self.rows {
+            Some(rows) => rows.square(stay.lat, stay.lon).map(PlaceKey::Square),
+            None => Some(self.key_of_any(stay)),
+        }
+    }
+
+    /// By itself, so that nobody computes it who does not ask.
+    #[inline(never)]
+    fn key_of_any(&self, stay: &Stay) -> PlaceKey {
+        PlaceKey::of_position(&self.rule.place, stay.lat, stay.lon)
     }
 }
 
