@@ -407,9 +407,9 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
             self.sent.push(self.tracks.iter().map(|t| t.sends(schema, kind)).collect());
         }
         new.par_iter().zip(&mut self.sent[chunks..]).for_each(|((pieces, marks), by_part)| {
-            let mut room = Sending::default();
+            let mut kept = Vec::new();
             for (pings, marks) in pieces.iter().zip(*marks) {
-                scatter(pings, marks, marked, all, &mut room, by_part);
+                scatter(pings, marks, marked, all, &mut kept, by_part);
             }
         });
         job.watch.advance(0)?;
@@ -481,26 +481,17 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     }
 }
 
-/// Room for sending rows to parts, used again for the next: rows, and their persons' spreads.
-#[derive(Default)]
-struct Sending {
-    kept: Vec<(u64, Marked)>,
-    sorted: Vec<(u64, Marked)>,
-}
-
-/// Sends the rows of persons that matter to their parts.
+/// Sends the rows of persons that matter to their parts. `kept` is room for rows, and their persons' spreads.
 fn scatter(
     pings: &Pings<'_>,
     marks: &[Marked],
     persons: &MarkedPersons,
     all: bool,
-    room: &mut Sending,
+    kept: &mut Vec<(u64, Marked)>,
     by_part: &mut [Sent],
 ) {
     let rows = pings.times.len();
-    let none = (0, Marked::new(0, Mark::None));
-    let Sending { kept, sorted } = room;
-    kept.resize(rows, none);
+    kept.resize(rows, (0, Marked::new(0, Mark::None)));
     let (mut start, mut count) = (0, 0);
     while start < rows {
         let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
@@ -522,29 +513,13 @@ fn scatter(
         }
         start = end;
     }
-    let kept = &mut kept[..count];
     // Every marked row is among them, as its person is in the set.
     let mut marks = marks.iter().peekable();
-    for (_, row) in &mut *kept {
+    let parts = by_part.len();
+    for (spread, mut row) in kept[..count].iter().copied() {
         while let Some(mark) = marks.next_if(|mark| mark.row() <= row.row()) {
-            *row = if mark.row() == row.row() { *mark } else { *row };
+            row = if mark.row() == row.row() { *mark } else { row };
         }
-    }
-    let part = |spread: u64| part_of(spread, by_part.len());
-    let mut ends = vec![0u32; by_part.len() + 1];
-    kept.iter().for_each(|(spread, _)| ends[part(*spread) + 1] += 1);
-    for part in 1..ends.len() {
-        ends[part] += ends[part - 1];
-    }
-    sorted.resize(count, none);
-    for row in kept {
-        let end = &mut ends[part(row.0)];
-        sorted[*end as usize] = *row;
-        *end += 1;
-    }
-    let mut start = 0;
-    for (sent, end) in by_part.iter_mut().zip(ends) {
-        sent.extend(pings, &sorted[start..end as usize]);
-        start = end as usize;
+        by_part[part_of(spread, parts)].push(pings, spread, row);
     }
 }

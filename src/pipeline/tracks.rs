@@ -11,30 +11,53 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::HashTable;
 
-/// Rows that go to a part, in the order of time, and which of them are marked.
+/// Rows that go to a part, and which of them are marked.
 pub enum Sent {
-    /// Where pings just follow one another; persons that are no integers stand beside.
-    Rows(Vec<Row>, Option<PersonColumn>),
+    /// Where pings just follow one another.
+    Rows(SentRows),
     /// All columns.
     Columns(Box<PingColumns>, Vec<Mark>),
 }
 
+/// Rows with what their tracks need of them.
+pub struct SentRows {
+    rows: Vec<Row>,
+    /// Persons that are no integers, row by row.
+    names: Option<PersonColumn>,
+    /// The latest of their instants.
+    last: Millis,
+    /// Whether they are in the order of time.
+    ordered: bool,
+}
+
+impl SentRows {
+    #[inline]
+    fn push(&mut self, row: Row, person: PersonRef<'_>) {
+        self.ordered &= row.time() >= self.last;
+        self.last = self.last.max(row.time());
+        self.rows.push(row);
+        if let Some(names) = &mut self.names {
+            names.push(person);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.names.iter_mut().for_each(PersonColumn::clear);
+        (self.last, self.ordered) = (Millis::MIN, true);
+    }
+}
+
 impl Sent {
-    /// Adds rows of a batch, each with its person's spread.
-    pub fn extend(&mut self, pings: &Pings<'_>, rows: &[(u64, Marked)]) {
-        let numbers = || rows.iter().map(|(_, row)| row.row()).collect::<Vec<u32>>();
+    /// Adds a row of a batch, with its person's spread and its mark.
+    #[inline]
+    pub fn push(&mut self, pings: &Pings<'_>, spread: u64, row: Marked) {
+        let (at, mark) = (row.row() as usize, row.mark());
         match self {
-            Sent::Rows(sent, names) => {
-                let row =
-                    |(spread, row): &(u64, Marked)| Row::new(pings, row.row() as usize, *spread, row.mark());
-                sent.extend(rows.iter().map(row));
-                if let Some(names) = names {
-                    names.extend(&pings.persons, &numbers());
-                }
-            }
+            Sent::Rows(sent) => sent.push(Row::new(pings, at, spread, mark), pings.persons.at(at)),
             Sent::Columns(columns, marks) => {
-                columns.extend(pings, &numbers());
-                marks.extend(rows.iter().map(|(_, row)| row.mark()));
+                columns.extend(pings, &[row.row()]);
+                marks.push(mark);
             }
         }
     }
@@ -42,7 +65,7 @@ impl Sent {
     /// How many.
     pub fn len(&self) -> usize {
         match self {
-            Sent::Rows(rows, _) => rows.len(),
+            Sent::Rows(sent) => sent.rows.len(),
             Sent::Columns(columns, _) => columns.len(),
         }
     }
@@ -75,7 +98,7 @@ impl Tracks {
             Tracks::Many(_) => {
                 let names = kind != PersonKind::Integer;
                 let names = names.then(|| PersonColumn::new(schema.field(0).data_type()));
-                Sent::Rows(Vec::new(), names)
+                Sent::Rows(SentRows { rows: Vec::new(), names, last: Millis::MIN, ordered: true })
             }
             Tracks::Each(_) => Sent::Columns(Box::new(PingColumns::new(schema)), Vec::new()),
         }
@@ -128,33 +151,37 @@ fn follow_rows(
 ) -> Result<()> {
     let chunks = || {
         sent.iter().filter_map(|sent| match &**sent {
-            Sent::Rows(rows, names) => Some((rows, names.as_ref())),
+            Sent::Rows(sent) => Some(sent),
             Sent::Columns(..) => None,
         })
     };
     let take = &mut |person: PersonRef<'_>, stay: &Stay| out.push(person, stay);
-    if chunks().flat_map(|(rows, _)| rows).map(Row::time).is_sorted() {
-        chunks().for_each(|(rows, names)| tracks.follow(rows, names, rule, take));
+    let mut last = Millis::MIN;
+    let ordered = chunks().all(|sent| {
+        let first = sent.rows.first().map_or(Millis::MAX, Row::time);
+        sent.ordered && std::mem::replace(&mut last, sent.last) <= first
+    });
+    if ordered {
+        chunks().for_each(|sent| tracks.follow(&sent.rows, sent.names.as_ref(), rule, take));
     } else {
         // Files overlap in time.
         let chunks: Vec<_> = chunks().collect();
         let mut order: Vec<(Millis, usize, usize)> = Vec::new();
-        for (chunk, (rows, _)) in chunks.iter().enumerate() {
-            order.extend(rows.iter().enumerate().map(|(at, row)| (row.time(), chunk, at)));
+        for (chunk, sent) in chunks.iter().enumerate() {
+            order.extend(sent.rows.iter().enumerate().map(|(at, row)| (row.time(), chunk, at)));
         }
         order.sort_unstable();
-        let all: Vec<Row> = order.iter().map(|(_, chunk, at)| chunks[*chunk].0[*at]).collect();
+        let all: Vec<Row> = order.iter().map(|(_, chunk, at)| chunks[*chunk].rows[*at]).collect();
         let mut all_names = PersonColumn::new(&DataType::Binary);
         for (_, chunk, at) in &order {
-            chunks[*chunk].1.inspect(|names| all_names.push(names.at(*at)));
+            chunks[*chunk].names.as_ref().inspect(|names| all_names.push(names.at(*at)));
         }
-        let named = chunks.iter().any(|(_, names)| names.is_some());
+        let named = chunks.iter().any(|sent| sent.names.is_some());
         tracks.follow(&all, named.then_some(&all_names), rule, take);
     }
     for sent in sent {
-        if let Sent::Rows(rows, names) = sent {
+        if let Sent::Rows(rows) = sent {
             rows.clear();
-            names.iter_mut().for_each(PersonColumn::clear);
         }
     }
     Ok(())
