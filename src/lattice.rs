@@ -2,6 +2,7 @@
 //! by hashing. It never decides: boxes are only where one looks.
 
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
+use crate::time::Millis;
 use crate::wide::{BLOCK, floor, whole, wide};
 
 /// Rows of one height, each with columns as wide as the row is high on its shortest parallel.
@@ -81,7 +82,14 @@ const MAP_BITS_MAX: f64 = (1u64 << 20) as f64;
 /// An area of more boxes than this makes all of the map say yes.
 const MAP_AREA_MAX: u64 = 1 << 16;
 
-/// A bitmap of the surroundings of some areas: boxes of equal degrees inside the box that holds them all.
+/// Boxes that have times of their own, at most, for the same reason.
+const MAP_TIMES_MAX: u32 = 1 << 17;
+
+/// An area, and the first and last slot of time in which it matters.
+pub type Timed = (LatLonBox, (usize, usize));
+
+/// A bitmap of the surroundings of some areas: boxes of equal degrees inside the box that holds them all; and of those
+/// that hold any, when.
 #[derive(Debug, Clone, Default)]
 pub struct Map {
     lat_first: f64,
@@ -92,14 +100,21 @@ pub struct Map {
     width: u32,
     /// Row by row; one more, for what is outside, that is never set.
     bits: Vec<u64>,
+    /// By word of these, how many bits are set before it.
+    ranks: Vec<u32>,
+    /// By bit that is set, the spans of time that matter there, a bit each; none where these would be too many.
+    times: Vec<u64>,
+    /// A span has two to this power slots.
+    shift: u32,
     /// Everywhere is in it.
     full: bool,
 }
 
 impl Map {
-    /// A map of these areas, of boxes about `row_m` metres high, or larger if they would be too many.
-    pub fn new(areas: &[Option<LatLonBox>], row_m: f64) -> Self {
-        let parts = || areas.iter().flatten().flat_map(|area| area.split());
+    /// A map of these areas, of boxes about `row_m` metres high, or larger if they would be too many. There are so many
+    /// `slots` of time.
+    pub fn new(areas: &[Timed], slots: usize, row_m: f64) -> Self {
+        let parts = || areas.iter().flat_map(|(area, _)| area.split());
         let Some(all) = parts().reduce(LatLonBox::with) else {
             return Map::default();
         };
@@ -118,34 +133,67 @@ impl Map {
             height,
             width,
             bits: vec![0; (u64::from(height) * u64::from(width)).div_euclid(64) as usize + 1],
+            ranks: Vec::new(),
+            times: Vec::new(),
+            shift: slots.div_ceil(64).next_power_of_two().trailing_zeros(),
             full: false,
         };
+        map.full = parts().any(|part| map.boxes(&part).is_none());
+        if map.full {
+            return map;
+        }
         for part in parts() {
-            map.fill(&part);
+            map.boxes(&part).into_iter().flatten().for_each(|bit| map.bits[bit >> 6] |= 1 << (bit & 63));
+        }
+        let mut set = 0;
+        for word in &map.bits {
+            map.ranks.push(set);
+            set += word.count_ones();
+        }
+        if set <= MAP_TIMES_MAX {
+            map.times = vec![0; set as usize];
+            for (area, (from, to)) in areas {
+                let spans = u64::MAX << (from >> map.shift) & u64::MAX >> (63 - (to >> map.shift));
+                for part in area.split() {
+                    for bit in map.boxes(&part).into_iter().flatten() {
+                        let rank = map.rank(bit);
+                        map.times[rank] |= spans;
+                    }
+                }
+            }
         }
         map
     }
 
-    fn fill(&mut self, area: &LatLonBox) {
+    /// Of a bit that is set, how many are before it.
+    #[inline(always)]
+    fn rank(&self, bit: usize) -> usize {
+        let before = self.bits[bit >> 6] & ((1 << (bit & 63)) - 1);
+        (self.ranks[bit >> 6] + before.count_ones()) as usize
+    }
+
+    /// The bits of the boxes that an area lies in; `None` if they are too many.
+    fn boxes(&self, area: &LatLonBox) -> Option<impl Iterator<Item = usize> + use<>> {
         let clip = |at: f64, count: u32| (whole(floor(at).max(0.0)) as u32).min(count - 1);
         let row = |lat: f64| clip((lat - self.lat_first) * self.rows_per_degree, self.height);
         let col = |lon: f64| clip((lon - self.lon_first) * self.cols_per_degree, self.width);
         let (south, north) = (row(area.lat_min), row(area.lat_max));
         let (west, east) = (col(area.lon_min), col(area.lon_max));
-        self.full |= u64::from(north - south + 1) * u64::from(east - west + 1) > MAP_AREA_MAX;
-        if self.full {
-            return;
-        }
-        for row in south..=north {
-            for col in west..=east {
-                let bit = row as usize * self.width as usize + col as usize;
-                self.bits[bit >> 6] |= 1 << (bit & 63);
-            }
-        }
+        let width = self.width as usize;
+        (u64::from(north - south + 1) * u64::from(east - west + 1) <= MAP_AREA_MAX).then(move || {
+            let boxes = move |row| (west..=east).map(move |col| row as usize * width + col as usize);
+            (south..=north).flat_map(boxes)
+        })
     }
 
-    /// Adds the rows whose positions may lie in an area to `rows`. None of a map without areas.
-    pub fn rows(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
+    /// Adds the rows whose positions may lie in an area when it matters to `rows`; `slot` tells the slots of their
+    /// times. None of a map without areas.
+    pub fn rows(
+        &self,
+        (times, lats, lons): (&[Millis], &[f64], &[f64]),
+        slot: impl Fn(Millis) -> usize,
+        rows: &mut Vec<u32>,
+    ) {
         if self.full {
             rows.extend(0..lats.len() as u32);
             return;
@@ -155,15 +203,21 @@ impl Map {
         }
         wide(
             #[inline(always)]
-            || self.rows_inside(lats, lons, rows),
+            || self.rows_inside((times, lats, lons), slot, rows),
         );
     }
 
     #[inline(always)]
-    fn rows_inside(&self, lats: &[f64], lons: &[f64], rows: &mut Vec<u32>) {
-        let (mut kept, mut bits) = ([0; BLOCK], [0; BLOCK]);
+    fn rows_inside(
+        &self,
+        (times, lats, lons): (&[Millis], &[f64], &[f64]),
+        slot: impl Fn(Millis) -> usize,
+        rows: &mut Vec<u32>,
+    ) {
+        let (mut kept, mut bits, mut slots) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
         let (height, width) = (f64::from(self.height), f64::from(self.width));
-        for (start, (lats, lons)) in (0u32..).step_by(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK))) {
+        let columns = times.chunks(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK)));
+        for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
             // Short steps over all positions, without branches, as which pass is hard to foretell.
             for (bit, (lat, lon)) in bits.iter_mut().zip(lats.iter().zip(lons)) {
                 let row = floor((lat - self.lat_first) * self.rows_per_degree);
@@ -173,11 +227,23 @@ impl Map {
                 *bit = whole(if inside { row * width + col } else { height * width }) as u32;
             }
             let mut count = 0;
-            for (number, bit) in (start..).take(lats.len()).zip(&bits) {
-                kept[count % BLOCK] = number;
+            for (at, bit) in (0..lats.len() as u32).zip(&bits) {
+                kept[count % BLOCK] = at;
                 count += (self.bits[(bit >> 6) as usize] >> (bit & 63) & 1) as usize;
             }
-            rows.extend_from_slice(&kept[..count]);
+            if !self.times.is_empty() {
+                for (span, time) in slots.iter_mut().zip(times) {
+                    *span = (slot(*time) as u32) >> self.shift;
+                }
+                let near = std::mem::take(&mut count);
+                for next in 0..near {
+                    let at = kept[next];
+                    kept[count] = at;
+                    let spans = self.times[self.rank(bits[at as usize % BLOCK] as usize)];
+                    count += (spans >> slots[at as usize % BLOCK] & 1) as usize;
+                }
+            }
+            rows.extend(kept[..count].iter().map(|at| start + at));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! surroundings, small enough to stay near the cores, is asked first.
 
 use crate::geo::{LatLonBox, METRES_PER_DEGREE};
-use crate::lattice::{Lattice, Map, mixed};
+use crate::lattice::{Lattice, Map, Timed, mixed};
 use crate::ping::{NO_PLACE, Ping};
 use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
@@ -233,7 +233,8 @@ impl Bits {
         };
         bits.blocks = bits.new_blocks(stays, &areas);
         if bits.blocks.is_none() {
-            bits.map = Map::new(&areas, row_m);
+            let timed = stays.iter().zip(&areas).filter_map(|(s, area)| Some(((*area)?, bits.slots_of(s))));
+            bits.map = Map::new(&timed.collect::<Vec<Timed>>(), bits.somewhere.len(), row_m);
         }
         // All entries once to count them, and again into as many words as that takes.
         let mut distinct = Distinct::default();
@@ -275,10 +276,14 @@ impl Bits {
         }
     }
 
-    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, add: &mut impl FnMut(u64, u64)) {
+    /// The first and last slot in which a ping may start that meets a stay.
+    fn slots_of(&self, stay: &Stay) -> (usize, usize) {
         let last = self.slot((stay.end + self.lag_ms).min(self.as_of));
-        let (from, to) =
-            (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1));
+        (self.slot(stay.start - self.hold_ms[stay.source as usize]), last.min(self.somewhere.len() - 1))
+    }
+
+    fn enter(&mut self, stay: &Stay, area: Option<LatLonBox>, add: &mut impl FnMut(u64, u64)) {
+        let (from, to) = self.slots_of(stay);
         let mut add = |spot: u64| {
             (from / 64..=to / 64).for_each(|epoch| add(spot_at(spot, epoch), slots_within(epoch, from, to)));
         };
@@ -334,7 +339,12 @@ impl Bits {
                 || self.marked_in_block(block, (times, lats, lons), rows),
             );
         }
-        self.map.rows(lats, lons, rows);
+        self.map.rows(
+            (times, lats, lons),
+            #[inline(always)]
+            |time| self.slot(time),
+            rows,
+        );
         let mut squares = Squares::default();
         let (mut words, mut slots) = ([0; BLOCK], [0; BLOCK]);
         let (mut from, mut kept) = (start, start);
