@@ -16,6 +16,7 @@ use crate::ping::Order;
 use crate::rule::Source;
 use crate::track::dwelling::DwellSums;
 use arrow::array::RecordBatch;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// One source on its way through the run.
@@ -233,19 +234,27 @@ impl<'r> Lane<'r> {
         Ok(true)
     }
 
-    /// All of the lane's stays of one part.
+    /// Bytes of its stays and pings; `None` if some of them are in the spill folder.
+    pub fn bytes(&self) -> Option<u64> {
+        Some(self.stays.bytes()? + self.pings.bytes()?)
+    }
+
+    /// All of the lane's stays of some parts.
     pub fn stays_of(
         &self,
-        part: usize,
+        parts: Range<usize>,
         job: &Job<'_>,
         index: &CaseIndex,
     ) -> Result<(Vec<RecordBatch>, (u64, u64))> {
-        let mut stays = self.stays.take(part)?;
+        let (mut stays, mut pings) = (Vec::new(), Vec::new());
+        for part in parts {
+            stays.extend(self.stays.take(part)?);
+            pings.extend(self.pings.take(part)?);
+        }
         if self.guided.is_some() {
             stays = Guided::joined(job, self.source, &stays)?.into_iter().collect();
         }
         let mut counts = (0, 0);
-        let pings = self.pings.take(part)?;
         stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);
         Ok((stays, counts))
     }

@@ -115,6 +115,13 @@ impl<'r> Parts<'r> {
         self.parts.len()
     }
 
+    /// Bytes of all parts; `None` if some of them are in the spill folder.
+    pub fn bytes(&self) -> Option<u64> {
+        let held = self.parts.iter().map(|held| held.lock().unwrap_or_else(PoisonError::into_inner));
+        let here = held.map(|held| held.files.is_empty()).fold(true, |all, here| all & here);
+        here.then(|| self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum())
+    }
+
     /// Adds a batch to a part.
     pub fn push(&self, part: usize, batch: RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {

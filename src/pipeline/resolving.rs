@@ -108,7 +108,10 @@ impl<'a> AtOnce<'a> {
     }
 }
 
-/// Resolves each part on its own.
+/// Parts that are smaller together, bytes, are resolved together.
+const FEW_BYTES: u64 = 1 << 24;
+
+/// Resolves each part on its own, or, if they are small, as many together as make one for each thread.
 pub fn resolve_parts(
     job: &Job<'_>,
     lanes: &[Lane<'_>],
@@ -117,16 +120,22 @@ pub fn resolve_parts(
     survivors: &Survivors<'_>,
     counts: &mut Counts,
 ) -> Result<()> {
-    job.watch.start(Stage::Resolve, job.parts as u64);
-    let totals: Vec<(u64, u64, u64)> = (0..job.parts)
+    let bytes: Option<u64> = lanes.iter().map(Lane::bytes).sum();
+    // Who has to wait does so part by part.
+    let none_waits = job.resident().is_none() && !job.inputs.contradicts;
+    let together = none_waits && bytes.is_some_and(|bytes| bytes <= FEW_BYTES);
+    let bundles = if together { rayon::current_num_threads().min(job.parts) } else { job.parts };
+    job.watch.start(Stage::Resolve, bundles as u64);
+    let totals: Vec<(u64, u64, u64)> = (0..bundles)
         .into_par_iter()
         .with_max_len(1)
-        .map(|part| {
+        .map(|bundle| {
+            let parts = job.parts * bundle / bundles..job.parts * (bundle + 1) / bundles;
             let (mut marked, mut tracked) = (0, 0);
             let mut batches = Vec::new();
             for lane in lanes {
                 job.go_on_unless_tied()?;
-                let (stays, counts) = lane.stays_of(part, job, setting.index)?;
+                let (stays, counts) = lane.stays_of(parts.clone(), job, setting.index)?;
                 batches.extend(stays);
                 (marked, tracked) = (marked + counts.0, tracked + counts.1);
             }
@@ -134,7 +143,7 @@ pub fn resolve_parts(
             // They are of the only source there is.
             let sums = lanes.iter().find_map(|lane| lane.dwellings.as_ref());
             let dwells = sums.map_or(Dwells::Unknown, Dwells::Summed);
-            resolve_part(batches, part, job, &Setting { dwells, ..*setting }, tables, survivors)?;
+            resolve_part(batches, parts.start, job, &Setting { dwells, ..*setting }, tables, survivors)?;
             job.watch.advance(1)?;
             Ok((marked, tracked, stays))
         })
