@@ -291,9 +291,16 @@ impl<'a> Persons<'a> {
     /// Every row's [`PersonRef::spread`], in the place of what `spreads` held.
     pub fn spreads(&self, spreads: &mut Vec<u64>) {
         spreads.clear();
+        spreads.reserve(self.len());
+        self.each_spread(|spread| spreads.push(spread));
+    }
+
+    /// Calls `each` with every row's [`PersonRef::spread`].
+    #[inline(always)]
+    pub fn each_spread(&self, mut each: impl FnMut(u64)) {
         match self {
-            Persons::Integer(ids) => spreads.extend(ids.iter().map(|id| PersonRef::Integer(*id).spread())),
-            Persons::Bytes(..) => spreads.extend((0..self.len()).map(|row| self.at(row).spread())),
+            Persons::Integer(ids) => ids.iter().for_each(|id| each(PersonRef::Integer(*id).spread())),
+            Persons::Bytes(..) => (0..self.len()).for_each(|row| each(self.at(row).spread())),
         }
     }
 

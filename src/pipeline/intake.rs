@@ -6,7 +6,7 @@ use super::order::Unit;
 use crate::answer::{FeedSurvey, Rejection, Survey};
 use crate::error::{Error, Problem, Result};
 use crate::io::decode::{Decoded, Fault};
-use crate::person::{PersonId, PersonRef, PersonSet, Persons, PersonsSeen};
+use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
 use crate::ping::Pings;
 use crate::time::{Millis, utc_text};
 use crate::track::dwelling::DwellSums;
@@ -78,7 +78,6 @@ pub struct Intake {
     /// Rows of persons who are cases, where persons come in runs.
     pub case_rows: u64,
     faults: Vec<(usize, usize, Fault)>,
-    spreads: Vec<u64>,
 }
 
 impl Intake {
@@ -92,7 +91,6 @@ impl Intake {
             cases_seen: PersonSet::default(),
             case_rows: 0,
             faults: Vec::new(),
-            spreads: Vec::new(),
         }
     }
 
@@ -108,25 +106,35 @@ impl Intake {
         self.faults.append(&mut other.faults);
     }
 
-    /// Counts a batch in, and its persons, and keeps the pings of those who are cases.
-    pub fn take(&mut self, job: &Job<'_>, unit: &Unit, decoded: &Decoded) -> Result<()> {
+    /// Counts a batch in, and its persons, and keeps the pings of those who are cases. Every row's [`PersonRef::spread`] stands
+    /// in `spreads` then, if that is given.
+    pub fn take(
+        &mut self,
+        job: &Job<'_>,
+        unit: &Unit,
+        decoded: &Decoded,
+        spreads: Option<&mut Vec<u64>>,
+    ) -> Result<()> {
         self.count(job, unit, decoded)?;
         let persons = Pings::of(&decoded.pings).persons;
         let mut wanted: Vec<u32> = Vec::new();
-        let mut see = |(row, spread): (u32, u64)| {
+        let mut row = 0;
+        let mut see = |spread: u64| {
             self.persons.see(spread);
             if job.case_persons.may_have(spread) {
                 wanted.push(row);
             }
+            row += 1;
         };
-        match persons {
-            Persons::Integer(ids) => wide(
-                #[inline(always)]
-                || (0..).zip(ids.iter().map(|id| PersonRef::Integer(*id).spread())).for_each(&mut see),
-            ),
-            Persons::Bytes(..) => {
-                (0..).zip((0..persons.len()).map(|row| persons.at(row).spread())).for_each(see);
+        match spreads {
+            Some(spreads) => {
+                persons.spreads(spreads);
+                spreads.iter().copied().for_each(see);
             }
+            None => wide(
+                #[inline(always)]
+                || persons.each_spread(&mut see),
+            ),
         }
         wanted.retain(|row| job.case_persons.set().contains(&persons.at(*row as usize)));
         if !wanted.is_empty() {
@@ -155,16 +163,6 @@ impl Intake {
             feed.rows_kept += rows;
             feed.by_day[job.days.partition_point(|(start, _)| *start <= first).saturating_sub(1)] += rows;
         }
-    }
-
-    /// Makes [`Intake::spreads`] those of this batch.
-    pub fn spread(&mut self, decoded: &Decoded) {
-        Pings::of(&decoded.pings).persons.spreads(&mut self.spreads);
-    }
-
-    /// The last batch's [`PersonRef::spread`], row by row.
-    pub fn spreads(&self) -> &[u64] {
-        &self.spreads
     }
 
     /// Counts a batch in, and its persons, whose rows stand together.

@@ -12,7 +12,7 @@ use super::tracks::{Sent, Tracks};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::index::sieve::Sieve;
-use crate::person::{PersonId, PersonRef, Persons, part_of};
+use crate::person::{PersonId, part_of};
 use crate::ping::{Mark, Marked, Ping, Pings, group_by_person};
 use crate::rule::Source;
 use crate::stay::{Ending, Stay, StayColumns};
@@ -176,7 +176,7 @@ fn decode(job: &Job<'_>, unit: &Unit) -> Result<Option<Decoded>> {
     let mut found = Decoded { batches: Vec::new(), ends: None, intake: Intake::new(job) };
     let mut ordered = true;
     job.read(unit, None, None, &mut |decoded| {
-        found.intake.take(job, unit, &decoded)?;
+        found.intake.take(job, unit, &decoded, None)?;
         let pings = Pings::of(&decoded.pings);
         if let [first, .., last] | [first @ last] = pings.times {
             let (start, end) = found.ends.unwrap_or((*first, Millis::MIN));
@@ -497,20 +497,12 @@ fn scatter(
         let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
-        let mut keep = |(row, spread): (u32, u64)| {
+        let mut row = start as u32;
+        pings.persons.slice(start..end).each_spread(|spread| {
             kept[count] = (spread, Marked::new(row, Mark::None));
             count += usize::from(all | has(set, spread));
-        };
-        let numbers = start as u32..;
-        match pings.persons {
-            Persons::Integer(ids) => {
-                let ids = ids[start..end].iter();
-                numbers.zip(ids.map(|id| PersonRef::Integer(*id).spread())).for_each(&mut keep);
-            }
-            Persons::Bytes(..) => {
-                numbers.zip((start..end).map(|row| pings.persons.at(row).spread())).for_each(&mut keep);
-            }
-        }
+            row += 1;
+        });
         start = end;
     }
     // Every marked row is among them, as its person is in the set.

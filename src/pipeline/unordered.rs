@@ -193,21 +193,20 @@ fn scan(
     units
         .par_iter()
         .try_fold(
-            || (Intake::new(job), Dealing::default()),
-            |(mut intake, mut room), unit| {
+            || (Intake::new(job), Vec::new(), Dealing::default()),
+            |(mut intake, mut spreads, mut room), unit| {
                 job.read(unit, None, visitors, &mut |decoded| {
                     if counts {
-                        intake.take(job, unit, &decoded)?;
+                        intake.take(job, unit, &decoded, gathering.map(|_| &mut spreads))?;
                     } else {
-                        intake.spread(&decoded);
+                        Pings::of(&decoded.pings).persons.spreads(&mut spreads);
                     }
-                    let spreads = intake.spreads();
-                    gathering.map_or(Ok(()), |g| g.add(&decoded.pings, spreads, None, &mut room))
+                    gathering.map_or(Ok(()), |g| g.add(&decoded.pings, &spreads, None, &mut room))
                 })?;
-                Ok((intake, room))
+                Ok((intake, spreads, room))
             },
         )
-        .map(|done: Result<(Intake, Dealing)>| done.map(|(intake, _)| intake))
+        .map(|done: Result<(Intake, Vec<u64>, Dealing)>| done.map(|(intake, ..)| intake))
         .try_reduce(
             || Intake::new(job),
             |mut a, b| {
