@@ -20,7 +20,7 @@ fn sieve(c: &mut Criterion) {
             let town = Town::new(1_000, cases, place);
             group.throughput(Throughput::Elements(town.pings.num_rows() as u64));
             group.bench_function(format!("{name}, {cases} cases"), |b| {
-                b.iter(|| town.index.sieve.mark(&town.pings, Source::Gps));
+                b.iter(|| town.index.sieve().mark(&town.pings, Source::Gps));
             });
         }
     }

@@ -1,6 +1,6 @@
 //! What unions of time ranges cost, and the figures of an exposure that are read off them.
 
-use copresence::encounter::{Encounter, Kind, encounters};
+use copresence::encounter::{Encounter, Keys, Kind, encounters};
 use copresence::exposure::{Adding, exposures, longest_ms, peak_ms};
 use copresence::place::PlaceKey;
 use copresence::rule::{ExposureRule, Source};
@@ -71,7 +71,7 @@ fn exposure(c: &mut Criterion) {
                 || overlaps.clone(),
                 |mut found| {
                     let (mut met, mut exposed) = (Vec::new(), Vec::new());
-                    let (mut ranges, mut keys) = (Vec::new(), Vec::new());
+                    let (mut ranges, mut keys) = (Vec::new(), Keys::default());
                     encounters(&mut found, &mut met, &mut keys);
                     exposures(&found, &met, false, &adding, &mut ranges, &mut exposed);
                     exposed

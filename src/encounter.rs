@@ -329,7 +329,7 @@ fn together(
 /// the indirect overlaps, and overlaps of one kind, source on each side and place that touch are one.
 /// `keys` is room to work in. On return `found` holds the overlaps themselves, sorted by case, and `encounters` only these, sorted by
 /// case, kind, source, case_source, place and start.
-pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, keys: &mut Vec<Key>) {
+pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, keys: &mut Keys) {
     if found.iter().any(|e| e.kind == Kind::Indirect) {
         *found = without_direct(std::mem::take(found));
     }
@@ -348,30 +348,62 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, k
     }
 }
 
-/// What overlaps sort by: case, kind, source, case_source, place in short, start, end; and their row.
-pub type Key = (u64, u64, Millis, Millis, u32);
+/// What overlaps sort by.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// Case, kind, source, case_source, place in short, start, end; and their row.
+    long: Vec<(u64, u64, Millis, Millis, u32)>,
+    /// Case, start, end and row, of overlaps that are alike in all else: times in 32 bits, counted from the first.
+    short: Vec<(u64, u64)>,
+}
 
-/// Sorts by [`Key`]; an overlap is long, so it is moved once, through `room`.
-fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>, keys: &mut Vec<Key>) {
-    let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
-    // A kind of key comes before its place, as short ones of several kinds may be the same.
-    let kind_of_key = |e: &Encounter| match e.place {
-        PlaceKey::Venue(_) | PlaceKey::Trip(_) => 1,
-        _ => 0,
-    };
-    let key = |(e, row): (&Encounter, u32)| -> Key {
-        let first = u64::from(e.case) << 32 | kinds(e) << 8 | kind_of_key(e);
-        (first, e.place.short(), e.start, e.end, row)
-    };
-    keys.clear();
-    keys.extend(found.iter().zip(0..).map(key));
-    if keys.is_sorted() {
-        return;
-    }
-    keys.sort_unstable();
+/// Sorts by case, kind, source, case_source, place in short, start, end and row; an overlap is long, so it is moved once,
+/// through `room`.
+fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>, keys: &mut Keys) {
+    let Keys { long, short } = keys;
     room.clear();
-    room.extend(keys.iter().map(|key| found[key.4 as usize]));
+    if let Some(first) = first_of_alike(found) {
+        let since = |at: Millis| (at - first) as u64;
+        let key = |(e, row): (&Encounter, u64)| {
+            (u64::from(e.case) << 32 | since(e.start), since(e.end) << 32 | row)
+        };
+        short.clear();
+        short.extend(found.iter().zip(0..).map(key));
+        if short.is_sorted() {
+            return;
+        }
+        short.sort_unstable();
+        room.extend(short.iter().map(|key| found[key.1 as u32 as usize]));
+    } else {
+        let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
+        // A kind of key comes before its place, as short ones of several kinds may be the same.
+        let kind_of_key = |e: &Encounter| match e.place {
+            PlaceKey::Venue(_) | PlaceKey::Trip(_) => 1,
+            _ => 0,
+        };
+        let key = |(e, row): (&Encounter, u32)| {
+            let first = u64::from(e.case) << 32 | kinds(e) << 8 | kind_of_key(e);
+            (first, e.place.short(), e.start, e.end, row)
+        };
+        long.clear();
+        long.extend(found.iter().zip(0..).map(key));
+        if long.is_sorted() {
+            return;
+        }
+        long.sort_unstable();
+        room.extend(long.iter().map(|key| found[key.4 as usize]));
+    }
     std::mem::swap(found, room);
+}
+
+/// The first instant of overlaps that differ in their cases and times alone, and these by less than 32 bits of milliseconds.
+fn first_of_alike(found: &[Encounter]) -> Option<Millis> {
+    let one = found.first()?;
+    let what = |e: &Encounter| (e.kind, e.source, e.case_source, e.place);
+    let alike = found.iter().all(|e| what(e) == what(one));
+    let ends = |(first, last): (Millis, Millis), e: &Encounter| (first.min(e.start), last.max(e.end));
+    let (first, last) = found.iter().fold((one.start, one.end), ends);
+    (alike && last - first <= Millis::from(u32::MAX)).then_some(first)
 }
 
 fn same_run(a: &Encounter, b: &Encounter) -> bool {

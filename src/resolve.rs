@@ -3,7 +3,7 @@
 
 use crate::candidate::{Candidate, candidate, is_candidate, passes_by_itself, reasons};
 use crate::dose::risk;
-use crate::encounter::{Encounter, Likely, Meets, Weighing, encounters, likely, overlaps};
+use crate::encounter::{Encounter, Keys, Likely, Meets, Weighing, encounters, likely, overlaps};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonId, PersonRef, PersonType};
@@ -310,7 +310,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
     let view = Stays::of(stays);
     let (mut held, mut scanners): (Vec<u32>, Vec<PersonId>) = (Vec::new(), Vec::new());
     let (mut met, mut exposed) = (Vec::new(), Vec::new());
-    let (mut ranges, mut keys) = (Vec::new(), Vec::new());
+    let (mut ranges, mut keys) = (Vec::new(), Keys::default());
     let person = stays.schema_ref().field(0).data_type();
     let asked = setting.asked();
     let by_list: Vec<&Asked<'_>> = asked.chunk_by(|a, b| a.list == b.list).map(|alike| &alike[0]).collect();

@@ -31,8 +31,8 @@ use intervals::{Interval, Intervals, Query};
 use rstar::primitives::{GeomWithData, Rectangle};
 use rstar::{AABB, RTree};
 use sieve::{Sieve, is_met};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 /// A case's stay.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +116,15 @@ pub struct Beside<'a> {
     pub moved: Option<(&'a RecordBatch, u32)>,
 }
 
+/// What a sieve of the cases' stays is made with.
+#[derive(Debug)]
+struct SieveWith {
+    feeds: Vec<StayRule>,
+    as_of: Millis,
+    uncertainty: Option<Uncertainty>,
+    areas: Option<Arc<RiskAreas>>,
+}
+
 /// The index over all cases' stays.
 #[derive(Debug)]
 pub struct CaseIndex {
@@ -132,8 +141,8 @@ pub struct CaseIndex {
     near: Vec<(Band, [Near; Source::ALL.len()])>,
     /// By person's number.
     dwells: Vec<Dwell>,
-    /// What a ping has to pass first.
-    pub sieve: Sieve,
+    sieve_with: SieveWith,
+    sieve: OnceLock<Sieve>,
     /// Whether some scan of a case's person was left out, as its own position speaks against it.
     pub contradicted: bool,
     /// By case.
@@ -226,8 +235,12 @@ impl CaseIndex {
         }
         // What one ping meets stands together.
         case_stays.sort_by_cached_key(|c| (place_in_short(&c.stay, rule), c.stay.start, c.case));
-        let plain: Vec<Stay> = case_stays.iter().map(|c| c.stay).collect();
-        let sieve = Sieve::new(&plain, rule, feeds, as_of, uncertainty).with_areas(areas);
+        let sieve_with = SieveWith {
+            feeds: feeds.to_vec(),
+            as_of,
+            uncertainty: uncertainty.cloned(),
+            areas: areas.cloned(),
+        };
         let mut index = CaseIndex {
             rule: *rule,
             grow_cases: moving,
@@ -238,7 +251,8 @@ impl CaseIndex {
             keyed: Intervals::default(),
             rows: None,
             near: Vec::new(),
-            sieve,
+            sieve_with,
+            sieve: OnceLock::new(),
             contradicted,
             dwells,
             onsets: cases.iter().map(|case| case.onset_at).collect(),
@@ -337,6 +351,16 @@ impl CaseIndex {
         }
         let reach = Reach::new(reach_m, lattice.as_ref());
         Near { reach_m, reach, boxes, lattice, tree: RTree::bulk_load(tree) }
+    }
+
+    /// What a ping has to pass first. It is made when it is first asked for: where rows are sieved before all cases' stays
+    /// are known, nobody does.
+    pub fn sieve(&self) -> &Sieve {
+        self.sieve.get_or_init(|| {
+            let SieveWith { feeds, as_of, uncertainty, areas } = &self.sieve_with;
+            let stays: Vec<Stay> = self.stays.iter().map(|c| c.stay).collect();
+            Sieve::new(&stays, &self.rule, feeds, *as_of, uncertainty.as_ref()).with_areas(areas.as_ref())
+        })
     }
 
     /// Whether no case has a stay.

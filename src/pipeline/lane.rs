@@ -207,11 +207,11 @@ impl<'r> Lane<'r> {
         }
         if self.again {
             let gathering = Gathering::new(&self.pings, &job.decoder.schema);
-            unordered::gather_near(job, self.source, &self.units, &index.sieve, &gathering)?;
+            unordered::gather_near(job, self.source, &self.units, index.sieve(), &gathering)?;
             gathering.finish()?;
             return Ok(true);
         }
-        let sieve = &index.sieve;
+        let sieve = index.sieve();
         let found = if self.order == Order::Time {
             time_order::pass(job, self.source, self.units.clone(), Some(sieve), &self.stays)?
         } else {
@@ -255,7 +255,9 @@ impl<'r> Lane<'r> {
             stays = Guided::joined(job, self.source, &stays)?.into_iter().collect();
         }
         let mut counts = (0, 0);
-        stays.extend(unordered::stays_of(job, self.source, &index.sieve, pings, &mut counts)?);
+        if !pings.is_empty() {
+            stays.extend(unordered::stays_of(job, self.source, index.sieve(), pings, &mut counts)?);
+        }
         Ok((stays, counts))
     }
 

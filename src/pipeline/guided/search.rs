@@ -104,7 +104,7 @@ pub struct Search<'s, 'r> {
 impl Search<'_, '_> {
     /// Calls `each` with the pings that the sieve marks, and what follows them.
     fn marked(&self, wanted: &Wanted, each: &mut dyn FnMut(PersonRef<'_>, Ping, Next)) -> Result<u64> {
-        let by_places = self.source == Source::Gps && self.index.sieve.asks_places_only(self.source);
+        let by_places = self.source == Source::Gps && self.index.sieve().asks_places_only(self.source);
         if by_places { self.marked_by_places(wanted, each) } else { self.marked_by_all(wanted, each) }
     }
 
@@ -125,7 +125,7 @@ impl Search<'_, '_> {
         job.decoder.read_places(file, &pages, &wanted.rows, true, &mut |times, lats, lons| {
             job.watch.advance(times.len() as u64)?;
             rows.clear();
-            self.index.sieve.marks_of_places((times, lats, lons), self.source, &mut rows);
+            self.index.sieve().marks_of_places((times, lats, lons), self.source, &mut rows);
             rows.retain(|row| (job.decoder.from..job.decoder.to).contains(&times[*row as usize]));
             let mut before = 0;
             for row in rows.iter().map(|row| *row as usize) {
@@ -169,7 +169,7 @@ impl Search<'_, '_> {
             job.watch.advance(decoded.rows)?;
             let (pings, nexts) = (Pings::of(&decoded.pings), Nexts::of(&told)?);
             let mut marks = Vec::new();
-            self.index.sieve.marks(&pings, self.source, &mut marks);
+            self.index.sieve().marks(&pings, self.source, &mut marks);
             count += marks.len() as u64;
             for row in marks.iter().map(|mark| mark.row() as usize) {
                 each(pings.persons.at(row), pings.at(row), nexts.at(row));
