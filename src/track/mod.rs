@@ -123,15 +123,15 @@ impl<'a> TrackRule<'a> {
     }
 
     /// The stay of a ping that another at an instant and a position follows, or none, where nobody moves and no filter
-    /// drops any.
-    pub fn stay_of(&mut self, ping: Ping, next: Option<(Millis, f64, f64)>) -> Option<Stay> {
+    /// drops any; and by what it shares its place.
+    pub fn stay_of(&mut self, ping: Ping, next: Option<(Millis, f64, f64)>) -> Option<(Stay, PlaceKey)> {
         let key = self.key(&ping);
         let kept = Kept { ping, key, marked: true };
         let closer = next.map(|(time, lat, lon)| {
             let ping = Ping { time, lat, lon, ..ping };
             Kept { ping, key: self.key(&ping), marked: false }
         });
-        stay(&kept, closer.as_slice(), self)?.clipped(Millis::MIN, self.as_of)
+        Some((stay(&kept, closer.as_slice(), self)?.clipped(Millis::MIN, self.as_of)?, key))
     }
 
     /// What stays of the source share a place by, that of a position in short.

@@ -54,10 +54,9 @@ impl<'s, 'r> Room<'s, 'r> {
 
     /// Takes the stay of a ping that this follows, or none.
     fn take(&mut self, person: PersonRef<'_>, ping: Ping, next: Option<(Millis, f64, f64)>) {
-        let Some(stay) = self.rule.stay_of(ping, next) else { return };
+        let Some((stay, key)) = self.rule.stay_of(ping, next) else { return };
         let spread = person.spread();
         let Some(open) = &mut self.open else { return self.out.take(person, spread, &stay) };
-        let key = self.rule.key_of_stay(&stay);
         if let Some((_, run)) = open.find_mut(spread, |(whose, _)| whose.as_ref() == person) {
             if !join(run, &stay, key, false) {
                 let (done, _) = std::mem::replace(run, (stay, key));
