@@ -334,6 +334,9 @@ impl Bits {
         let start = rows.len();
         if let Some(blocks) = &self.blocks {
             let block = &blocks[class as usize];
+            if block.words.is_empty() {
+                return;
+            }
             return wide(
                 #[inline(always)]
                 || self.marked_in_block(block, (times, lats, lons), rows),

@@ -108,10 +108,12 @@ impl<'a> AtOnce<'a> {
     }
 }
 
-/// Parts that are smaller together, bytes, are resolved together.
+/// Parts that are smaller together, bytes, and than this share of the memory, are resolved in so few bundles.
 const FEW_BYTES: u64 = 1 << 24;
+const FEW_SHARE: u64 = 16;
+const BUNDLES: usize = 4;
 
-/// Resolves each part on its own, or, if they are small, as many together as make one for each thread.
+/// Resolves each part on its own, or, if they are small, many together.
 pub fn resolve_parts(
     job: &Job<'_>,
     lanes: &[Lane<'_>],
@@ -123,8 +125,9 @@ pub fn resolve_parts(
     let bytes: Option<u64> = lanes.iter().map(Lane::bytes).sum();
     // Who has to wait does so part by part.
     let none_waits = job.resident().is_none() && !job.inputs.contradicts;
-    let together = none_waits && bytes.is_some_and(|bytes| bytes <= FEW_BYTES);
-    let bundles = if together { rayon::current_num_threads().min(job.parts) } else { job.parts };
+    let few = FEW_BYTES.min(job.config.memory_bytes / FEW_SHARE);
+    let together = none_waits && bytes.is_some_and(|bytes| bytes <= few);
+    let bundles = if together { BUNDLES.min(job.parts) } else { job.parts };
     job.watch.start(Stage::Resolve, bundles as u64);
     let totals: Vec<(u64, u64, u64)> = (0..bundles)
         .into_par_iter()

@@ -158,8 +158,9 @@ fn follow_rows(
     let take = &mut |person: PersonRef<'_>, stay: &Stay| out.push(person, stay);
     let mut last = Millis::MIN;
     let ordered = chunks().all(|sent| {
-        let first = sent.rows.first().map_or(Millis::MAX, Row::time);
-        sent.ordered && std::mem::replace(&mut last, sent.last) <= first
+        let follows = sent.rows.first().is_none_or(|first| last <= first.time());
+        last = last.max(sent.last);
+        sent.ordered && follows
     });
     if ordered {
         chunks().for_each(|sent| tracks.follow(&sent.rows, sent.names.as_ref(), rule, take));
