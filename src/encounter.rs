@@ -436,3 +436,45 @@ fn without_direct(mut found: Vec<Encounter>) -> Vec<Encounter> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Short keys or long ones, the order is the same.
+        #[test]
+        fn overlaps_come_in_their_order(
+            drawn in prop::collection::vec((0..4u32, 0..6i64, 1..4i64, 0..3i64), 0..60),
+            first in prop::sample::select(vec![-5, 0, 1_600_000_000_000]),
+            step in prop::sample::select(vec![1, 1 << 20, 1 << 31]),
+            places in 1..3i64,
+        ) {
+            let overlap = |(row, (case, start, length, place)): (usize, &(u32, i64, i64, i64))| {
+                let start = first + start * step;
+                let place = PlaceKey::Square(crate::place::Square { row: place % places, col: 0 });
+                Encounter {
+                    case: *case,
+                    kind: Kind::Direct,
+                    source: Source::Gps,
+                    case_source: Source::Gps,
+                    place,
+                    start,
+                    sure: start,
+                    end: start + length * step,
+                    distance_m: row as f64,
+                    bracketed: false,
+                    probability: 0.0,
+                    rate: 0.0,
+                    left: 0,
+                }
+            };
+            let mut found: Vec<Encounter> = drawn.iter().enumerate().map(overlap).collect();
+            let mut expected = found.clone();
+            expected.sort_by_key(|e| (e.case, e.place, e.start, e.end));
+            sort(&mut found, &mut Vec::new(), &mut Keys::default());
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

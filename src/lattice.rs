@@ -255,3 +255,57 @@ pub fn mixed(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z ^ (z >> 29)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whoever is in an area when it matters passes, whatever else is there; who is nowhere does not.
+        #[test]
+        fn a_map_loses_nobody(
+            areas in prop::collection::vec((-89.0..89.0f64, -180.0..180.0f64, 1.0..5e3f64, 0..400usize, 0..40usize), 1..40),
+            inside in prop::collection::vec((0..40usize, -1.0..=1.0f64, -1.0..=1.0f64, 0.0..=1.0f64), 0..700),
+            near in any::<bool>(),
+        ) {
+            let slots = 440;
+            let timed: Vec<Timed> = areas.iter().map(|(lat, lon, metres, from, length)| {
+                // All in one town, or all over the world.
+                let (lat, lon) = if near { (31.0 + lat / 900.0, 121.0 + lon / 900.0) } else { (*lat, *lon) };
+                (LatLonBox::of_path(lat, lon, 0.0, 0.0).grown(*metres), (*from, from + length))
+            }).collect();
+            let map = Map::new(&timed, slots, 25.0);
+            let (mut times, mut lats, mut lons) = (Vec::new(), Vec::new(), Vec::new());
+            for (area, north, east, late) in inside {
+                let (area, (from, to)) = timed[area % timed.len()];
+                let part = area.split().next().expect("an area");
+                let within = |low: f64, high: f64, at: f64| (low + (high - low) * (at + 1.0) / 2.0).clamp(low, high);
+                lats.push(within(part.lat_min, part.lat_max, north));
+                lons.push(within(part.lon_min, part.lon_max, east));
+                times.push((from as f64 + late * (to - from) as f64) as Millis);
+            }
+            let here = lats.len() as u32;
+            lats.extend([f64::NAN, f64::INFINITY, 1e300]);
+            lons.extend([f64::NAN, f64::NEG_INFINITY, -1e300]);
+            times.extend([0; 3]);
+            let mut rows = Vec::new();
+            map.rows((&times, &lats, &lons), |time| time as usize, &mut rows);
+            let all = if map.full { 3 } else { 0 };
+            prop_assert_eq!(rows, (0..here + all).collect::<Vec<u32>>());
+        }
+    }
+
+    #[test]
+    fn a_map_knows_when() {
+        let area = LatLonBox::of_path(31.0, 121.0, 0.0, 0.0).grown(50.0);
+        let map = Map::new(&[(area, (8, 15))], 440, 25.0);
+        let passes = |time: Millis, lat: f64| {
+            let mut rows = Vec::new();
+            map.rows((&[time], &[lat], &[121.0]), |time| time as usize, &mut rows);
+            !rows.is_empty()
+        };
+        assert!(passes(8, 31.0) && passes(15, 31.0));
+        assert!(!passes(0, 31.0) && !passes(400, 31.0) && !passes(8, 31.01));
+    }
+}

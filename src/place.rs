@@ -5,6 +5,7 @@ pub mod region;
 
 use crate::geo::METRES_PER_DEGREE;
 use crate::rice::Within;
+use crate::wide::WHOLE;
 use h3o::{LatLng, Resolution};
 use std::fmt;
 
@@ -150,8 +151,6 @@ impl Default for Squares {
     }
 }
 
-/// Whole numbers stand one apart here, so that adding it rounds to one, whose low bits they are.
-const WHOLE: f64 = (3u64 << 51) as f64;
 /// Numbers below this have few enough digits before the point.
 const FLOOR_MAX: f64 = (1u64 << 50) as f64;
 

@@ -11,7 +11,7 @@ pub fn wide<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Whole numbers stand one apart here, so that adding rounds to one, whose low bits they are.
-const WHOLE: f64 = (3u64 << 51) as f64;
+pub const WHOLE: f64 = (3u64 << 51) as f64;
 
 /// A whole number that is not negative, and smaller than 2^51; another number's nearest.
 #[inline]
