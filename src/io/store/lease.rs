@@ -2,7 +2,7 @@
 //! two writers from working for nothing. What decides is that a catalogue is replaced only where it is still the one that its
 //! writer began with.
 
-use super::unfinished::registered;
+use super::unfinished::{registered, sending};
 use crate::io::machine;
 use crate::io::storage::objects::{self, Version};
 use std::io::Result;
@@ -115,6 +115,8 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn renew(state: &mut State) -> Result<bool> {
+    // A renewal that comes after the lease was taken away would make it anew, on a server whose conditions are not safe.
+    let Some(_on_its_way) = sending() else { return Ok(state.version.is_some()) };
     if let Some(version) = &state.version {
         state.renewals += 1;
         state.version = objects::put_if(&state.path, text_of(state.renewals), Some(version))?;

@@ -19,19 +19,14 @@ pub struct Own {
     pub lease: Option<PathBuf>,
     /// Objects that no catalogue names yet.
     pub sent: Vec<PathBuf>,
-    /// Whether some of them are on their way.
-    pub is_sending: bool,
+    /// How many threads have something of it on its way.
+    sending: usize,
     is_stopped: bool,
     is_in_force: bool,
 }
 
-static OWN: Mutex<Own> = Mutex::new(Own {
-    lease: None,
-    sent: Vec::new(),
-    is_sending: false,
-    is_stopped: false,
-    is_in_force: false,
-});
+static OWN: Mutex<Own> =
+    Mutex::new(Own { lease: None, sent: Vec::new(), sending: 0, is_stopped: false, is_in_force: false });
 
 fn own() -> MutexGuard<'static, Own> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,6 +40,25 @@ pub fn registered(change: impl FnOnce(&mut Own)) {
 /// Whether the process is about to end.
 pub fn is_stopped() -> bool {
     own().is_stopped
+}
+
+/// Something is on its way to the store as long as this lives; what is taken away waits for it, as it would come after.
+#[derive(Debug)]
+pub struct Sending(());
+
+/// Begins to send, unless the process is about to end.
+pub fn sending() -> Option<Sending> {
+    let mut own = own();
+    (!own.is_stopped).then(|| {
+        own.sending += 1;
+        Sending(())
+    })
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        own().sending -= 1;
+    }
 }
 
 /// Does what puts objects in force, unless the process is about to end; none of them is taken away then.
@@ -64,7 +78,7 @@ pub fn abandon() -> bool {
     objects::stop_sending();
     // What is on its way would come after it was taken away.
     let mut waited = Duration::ZERO;
-    while own().is_sending && waited < PATIENCE {
+    while own().sending > 0 && waited < PATIENCE {
         std::thread::sleep(LOOKS);
         waited += LOOKS;
     }

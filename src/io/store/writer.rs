@@ -2,7 +2,7 @@
 //! fails if somebody else came first.
 
 use super::lease::{DEAD_S, Lease};
-use super::unfinished::{is_stopped, registered, unless_stopped};
+use super::unfinished::{is_stopped, registered, sending, unless_stopped};
 use super::{
     CACHE, CATALOGUE, Catalogue, HIDDEN, INCOMING, Retired, catalogue_of, files_of, input, read_catalogue,
 };
@@ -361,12 +361,15 @@ impl Writer {
             objects::remove_all(&sent);
             registered(|own| own.sent.clear());
         };
-        registered(|own| own.is_sending = true);
+        let Some(on_its_way) = sending() else {
+            undo();
+            return Err(Error::Interrupted);
+        };
         // Who lost the lease meanwhile writes no more than what is on its way.
         let going = new.chunks(SENT_AT_ONCE).try_for_each(|some| {
             if is_stopped() || !lease.holds() { Ok(()) } else { objects::upload(some.to_vec()) }
         });
-        registered(|own| own.is_sending = false);
+        drop(on_its_way);
         if let Err(e) = going {
             undo();
             return Err(if is_stopped() { Error::Interrupted } else { failed(&folder, &e) });
@@ -400,7 +403,13 @@ impl Writer {
         let put = || objects::put_if(&path, (text + "\n").into_bytes(), catalogue.as_ref());
         let written = match holds {
             // If no answer comes it may be in force all the same, and what it names has to stay.
-            true => unless_stopped(put).ok_or(Error::Interrupted)?.map_err(not_written)?,
+            true => match unless_stopped(put) {
+                Some(written) => written.map_err(not_written)?,
+                None => {
+                    undo();
+                    return Err(Error::Interrupted);
+                }
+            },
             false => None,
         };
         let Some(written) = written else {
