@@ -3,7 +3,7 @@
 pub mod cells;
 pub mod region;
 
-use crate::geo::METRES_PER_DEGREE;
+use crate::geo::{LatLonBox, METRES_PER_DEGREE};
 use crate::rice::Within;
 use crate::wide::WHOLE;
 use h3o::{LatLng, Resolution};
@@ -143,13 +143,25 @@ pub struct Squares {
     square_m: f64,
     per_degree: f64,
     cosines: [(f64, f64); 64],
+    /// The last square of [`Squares::square_by_last`], also in short, and what lies well within it.
+    last: (Square, u64, LatLonBox),
 }
 
 impl Default for Squares {
     fn default() -> Self {
-        Squares { square_m: f64::NAN, per_degree: f64::NAN, cosines: [(f64::NAN, f64::NAN); 64] }
+        let (square_m, per_degree) = (f64::NAN, f64::NAN);
+        let last = (Square { row: 0, col: 0 }, 0, NOWHERE);
+        Squares { square_m, per_degree, cosines: [(f64::NAN, f64::NAN); 64], last }
     }
 }
+
+/// A box that holds nothing.
+const NOWHERE: LatLonBox =
+    LatLonBox { lat_min: f64::INFINITY, lat_max: f64::NAN, lon_min: f64::NAN, lon_max: f64::NAN };
+
+/// What is so far from the border of a square, in its sides, is surely within, as long as the square is not this far away.
+const WELL_WITHIN: f64 = 1e-5;
+const FAR: i64 = 100_000_000;
 
 /// Numbers below this have few enough digits before the point.
 const FLOOR_MAX: f64 = (1u64 << 50) as f64;
@@ -185,6 +197,42 @@ impl Squares {
             *known = (row as f64, row_cos(row as f64, square_m));
         }
         Square { row, col: col_of(lon, known.1, square_m, self.per_degree) }
+    }
+
+    /// Whether a position surely is in a square, which this tells of the last one only.
+    #[inline]
+    pub fn is_in_last(&self, lat: f64, lon: f64, short: u64) -> bool {
+        let (_, last, within) = &self.last;
+        let in_rows = (within.lat_min < lat) & (lat < within.lat_max);
+        in_rows & (within.lon_min < lon) & (lon < within.lon_max) & (*last == short)
+    }
+
+    /// What [`Squares::square`] gives, sooner where positions that follow one another are often in one square; for always the
+    /// same `square_m`.
+    #[inline]
+    pub fn square_by_last(&mut self, lat: f64, lon: f64, square_m: f64) -> Square {
+        let (last, short, _) = self.last;
+        if self.is_in_last(lat, lon, short) {
+            return last;
+        }
+        let square = self.square(lat, lon, square_m);
+        self.last = (square, PlaceKey::Square(square).short(), self.within(square));
+        square
+    }
+
+    /// What lies well within a square that was just found.
+    fn within(&self, Square { row, col }: Square) -> LatLonBox {
+        let (row_cos, per_degree) = (self.cosines[row as usize % 64].1, self.per_degree);
+        if row.abs() > FAR || col.abs() > FAR || !(row_cos > 0.0) {
+            return NOWHERE;
+        }
+        let ends = |first: i64, per_degree: f64| {
+            let degrees = 1.0 / per_degree;
+            ((first as f64 + WELL_WITHIN) * degrees, ((first + 1) as f64 - WELL_WITHIN) * degrees)
+        };
+        let ((lat_min, lat_max), (lon_min, lon_max)) =
+            (ends(row, per_degree), ends(col, per_degree * row_cos));
+        LatLonBox { lat_min, lat_max, lon_min, lon_max }
     }
 
     /// The squares of many positions, in short: what [`square`] gives.
@@ -338,6 +386,7 @@ impl PlaceKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn squares_have_floors_not_truncations() {
@@ -373,6 +422,27 @@ mod tests {
             Squares::default().shorts(&lats, &lons, square_m, &mut shorts);
             let each = lats.iter().zip(&lons).map(|(lat, lon)| square(*lat, *lon, square_m));
             assert_eq!(shorts, each.map(|square| PlaceKey::Square(square).short()).collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn squares_by_the_last_are_the_same(
+            from in (-90.0..90.0, -180.0..180.0),
+            steps in prop::collection::vec((-2.0..2.0, -2.0..2.0, prop::bool::ANY), 1..200),
+            square_m in prop::sample::select(vec![1.0, 37.5, 800.0, 1e7]),
+        ) {
+            let side = square_m / METRES_PER_DEGREE;
+            let mut squares = Squares::default();
+            let (mut lat, mut lon) = from;
+            for (north, east, to_border) in steps {
+                (lat, lon) = (lat + north * side * 0.3, lon + east * side * 0.3);
+                if to_border {
+                    lat = (lat / side).round() * side;
+                }
+                (lat, lon) = (lat.clamp(-90.0, 90.0), lon.clamp(-180.0, 180.0));
+                prop_assert_eq!(squares.square_by_last(lat, lon, square_m), square(lat, lon, square_m));
+            }
         }
     }
 

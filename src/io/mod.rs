@@ -25,6 +25,7 @@ pub mod storage;
 pub mod store;
 pub mod stored;
 pub mod sweep;
+mod syncing;
 pub mod synth;
 pub mod table;
 mod truth;

@@ -2,6 +2,7 @@
 
 use super::files::Digesting;
 use super::output::Staging;
+use super::syncing::Syncing;
 use crate::answer::{Answer, Rejection, Sorted};
 use crate::candidate::Reason;
 use crate::config::Config;
@@ -184,8 +185,8 @@ fn write_parquet(
     // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let writer = ArrowWriter::try_new(Digesting::new(BufWriter::new(file)), plain.clone(), Some(properties))
-        .map_err(failed)?;
+    let file = Digesting::new(BufWriter::new(Syncing::new(file)));
+    let writer = ArrowWriter::try_new(file, plain.clone(), Some(properties)).map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
     let encode = |group: usize| -> Result<Made> {
         let mut columns = factory.create_column_writers(group).map_err(failed)?;
@@ -210,7 +211,8 @@ fn write_parquet(
         group.close().map(drop).map_err(failed)
     })?;
     let (buffered, bytes, sha256) = writer.into_inner().map_err(failed)?.finish();
-    buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
+    let file = buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
+    file.finish().map_err(|e| staging.failed(name, &e))?;
     Ok(Written { name: name.to_string(), bytes, sha256 })
 }
 
@@ -250,7 +252,7 @@ fn write_csv(
         Ok(Made::Text(lines(&make(range)?).map_err(|e| internal(name, &e))?))
     };
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut file = Digesting::new(file);
+    let mut file = Digesting::new(Syncing::new(file));
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
     let head: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     write(format!("{}\n", head.join(",")).as_bytes())?;
@@ -258,7 +260,8 @@ fn write_csv(
         Made::Text(bytes) => write(&bytes),
         Made::Group(_) | Made::File(_) => Ok(()),
     })?;
-    let (_, bytes, sha256) = file.finish();
+    let (file, bytes, sha256) = file.finish();
+    file.finish().map_err(|e| staging.failed(name, &e))?;
     Ok(Written { name: name.to_string(), bytes, sha256 })
 }
 

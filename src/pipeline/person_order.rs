@@ -273,8 +273,9 @@ pub fn follow(
     let ordered = are_ascending(times);
     if ordered && many::Tracks::suit(rule) {
         let mut line = Line::default();
-        let tracked = each_that_matters(pings, rows, marks, &mut |row, mark| {
-            line.push(&Row::new(pings, row, 0, mark), rule, out);
+        let tracked = each_that_matters(pings, rows, marks, &mut |row, mark, is_alone| {
+            let row = Row::new(pings, row, 0, mark);
+            if is_alone { line.push_alone(&row, rule, out) } else { line.push(&row, rule, out) }
         });
         line.finish(rule, out);
         return tracked;
@@ -300,7 +301,7 @@ pub fn follow(
             track.push(pings.at(row), is_marked, rule, out);
         }
     } else {
-        tracked = each_that_matters(pings, rows, marks, &mut |row, mark| {
+        tracked = each_that_matters(pings, rows, marks, &mut |row, mark, _| {
             track.push(pings.at(row), mark != Mark::None, rule, out);
         });
     }
@@ -309,13 +310,13 @@ pub fn follow(
 }
 
 /// Calls `each` with the rows that matter, and their marks: an instant matters if a ping of it or of
-/// the instant before is marked, as it ends that one's stay. Gives how many.
+/// the instant before is marked, as it ends that one's stay; and with whether it has its instant to itself. Gives how many.
 #[inline]
 fn each_that_matters(
     pings: &Pings<'_>,
     rows: Range<usize>,
     marks: &[Marked],
-    each: &mut impl FnMut(usize, Mark),
+    each: &mut impl FnMut(usize, Mark, bool),
 ) -> u64 {
     let mut count = 0;
     let mut marks = marks.iter().peekable();
@@ -336,7 +337,7 @@ fn each_that_matters(
             }
             for row in row..end {
                 let marked = marks.next_if(|mark| mark.row() as usize == row);
-                each(row, marked.map_or(Mark::None, |marked| marked.mark()));
+                each(row, marked.map_or(Mark::None, |marked| marked.mark()), more == 0);
             }
             count += (end - row) as u64;
             (row, after_mark) = (end, has_mark);

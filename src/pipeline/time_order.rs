@@ -430,7 +430,7 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         }
         self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, sent))| {
             let mut out = StayColumns::new(&job.stay_schema);
-            tracks.follow(sent, to, &mut job.track_rule(source), &mut out)?;
+            tracks.follow(sent, to, &mut job.track_rule(source).mixed(), &mut out)?;
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
@@ -439,7 +439,7 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         let (job, source, stays) = (self.job, self.source, self.stays);
         self.tracks.par_iter_mut().enumerate().try_for_each(|(part, tracks)| {
             let mut out = StayColumns::new(&job.stay_schema);
-            tracks.finish(&mut job.track_rule(source), &mut out);
+            tracks.finish(&mut job.track_rule(source).mixed(), &mut out);
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }

@@ -241,12 +241,38 @@ impl Line {
         }
     }
 
-    /// The last row stands: it ends the stay of the one before, and goes on with its run or begins one.
+    /// Adds a row that no other shares its instant with.
+    #[inline]
+    pub fn push_alone(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        if self.now.is_some() {
+            self.settle(rule, out);
+            self.now = None;
+        }
+        self.stand(row, rule, out);
+    }
+
     #[inline]
     fn settle(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
-        let Some(row) = self.now else { return };
-        if self.run.is_none() && row.mark == Mark::None {
-            return;
+        if let Some(row) = self.now {
+            self.stand(&row, rule, out);
+        }
+    }
+
+    /// A row stands: it ends the stay of the one before, and goes on with its run or begins one.
+    #[inline]
+    fn stand(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
+        match &mut self.run {
+            None if row.mark == Mark::None => return,
+            Some(run)
+                if row.mark == Mark::Case
+                    && !run.alone
+                    && row.time <= run.hold_end
+                    && rule.is_in_last_square(row.lat, row.lon, run.key) =>
+            {
+                (run.last, run.hold_end) = (row.time, row.time + rule.feeds[usize::from(row.feed)].hold_ms);
+                return;
+            }
+            _ => {}
         }
         let place = match rule.place.metres() {
             Some(_) => rule.sigma_m(&row.ping()).to_bits(),
@@ -284,7 +310,7 @@ impl Line {
                 run.end(if same { row.time } else { run.last }, row.time, ending, rule, out);
             }
         }
-        let Row { time: start, lat, lon, .. } = row;
+        let Row { time: start, lat, lon, .. } = *row;
         self.run = counts.then_some(Run { start, lat, lon, key, alone, last: start, hold_end });
     }
 

@@ -28,6 +28,8 @@ pub struct TrackRule<'a> {
     filters: bool,
     joins: bool,
     squares: Squares,
+    /// Whether positions that come one after the other are seldom near.
+    mixed: bool,
     /// Where accuracies are not known: whether they had to decide.
     ties: Option<&'a AtomicBool>,
     uncertainty: Option<&'a Uncertainty>,
@@ -48,6 +50,7 @@ impl<'a> TrackRule<'a> {
             filters: feeds.iter().any(|f| f.source == source && f.filters()),
             joins,
             squares: Squares::default(),
+            mixed: false,
             ties: None,
             uncertainty: None,
             areas: None,
@@ -68,6 +71,12 @@ impl<'a> TrackRule<'a> {
             return Ending::default();
         }
         Ending { distance_m: haversine_m(from.0, from.1, to.0, to.1), sure }
+    }
+
+    /// The same for rows of many persons in the order of time.
+    pub fn mixed(mut self) -> Self {
+        self.mixed = true;
+        self
     }
 
     /// The same where uncertainties count.
@@ -148,10 +157,19 @@ impl<'a> TrackRule<'a> {
         }
     }
 
+    /// Whether a position surely is in the square of this key, and nothing else tells positions there apart.
+    #[inline]
+    fn is_in_last_square(&self, lat: f64, lon: f64, key: u64) -> bool {
+        self.areas.is_none() && self.squares.is_in_last(lat, lon, key)
+    }
+
     #[inline]
     fn key_of_position(&mut self, lat: f64, lon: f64) -> PlaceKey {
         match self.place {
-            PlaceRule::Grid { square_m } => PlaceKey::Square(self.squares.square(lat, lon, square_m)),
+            PlaceRule::Grid { square_m } if self.mixed => {
+                PlaceKey::Square(self.squares.square(lat, lon, square_m))
+            }
+            PlaceRule::Grid { square_m } => PlaceKey::Square(self.squares.square_by_last(lat, lon, square_m)),
             place => PlaceKey::of_position(&place, lat, lon),
         }
     }

@@ -1,0 +1,84 @@
+//! A file that goes to the disk while more of it is made, so that little is left to wait for in the end.
+
+use std::fs::File;
+use std::io::{Result, Write};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+/// So many bytes go to the disk together.
+const STEP: usize = 8 << 20;
+
+/// A file that is synced by and by, on a thread of its own, if it is long enough.
+#[derive(Debug)]
+pub struct Syncing {
+    file: File,
+    /// Bytes since that was last asked for.
+    since: usize,
+    thread: Option<(Sender<()>, JoinHandle<Result<()>>)>,
+}
+
+impl Syncing {
+    /// Nothing written yet.
+    pub fn new(file: File) -> Self {
+        Syncing { file, since: 0, thread: None }
+    }
+
+    fn ask(&mut self) -> Result<()> {
+        if self.thread.is_none() {
+            let (ask, asked) = channel();
+            let file = self.file.try_clone()?;
+            // A fault of the disk is told once only, so that it has to be kept.
+            let syncs = move || {
+                while asked.recv().is_ok() {
+                    // What was asked for meanwhile is done with it.
+                    asked.try_iter().for_each(drop);
+                    file.sync_data()?;
+                }
+                Ok(())
+            };
+            self.thread = Some((ask, std::thread::spawn(syncs)));
+        }
+        // It has ended where the disk is at fault, as the end tells.
+        self.thread.iter().for_each(|(ask, _)| ask.send(()).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Waits until all that was asked for is on the disk.
+    pub fn finish(mut self) -> Result<()> {
+        let Some((ask, syncs)) = self.thread.take() else { return Ok(()) };
+        drop(ask);
+        syncs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Write for Syncing {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.since += written;
+        if self.since >= STEP {
+            self.since = 0;
+            self.ask()?;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("long");
+        let mut file = Syncing::new(File::create(&path).expect("a file"));
+        let piece: Vec<u8> = (0..=255).cycle().take((1 << 20) + 3).collect();
+        (0..20).for_each(|_| file.write_all(&piece).expect("room"));
+        file.finish().expect("a disk");
+        assert!(std::fs::read(&path).expect("the file") == piece.repeat(20));
+    }
+}
