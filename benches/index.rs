@@ -4,7 +4,7 @@ mod city;
 
 use city::{DAY, Town};
 use copresence::index::intervals::{Interval, Intervals, Query};
-use copresence::index::{Beside, CaseIndex};
+use copresence::index::{Beside, CaseIndex, Found};
 use copresence::place::PlaceRule;
 use copresence::stay::{Stay, Stays};
 use copresence::time::DAY_MS;
@@ -44,12 +44,15 @@ fn probe(c: &mut Criterion) {
         let town = Town::new(1_000, 20, place);
         let view = Stays::of(&town.stays);
         let stays: Vec<Stay> = (0..town.stays.num_rows()).map(|row| view.at(row)).collect();
+        let mut found = Found::default();
         group.throughput(Throughput::Elements(stays.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                let mut neighbours = 0u64;
-                stays.iter().for_each(|stay| town.index.neighbours(stay, None, &mut |_, _| neighbours += 1));
-                neighbours
+                let find = |stays: &[Stay]| {
+                    town.index.find(stays, &mut found);
+                    found.hits.len()
+                };
+                stays.chunks(256).map(find).sum::<usize>()
             });
         });
     }

@@ -1,14 +1,15 @@
 //! An encounter: one overlap of two stays at the same place, one of them a case's; a fact, unscored.
 
 use crate::geo::{METRES_PER_DEGREE, cos_lat, haversine_of_m, wrap_degrees};
-use crate::index::{By, CaseIndex, CaseStay};
+use crate::index::{By, CaseIndex, CaseStay, Found};
 use crate::ping::{NO_FLOOR, NO_PLACE};
 use crate::place::{PlaceKey, PlaceRule};
 use crate::rice::{Within, probability_within};
 use crate::rule::{EncounterRule, ExposureRule, Source};
-use crate::stay::Stay;
+use crate::stay::{Stay, Stays};
 use crate::time::{Millis, union};
 use crate::trip::Seat;
+use std::ops::Range;
 
 /// Whether the case was there at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,24 +105,67 @@ pub struct Meets<'a> {
     pub seats: &'a [Seat],
 }
 
-/// Adds every overlap of a person's stay with the cases' stays, by each of these rules to its own list. The index is over
-/// what any of them may find.
-pub fn overlaps(
-    stay: &Stay,
-    own: Option<u32>,
-    index: &CaseIndex,
-    rules: &[Meets<'_>],
-    found: &mut [Vec<Encounter>],
-) {
-    let mut cos = None;
-    index.neighbours(stay, own, &mut |by, neighbour| {
-        let mut distance_m = None;
-        for (meets, found) in rules.iter().zip(&mut *found) {
-            if let Some(meeting) = meet(by, stay, &mut cos, &mut distance_m, neighbour, meets) {
-                add(stay, neighbour, &meeting, meets.rule, found);
+/// Stays whose neighbours are looked up together.
+const TOGETHER: usize = 256;
+
+/// A way through the stays of many persons, which finds what they overlap.
+pub struct Walk<'a> {
+    view: &'a Stays<'a>,
+    index: &'a CaseIndex,
+    /// Stays from a row on, what is found of them, and how many hits are done.
+    first: usize,
+    stays: Vec<Stay>,
+    found: Found,
+    done: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// At the first row.
+    pub fn new(view: &'a Stays<'a>, index: &'a CaseIndex) -> Self {
+        Walk { view, index, first: 0, stays: Vec::new(), found: Found::default(), done: 0 }
+    }
+
+    /// Adds every overlap of a person's stays with the cases' stays, by each of these rules to its own list. The index is over
+    /// what any of them may find. Rows have to be walked in their order.
+    pub fn overlaps(
+        &mut self,
+        rows: Range<usize>,
+        own: Option<u32>,
+        rules: &[Meets<'_>],
+        lists: &mut [Vec<Encounter>],
+    ) {
+        let mut row = rows.start;
+        while row < rows.end {
+            if row >= self.first + self.stays.len() {
+                let end = self.view.starts.len().min(row + TOGETHER);
+                self.first = row;
+                self.stays.clear();
+                self.stays.extend((row..end).map(|row| self.view.at(row)));
+                self.index.find(&self.stays, &mut self.found);
+                self.done = 0;
             }
+            let end = rows.end.min(self.first + self.stays.len());
+            let mut last = None;
+            for hit in &self.found.hits[self.done..] {
+                let at = hit.row as usize;
+                if self.first + at >= end {
+                    break;
+                }
+                self.done += 1;
+                let Some((by, neighbour)) = self.index.met(hit, &self.found, own) else { continue };
+                let stay = &self.stays[at];
+                let (_, mut cos) = last.filter(|(before, _)| *before == at).unwrap_or((at, None));
+                let mut distance_m = None;
+                for (meets, list) in rules.iter().zip(&mut *lists) {
+                    if let Some(meeting) = meet(by, stay, &mut cos, &mut distance_m, neighbour, meets) {
+                        add(stay, neighbour, &meeting, meets.rule, list);
+                    }
+                }
+                last = Some((at, cos));
+            }
+            row = end;
         }
-    });
+    }
 }
 
 /// Two stays that are likely enough to be together by position.
@@ -147,12 +191,13 @@ pub fn likely(
     meets: &Meets<'_>,
     each: &mut dyn FnMut(Likely),
 ) {
-    let mut cos = None;
-    index.neighbours(stay, own, &mut |by, neighbour| {
+    let (mut cos, mut found) = (None, Found::default());
+    index.find(std::slice::from_ref(stay), &mut found);
+    for (by, neighbour) in found.hits.iter().filter_map(|hit| index.met(hit, &found, own)) {
         let meeting =
             matches!(by, By::Position(_)).then(|| meet(by, stay, &mut cos, &mut None, neighbour, meets));
         let theirs = &neighbour.stay;
-        let Some(Meeting { within: (at, end), probability, .. }) = meeting.flatten() else { return };
+        let Some(Meeting { within: (at, end), probability, .. }) = meeting.flatten() else { continue };
         if at < end {
             each(Likely {
                 case: neighbour.case,
@@ -162,14 +207,14 @@ pub fn likely(
                 probability,
             });
         }
-    });
+    }
 }
 
 /// Adds the overlaps, direct and indirect, of two stays that are at the same place.
 #[inline]
 fn add(
     stay: &Stay,
-    CaseStay { case, stay: theirs, .. }: &CaseStay,
+    CaseStay { case, stay: theirs, is_plain, .. }: &CaseStay,
     meeting: &Meeting,
     rule: &EncounterRule,
     found: &mut Vec<Encounter>,
@@ -196,7 +241,8 @@ fn add(
         }
     };
     let metres = rule.place.metres();
-    let (sure, case_sure) = (stay.sure_within(metres), theirs.sure_within(metres));
+    let case_sure = if *is_plain { theirs.sure } else { theirs.sure_within(metres) };
+    let sure = stay.sure_within(metres);
     add(Kind::Direct, within.0, within.1, sure.min(case_sure));
     if rule.lag_ms > 0 {
         // The case's stay is over then: what counts is whether all of it was bracketed.
@@ -253,7 +299,7 @@ fn meet(
             })
         }
         (By::Position(_), PlaceRule::Distance { distance_m_max }) => {
-            if mine.leg.is_some() || theirs.leg.is_some() {
+            if mine.leg.is_some() || !case.is_plain && theirs.leg.is_some() {
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
                 return Some(Meeting::sure(PlaceKey::Near, distance_m, (start, end)));
             }

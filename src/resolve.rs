@@ -3,7 +3,7 @@
 
 use crate::candidate::{Candidate, candidate, is_candidate, passes_by_itself, reasons};
 use crate::dose::risk;
-use crate::encounter::{Encounter, Keys, Likely, Meets, Weighing, encounters, likely, overlaps};
+use crate::encounter::{Encounter, Keys, Likely, Meets, Walk, Weighing, encounters, likely};
 use crate::exposure::{Adding, Exposure, exposure, exposures};
 use crate::index::CaseIndex;
 use crate::person::{PersonColumn, PersonId, PersonRef, PersonType};
@@ -324,13 +324,12 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         .collect();
     let mut lists: Vec<Vec<Encounter>> = vec![Vec::new(); meets.len()];
     let mut rows = Rows::new(person, setting);
+    let mut walk = Walk::new(&view, setting.index);
     'persons: for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
         let own = setting.index.person_number(whose);
         lists.iter_mut().for_each(Vec::clear);
-        for stay in group.clone().map(|row| view.at(row)).filter(|stay| !stay.alone) {
-            overlaps(&stay, own, setting.index, &meets, &mut lists);
-        }
+        walk.overlaps(group.clone(), own, &meets, &mut lists);
         let stays_of = || group.clone().map(|row| view.at(row));
         // A case is no candidate, wherever it dwells.
         let dwelt = setting.areas.filter(|_| own.is_none()).map_or_else(Vec::new, |a| a.dwelt(stays_of()));

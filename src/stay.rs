@@ -16,8 +16,9 @@ use arrow::error::ArrowError;
 use std::mem::take;
 use std::sync::Arc;
 
-/// One person at one place, or on one even leg, over [start, end).
+/// One person at one place, or on one even leg, over [start, end). What is seldom asked for comes last.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 pub struct Stay {
     /// First instant.
     pub start: Millis,
@@ -26,24 +27,24 @@ pub struct Stay {
     pub sure: Millis,
     /// First instant after.
     pub end: Millis,
-    /// Where rules of several distances are asked: what `sure` hangs on.
-    pub ending: Ending,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
     pub lat: f64,
     /// Where it stands, or starts its leg; degrees, NaN for a venue without coordinates.
     pub lon: f64,
-    /// How uncertain the position is, where the rule weighs that: the sigma of a Gaussian, metres; else 0.
-    pub sigma_m: f64,
-    /// The leg, where it moves.
-    pub leg: Option<Leg>,
-    /// Tower, venue or trip.
-    pub place: u32,
-    /// Floor of a venue, seat of a trip.
-    pub floor: u32,
     /// Its track.
     pub source: Source,
     /// Whether it only tells how long somebody dwelt in the risk areas that hold its position, and can meet no case.
     pub alone: bool,
+    /// Tower, venue or trip.
+    pub place: u32,
+    /// Floor of a venue, seat of a trip.
+    pub floor: u32,
+    /// How uncertain the position is, where the rule weighs that: the sigma of a Gaussian, metres; else 0.
+    pub sigma_m: f64,
+    /// Where rules of several distances are asked: what `sure` hangs on.
+    pub ending: Ending,
+    /// The leg, where it moves.
+    pub leg: Option<Leg>,
 }
 
 /// The ping that ends a stay, as far as it is not at the very same position.

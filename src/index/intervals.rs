@@ -60,9 +60,12 @@ struct Range {
     /// The bits of degrees.
     lat: u32,
     lon: u32,
+    /// The latest end of those that it is the middle of.
+    end_max: u32,
 }
 
 /// A query in the same units.
+#[derive(Debug, Clone, Copy)]
 struct Wanted {
     start: u32,
     end: u32,
@@ -83,6 +86,14 @@ impl Wanted {
     }
 }
 
+/// A query, and where the ranges of its place are.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    from: u32,
+    length: u32,
+    wanted: Wanted,
+}
+
 /// Ranges that can be asked, by place, which of them overlap another.
 #[derive(Debug, Clone)]
 pub struct Intervals<K> {
@@ -90,12 +101,11 @@ pub struct Intervals<K> {
     first: Millis,
     unit_ms: Millis,
     sorted: Vec<Range>,
-    end_max: Vec<u32>,
 }
 
 impl<K> Default for Intervals<K> {
     fn default() -> Self {
-        Intervals { places: HashMap::new(), first: 0, unit_ms: 1, sorted: Vec::new(), end_max: Vec::new() }
+        Intervals { places: HashMap::new(), first: 0, unit_ms: 1, sorted: Vec::new() }
     }
 }
 
@@ -114,27 +124,21 @@ impl<K: Eq + Hash> Intervals<K> {
             count += std::mem::take(length);
         }
         let unit_ms = last.saturating_sub(first) / Millis::from(u32::MAX - 1) + 1;
-        let mut intervals = Intervals {
-            places,
-            first,
-            unit_ms,
-            sorted: vec![Range::default(); count as usize],
-            end_max: vec![],
-        };
+        let mut intervals =
+            Intervals { places, first, unit_ms, sorted: vec![Range::default(); count as usize] };
         all(&mut |place, range| {
             let (start, end) = intervals.units(range.start, range.end);
             if let Some((from, length)) = intervals.places.get_mut(&place) {
                 let (lat, lon) = ((range.lat as f32).to_bits(), (range.lon as f32).to_bits());
                 intervals.sorted[(*from + *length) as usize] =
-                    Range { start, end, item: range.item, lat, lon };
+                    Range { start, end, item: range.item, lat, lon, end_max: end };
                 *length += 1;
             }
         });
-        intervals.end_max = vec![0; intervals.sorted.len()];
         for (from, length) in intervals.places.values() {
             let place = *from as usize..(from + length) as usize;
             intervals.sorted[place.clone()].sort_unstable();
-            note_ends(&intervals.sorted[place.clone()], &mut intervals.end_max[place]);
+            note_ends(&mut intervals.sorted[place]);
         }
         intervals
     }
@@ -152,7 +156,7 @@ impl<K: Eq + Hash> Intervals<K> {
 
     /// Bytes that it takes, about.
     pub fn bytes(&self) -> usize {
-        self.sorted.len() * (size_of::<Range>() + size_of::<u32>())
+        self.sorted.len() * size_of::<Range>()
             + self.places.capacity() * (size_of::<K>() + size_of::<(u32, u32)>() + 1)
     }
 
@@ -160,9 +164,16 @@ impl<K: Eq + Hash> Intervals<K> {
     /// nearly do.
     #[inline]
     pub fn overlapping(&self, place: &K, query: &Query, each: &mut impl FnMut(u32)) {
-        let Some((from, length)) = self.places.get(place) else { return };
+        if let Some(asked) = self.ask(place, query) {
+            self.find(&asked, each);
+        }
+    }
+
+    /// Where what a query asks for is found; `None` where there is nothing.
+    #[inline]
+    pub fn ask(&self, place: &K, query: &Query) -> Option<Asked> {
+        let (from, length) = *self.places.get(place)?;
         let (start, end) = self.units(query.start, query.end);
-        let place = *from as usize..(from + length) as usize;
         let wanted = Wanted {
             start,
             end,
@@ -171,39 +182,49 @@ impl<K: Eq + Hash> Intervals<K> {
             lat_reach: query.lat_reach as f32 + OFF_DEGREES,
             lon_reach: query.lon_reach as f32 + OFF_DEGREES,
         };
-        visit(&self.sorted[place.clone()], &self.end_max[place], &wanted, each);
+        Some(Asked { from, length, wanted })
+    }
+
+    /// Something of what [`Intervals::find`] looks at first, which means nothing: to have it near.
+    #[inline]
+    pub fn touch(&self, asked: &Asked) -> u32 {
+        let middle = (asked.from + asked.length / 2) as usize;
+        self.sorted[middle].start
+    }
+
+    /// What [`Intervals::overlapping`] finds.
+    #[inline]
+    pub fn find(&self, Asked { from, length, wanted }: &Asked, each: &mut impl FnMut(u32)) {
+        let place = *from as usize..(from + length) as usize;
+        visit(&self.sorted[place], wanted, each);
     }
 }
 
-fn visit(sorted: &[Range], end_max: &[u32], wanted: &Wanted, each: &mut impl FnMut(u32)) {
+fn visit(sorted: &[Range], wanted: &Wanted, each: &mut impl FnMut(u32)) {
     if sorted.len() <= FEW {
         let begun = sorted.iter().take_while(|range| range.start < wanted.end);
         begun.filter(|range| wanted.meets(range)).for_each(|range| each(range.item));
         return;
     }
     let middle = sorted.len() / 2;
-    if end_max[middle] <= wanted.start {
+    let here = &sorted[middle];
+    if here.end_max <= wanted.start {
         return;
     }
-    visit(&sorted[..middle], &end_max[..middle], wanted, each);
-    let here = sorted[middle];
+    visit(&sorted[..middle], wanted, each);
     if here.start < wanted.end {
-        if wanted.meets(&here) {
+        if wanted.meets(here) {
             each(here.item);
         }
-        visit(&sorted[middle + 1..], &end_max[middle + 1..], wanted, each);
+        visit(&sorted[middle + 1..], wanted, each);
     }
 }
 
-fn note_ends(sorted: &[Range], end_max: &mut [u32]) -> u32 {
-    if sorted.is_empty() {
-        return 0;
-    }
-    let middle = sorted.len() / 2;
-    let (before, rest) = end_max.split_at_mut(middle);
-    let below = note_ends(&sorted[..middle], before).max(note_ends(&sorted[middle + 1..], &mut rest[1..]));
-    end_max[middle] = below.max(sorted[middle].end);
-    end_max[middle]
+fn note_ends(sorted: &mut [Range]) -> u32 {
+    let (before, rest) = sorted.split_at_mut(sorted.len() / 2);
+    let Some((middle, after)) = rest.split_first_mut() else { return 0 };
+    middle.end_max = middle.end.max(note_ends(before)).max(note_ends(after));
+    middle.end_max
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! time. Where positions are uncertain there is a lattice for each band of uncertainties, as the reach hangs on them.
 
 mod bits;
+mod found;
 pub mod intervals;
 pub mod sieve;
 mod touched;
@@ -14,18 +15,19 @@ use crate::case::Case;
 use crate::contradiction::Contradiction;
 use crate::geo::{LatLonBox, cos_lat};
 use crate::lattice::{self, Lattice, Spot};
-use crate::person::{PersonId, PersonRef};
+use crate::person::PersonId;
 use crate::ping::{NO_PLACE, Pings};
 use crate::place::{Band, PlaceKey, PlaceRule, SquareRows, square};
 use crate::region::Regions;
 use crate::resident::Dwell;
 use crate::risk_area::RiskAreas;
 use crate::rule::{EncounterRule, Source, StayRule};
-use crate::stay::{Stay, join, key_of, some_move};
+use crate::stay::{Ending, Stay, join, key_of, some_move};
 use crate::time::Millis;
 use crate::track::{TrackRule, whole_track};
 use crate::uncertainty::Uncertainty;
 use arrow::array::RecordBatch;
+pub use found::{Found, Hit};
 use hashbrown::HashMap;
 use intervals::{Interval, Intervals, Query};
 use rstar::primitives::{GeomWithData, Rectangle};
@@ -34,15 +36,26 @@ use sieve::{Sieve, is_met};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-/// A case's stay.
+/// A case's stay. What nearly all meetings hang on is in one line of the caches.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 pub struct CaseStay {
-    /// The case, by its number in the job (cases are in the order of their ids).
-    pub case: u32,
-    /// Where and when, within the infectious range.
-    pub stay: Stay,
     /// The [`cos_lat`] of where it stands, where metres decide.
     pub cos_lat: f64,
+    /// The case, by its number in the job (cases are in the order of their ids).
+    pub case: u32,
+    /// Whether it stands, and it does not matter by what it ends.
+    pub is_plain: bool,
+    /// Where and when, within the infectious range.
+    pub stay: Stay,
+}
+
+impl CaseStay {
+    /// A stay of a case.
+    pub fn new(case: u32, stay: Stay, metres_decide: bool) -> Self {
+        let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
+        CaseStay { cos_lat, case, is_plain: stay.leg.is_none() && stay.ending == Ending::default(), stay }
+    }
 }
 
 /// How many stays a case has from one source, and how long they last together.
@@ -222,10 +235,8 @@ impl CaseIndex {
                             .collect();
                         observed[case as usize][source as usize] = observe(&clipped);
                         let metres_decide = rule.place.metres().is_some();
-                        case_stays.extend(joined(&clipped, &rule.place, moving).into_iter().map(|stay| {
-                            let cos_lat = if metres_decide { cos_lat(stay.lat) } else { f64::NAN };
-                            CaseStay { case, stay, cos_lat }
-                        }));
+                        let joined = joined(&clipped, &rule.place, moving).into_iter();
+                        case_stays.extend(joined.map(|stay| CaseStay::new(case, stay, metres_decide)));
                     }
                 }
                 if residents && !is_moved {
@@ -396,57 +407,6 @@ impl CaseIndex {
     /// Stays of all cases.
     pub fn len(&self) -> usize {
         self.stays.len()
-    }
-
-    /// The number of a person who is a case.
-    pub fn person_number(&self, person: PersonRef<'_>) -> Option<u32> {
-        self.person_numbers.get(&person).copied()
-    }
-
-    /// Calls `each` with every case's stay that may meet this one: it overlaps it in time, or did so at
-    /// most the lag before, and shares its key or is near. Stays of the person `own` are left out.
-    pub fn neighbours(&self, stay: &Stay, own: Option<u32>, each: &mut impl FnMut(By, &CaseStay)) {
-        let mut pass = |by: By, item: u32| {
-            let case = &self.stays[item as usize];
-            if Some(self.persons[case.case as usize]) != own {
-                each(by, case);
-            }
-        };
-        let anywhere = Query::anywhere(stay.start, stay.end);
-        if stay.source.is_by_id() {
-            let key = keyed(key_of(stay, &self.rule.place), stay.source);
-            self.keyed.overlapping(&key, &anywhere, &mut |item| pass(By::Id, item));
-        }
-        if !stay.has_position() {
-            return;
-        }
-        let meets = |case: &Source| match (stay.source, *case) {
-            (Source::Venue, Source::Venue) => false,
-            (mine, theirs) => mine == theirs || self.rule.cross_source,
-        };
-        if self.near.is_empty() {
-            // No case is in the row of a square without a key.
-            let Some(key) = self.key_of(stay) else { return };
-            for source in Source::ALL.iter().filter(|s| meets(s)) {
-                let each = &mut |item| pass(By::Position(key), item);
-                self.keyed.overlapping(&keyed(key, *source), &anywhere, each);
-            }
-            return;
-        }
-        let of_band = self.near.iter().find(|(band, _)| stay.sigma_m <= band.up_to).or(self.near.last());
-        let Some((_, by_source)) = of_band else { return };
-        for source in Source::ALL.iter().filter(|s| meets(s)) {
-            let near = &by_source[*source as usize];
-            let spot = near.lattice.as_ref().and_then(|l| l.spot(stay.lat, stay.lon));
-            if let Some(spot) = spot {
-                let query = near.reach.query(stay, spot);
-                let each = &mut |item| pass(By::Position(PlaceKey::Near), item);
-                near.boxes.overlapping(&spot, &query, each);
-            }
-            for item in in_tree(&near.tree, stay, near.reach_m) {
-                pass(By::Position(PlaceKey::Near), item);
-            }
-        }
     }
 
     /// What a stay may share with a case's, where squares or cells are places; none if it surely shares none.
