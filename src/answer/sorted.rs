@@ -18,6 +18,8 @@ const RANGE_ROWS: usize = 1 << 18;
 const RANGES_MAX: usize = 256;
 /// One of so many rows says how persons are spread.
 const SAMPLE_STEP: usize = 64;
+/// Rows that stand together, so many on average, make copying piece by piece worth it.
+const PIECE_ROWS: usize = 64;
 /// Ranges that are kept when they are read, in case of being asked for again.
 const RANGES_KEPT: usize = 3;
 
@@ -138,9 +140,22 @@ impl Ordered {
     }
 
     fn rows(&self, rows: Range<usize>) -> std::result::Result<RecordBatch, ArrowError> {
+        let order = &self.order[rows];
+        let follows = |(batch, row): &Row, next: &Row| *next == (*batch, row + 1);
+        let pieces = order.chunk_by(follows);
+        // Rows that stand together are copied together.
+        if let Some((first, _)) = order.first()
+            && pieces.clone().count() * PIECE_ROWS <= order.len()
+        {
+            let piece = |rows: &[Row]| {
+                let (batch, row) = rows[0];
+                self.batches[batch as usize].slice(row as usize, rows.len())
+            };
+            let pieces: Vec<RecordBatch> = pieces.map(piece).collect();
+            return concat_batches(&self.batches[*first as usize].schema(), &pieces);
+        }
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let rows: Vec<(usize, usize)> =
-            self.order[rows].iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
+        let rows: Vec<(usize, usize)> = order.iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
         interleave_record_batch(&batches, &rows)
     }
 }
