@@ -434,7 +434,7 @@ mod tests {
         ) {
             let side = square_m / METRES_PER_DEGREE;
             let mut squares = Squares::default();
-            let (mut lat, mut lon) = from;
+            let (mut lat, mut lon): (f64, f64) = from;
             for (north, east, to_border) in steps {
                 (lat, lon) = (lat + north * side * 0.3, lon + east * side * 0.3);
                 if to_border {
