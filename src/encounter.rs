@@ -105,7 +105,7 @@ pub struct Meets<'a> {
     pub seats: &'a [Seat],
 }
 
-/// Stays whose neighbours are looked up together.
+/// Stays whose neighbours are looked up together, at most.
 const TOGETHER: usize = 256;
 
 /// A way through the stays of many persons, which finds what they overlap.
@@ -126,7 +126,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds every overlap of a person's stays with the cases' stays, by each of these rules to its own list. The index is over
-    /// what any of them may find. Rows have to be walked in their order.
+    /// what any of them may find. All rows have to be walked, in their order.
     pub fn overlaps(
         &mut self,
         rows: Range<usize>,
@@ -141,7 +141,8 @@ impl<'a> Walk<'a> {
                 self.first = row;
                 self.stays.clear();
                 self.stays.extend((row..end).map(|row| self.view.at(row)));
-                self.index.find(&self.stays, &mut self.found);
+                let found = self.index.find(&self.stays, &mut self.found);
+                self.stays.truncate(found);
                 self.done = 0;
             }
             let end = rows.end.min(self.first + self.stays.len());

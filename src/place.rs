@@ -223,7 +223,7 @@ impl Squares {
     /// What lies well within a square that was just found.
     fn within(&self, Square { row, col }: Square) -> LatLonBox {
         let (row_cos, per_degree) = (self.cosines[row as usize % 64].1, self.per_degree);
-        if row.abs() > FAR || col.abs() > FAR || !(row_cos > 0.0) {
+        if row.abs() > FAR || col.abs() > FAR || row_cos.is_nan() || row_cos <= 0.0 {
             return NOWHERE;
         }
         let ends = |first: i64, per_degree: f64| {

@@ -14,6 +14,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use std::mem::take;
+use std::num::NonZero;
 use std::sync::Arc;
 
 /// One person at one place, or on one even leg, over [start, end). What is seldom asked for comes last.
@@ -61,12 +62,19 @@ pub struct Ending {
 pub struct Leg {
     /// Time of the first ping.
     pub from: Millis,
-    /// Time of the next.
-    pub to: Millis,
-    /// Degrees of latitude gone by `to`.
+    /// How long after it the next is.
+    pub lasts_ms: NonZero<Millis>,
+    /// Degrees of latitude gone by then.
     pub dlat: f64,
-    /// Degrees of longitude gone by `to`, the short way round.
+    /// Degrees of longitude gone by then, the short way round.
     pub dlon: f64,
+}
+
+impl Leg {
+    /// The leg from one instant to another; none if that is the same.
+    pub fn new((from, to): (Millis, Millis), dlat: f64, dlon: f64) -> Option<Self> {
+        Some(Leg { from, lasts_ms: NonZero::new(to - from)?, dlat, dlon })
+    }
 }
 
 impl Stay {
@@ -93,7 +101,7 @@ impl Stay {
         match self.leg {
             None => (self.lat, self.lon),
             Some(leg) => {
-                let share = (at - leg.from) as f64 / (leg.to - leg.from) as f64;
+                let share = (at - leg.from) as f64 / leg.lasts_ms.get() as f64;
                 (self.lat + leg.dlat * share, self.lon + leg.dlon * share)
             }
         }
@@ -105,7 +113,7 @@ impl Stay {
         match self.leg {
             None => (0.0, 0.0),
             Some(leg) => {
-                let length = (leg.to - leg.from) as f64;
+                let length = leg.lasts_ms.get() as f64;
                 (leg.dlat / length, leg.dlon / length)
             }
         }
@@ -328,12 +336,13 @@ impl StayColumns {
 }
 
 fn legs(legs: &[Option<Leg>]) -> Result<ArrayRef, ArrowError> {
-    let some = || legs.iter().map(|leg| leg.unwrap_or(Leg { from: 0, to: 0, dlat: 0.0, dlon: 0.0 }));
+    let times = |time: fn(Leg) -> Millis| legs.iter().map(move |leg| leg.map_or(0, time));
+    let degrees = |degrees: fn(Leg) -> f64| legs.iter().map(move |leg| leg.map_or(0.0, degrees));
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(some().map(|leg| leg.from))),
-        Arc::new(Int64Array::from_iter_values(some().map(|leg| leg.to))),
-        Arc::new(Float64Array::from_iter_values(some().map(|leg| leg.dlat))),
-        Arc::new(Float64Array::from_iter_values(some().map(|leg| leg.dlon))),
+        Arc::new(Int64Array::from_iter_values(times(|leg| leg.from))),
+        Arc::new(Int64Array::from_iter_values(times(|leg| leg.from + leg.lasts_ms.get()))),
+        Arc::new(Float64Array::from_iter_values(degrees(|leg| leg.dlat))),
+        Arc::new(Float64Array::from_iter_values(degrees(|leg| leg.dlon))),
     ];
     let nulls = legs.iter().map(Option::is_some).collect();
     Ok(Arc::new(StructArray::try_new(leg_fields(), columns, Some(nulls))?))
@@ -396,11 +405,10 @@ impl<'a> Stays<'a> {
             lat: self.lats[row],
             lon: self.lons[row],
             sigma_m: self.sigmas_m.map_or(0.0, |c| c[row]),
-            leg: self.legs.filter(|legs| !legs.is_null(row)).map(|legs| Leg {
-                from: legs.column(0).as_primitive::<Int64Type>().value(row),
-                to: legs.column(1).as_primitive::<Int64Type>().value(row),
-                dlat: legs.column(2).as_primitive::<Float64Type>().value(row),
-                dlon: legs.column(3).as_primitive::<Float64Type>().value(row),
+            leg: self.legs.filter(|legs| !legs.is_null(row)).and_then(|legs| {
+                let time = |column: usize| legs.column(column).as_primitive::<Int64Type>().value(row);
+                let degrees = |column: usize| legs.column(column).as_primitive::<Float64Type>().value(row);
+                Leg::new((time(0), time(1)), degrees(2), degrees(3))
             }),
             place: self.places.map_or(NO_PLACE, |c| c[row]),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),

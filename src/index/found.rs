@@ -9,6 +9,9 @@ use crate::rule::Source;
 use crate::stay::{Stay, key_of};
 use std::hint::black_box;
 
+/// Case's stays that are found at once, but for those of the last stay.
+const HITS: usize = 1 << 12;
+
 /// What is to be looked up for one of the stays.
 #[derive(Debug, Clone, Copy)]
 enum Ask {
@@ -18,6 +21,14 @@ enum Ask {
     Boxed { row: u32, near: (u8, u8), asked: Asked },
     /// Who else is near.
     Tree { row: u32, near: (u8, u8) },
+}
+
+impl Ask {
+    fn row(&self) -> u32 {
+        match *self {
+            Ask::Keyed { row, .. } | Ask::Boxed { row, .. } | Ask::Tree { row, .. } => row,
+        }
+    }
 }
 
 /// A case's stay that one of the stays may meet.
@@ -41,8 +52,9 @@ pub struct Found {
 
 impl CaseIndex {
     /// Finds every case's stay that may meet one of these: it overlaps it in time, or did so at most the lag before, and
-    /// shares its key or is near. Who is alone meets nobody.
-    pub fn find(&self, stays: &[Stay], found: &mut Found) {
+    /// shares its key or is near. Who is alone meets nobody. Gives for how many of the stays it did so: all, or one at least,
+    /// as many as meet what the near caches hold.
+    pub fn find(&self, stays: &[Stay], found: &mut Found) -> usize {
         let Found { asks, keys, hits } = found;
         asks.clear();
         keys.clear();
@@ -56,16 +68,22 @@ impl CaseIndex {
             Ask::Tree { .. } => 0,
         };
         black_box(asks.iter().fold(0, |seen, ask| seen ^ touch(ask)));
+        let mut done = stays.len();
         for ask in asks.iter() {
+            let row = ask.row();
+            if hits.len() >= HITS && hits.last().is_some_and(|hit| hit.row != row) {
+                done = row as usize;
+                break;
+            }
             match *ask {
-                Ask::Keyed { row, by_id, ref asked } => {
+                Ask::Keyed { by_id, ref asked, .. } => {
                     self.keyed.find(asked, &mut |item| hits.push(Hit { row, item, by_id }));
                 }
-                Ask::Boxed { row, near, ref asked } => {
+                Ask::Boxed { near, ref asked, .. } => {
                     let hit = |item| Hit { row, item, by_id: false };
                     self.near(near).boxes.find(asked, &mut |item| hits.push(hit(item)));
                 }
-                Ask::Tree { row, near } => {
+                Ask::Tree { near, .. } => {
                     let near = self.near(near);
                     let items = in_tree(&near.tree, &stays[row as usize], near.reach_m);
                     hits.extend(items.into_iter().map(|item| Hit { row, item, by_id: false }));
@@ -77,6 +95,7 @@ impl CaseIndex {
             case.case
         };
         black_box(hits.iter().fold(0, |seen, hit| seen ^ touch(hit)));
+        done
     }
 
     /// The case's stay of a hit, and how it was found; none if it is of the person `own`.

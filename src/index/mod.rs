@@ -36,7 +36,7 @@ use sieve::{Sieve, is_met};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-/// A case's stay. What nearly all meetings hang on is in one line of the caches.
+/// A case's stay. What a meeting by position hangs on where nobody is uncertain or moves is in one line of the caches.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct CaseStay {

@@ -235,6 +235,11 @@ impl Staging {
         self.folder.join(name)
     }
 
+    /// Whether its files are to be on the disk in the end.
+    pub fn syncs(&self) -> bool {
+        !is_url(&self.target)
+    }
+
     /// Where a file will be.
     pub fn final_path(&self, name: &str) -> PathBuf {
         self.target.join(name)

@@ -185,7 +185,7 @@ fn write_parquet(
     // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let file = Digesting::new(BufWriter::new(Syncing::new(file)));
+    let file = Digesting::new(BufWriter::new(Syncing::new(file, staging.syncs())));
     let writer = ArrowWriter::try_new(file, plain.clone(), Some(properties)).map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
     let encode = |group: usize| -> Result<Made> {
@@ -252,7 +252,7 @@ fn write_csv(
         Ok(Made::Text(lines(&make(range)?).map_err(|e| internal(name, &e))?))
     };
     let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut file = Digesting::new(Syncing::new(file));
+    let mut file = Digesting::new(Syncing::new(file, staging.syncs()));
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
     let head: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     write(format!("{}\n", head.join(",")).as_bytes())?;

@@ -283,7 +283,7 @@ impl Part {
             }
             return;
         };
-        let time = |share: f64| leg.from + ((leg.to - leg.from) as f64 * share + 0.5).floor() as Millis;
+        let time = |share: f64| leg.from + (leg.lasts_ms.get() as f64 * share + 0.5).floor() as Millis;
         for turn in [-360.0, 0.0, 360.0] {
             let from = (stay.lon + turn, stay.lat);
             for (enters, leaves) in self.along(from, (from.0 + leg.dlon, from.1 + leg.dlat)) {
@@ -417,7 +417,7 @@ mod tests {
     fn a_way_through_is_timed() {
         let block = region(&[&[&BLOCK, &HOLE]]);
         // From 2 degrees west of it to 2 east, at the height of the hole, a degree a second.
-        let leg = Leg { from: 0, to: 8_000, dlat: 0.0, dlon: 8.0 };
+        let leg = Leg::new((0, 8_000), 0.0, 8.0);
         let stay = |lat: f64, start, end| Stay {
             start,
             sure: start,
@@ -426,7 +426,7 @@ mod tests {
             lat,
             lon: -2.0,
             sigma_m: 0.0,
-            leg: Some(leg),
+            leg,
             place: 0,
             floor: 0,
             source: crate::rule::Source::Gps,

@@ -77,10 +77,10 @@ struct Run {
     hold_end: Millis,
 }
 
-/// One person's track as far as it has come: a line of the table.
+/// One person's track as far as it has come: a line of the table, or by itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Line {
-    /// The last row, which others may yet share an instant with; a line without one is free.
+    /// The last row, which others may yet share an instant with; a line of the table without one is free.
     now: Option<Row>,
     run: Option<Run>,
 }
@@ -241,7 +241,7 @@ impl Line {
         }
     }
 
-    /// Adds a row that no other shares its instant with.
+    /// Adds a row that no other shares its instant with, to a line that is in no table.
     #[inline]
     pub fn push_alone(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         if self.now.is_some() {

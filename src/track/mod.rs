@@ -375,12 +375,8 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         (Motion::Linear, Some(Kept { ping: next, .. })) => {
             stay.end = next.time;
             stay.sure = next.time;
-            stay.leg = Some(Leg {
-                from: ping.time,
-                to: next.time,
-                dlat: next.lat - ping.lat,
-                dlon: wrap_degrees(next.lon - ping.lon),
-            });
+            let (dlat, dlon) = (next.lat - ping.lat, wrap_degrees(next.lon - ping.lon));
+            stay.leg = Leg::new((ping.time, next.time), dlat, dlon);
         }
         (Motion::Hold, None) => {}
         (Motion::Hold, Some(first)) => {

@@ -2,7 +2,7 @@
 //! two writers from working for nothing. What decides is that a catalogue is replaced only where it is still the one that its
 //! writer began with.
 
-use super::unfinished::{registered, sending};
+use super::unfinished::{abandoned, registered, sending};
 use crate::io::machine;
 use crate::io::storage::objects::{self, Version};
 use std::io::Result;
@@ -62,6 +62,8 @@ fn is_gone(held: &serde_json::Value) -> bool {
 impl Lease {
     /// Takes the lease that is at a URL, unless somebody has it.
     pub fn take(path: &Path) -> Result<std::result::Result<Self, Holder>> {
+        let stopped = || std::io::Error::other("stopped on request");
+        let _on_its_way = sending().ok_or_else(stopped)?;
         let mut version = objects::put_if(path, text_of(0), None)?;
         if version.is_none() {
             let (held, theirs) = objects::get(path)?;
@@ -77,9 +79,15 @@ impl Lease {
                 return Ok(Err(Holder { name, silent_s }));
             }
         }
-        let taken_at = objects::look(path)?.written_at;
-        let version = version.map(|version| proven(path, version)).transpose()?;
         registered(|own| own.lease = Some(path.to_path_buf()));
+        let prove = || {
+            let taken_at = objects::look(path)?.written_at;
+            Ok((taken_at, version.map(|version| proven(path, version)).transpose()?))
+        };
+        let (taken_at, version) = prove().inspect_err(|_: &std::io::Error| {
+            drop(objects::remove(path));
+            registered(|own| own.lease = None);
+        })?;
         let state = Arc::new(Mutex::new(State { path: path.to_path_buf(), renewals: 0, version }));
         let (stop, stopped) = channel();
         let renewed = state.clone();
@@ -133,7 +141,6 @@ fn proven(path: &Path, version: Version) -> Result<Version> {
     match next {
         Some(next) if heeds_none && heeds_other => Ok(next),
         _ => {
-            objects::remove(path)?;
             let why = "a server that writes whatever If-Match and If-None-Match say";
             Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why))
         }
@@ -154,9 +161,11 @@ impl Drop for Lease {
         drop(self.stop.take());
         drop(self.renews.take().map(JoinHandle::join));
         let state = locked(&self.state);
-        if state.version.is_some() {
+        // A process that ends at once has taken it away itself, and somebody else may have it.
+        if registered(|own| own.lease.take().is_none()) {
+            abandoned();
+        } else if state.version.is_some() {
             drop(objects::remove(&state.path));
         }
-        registered(|own| own.lease = None);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a process that is to end waits for a server.
+/// How long a process that is to end waits for a server: for what is on its way, and for what is taken away.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// How often it looks.
 const LOOKS: Duration = Duration::from_millis(10);
@@ -22,19 +22,26 @@ pub struct Own {
     /// How many threads have something of it on its way.
     sending: usize,
     is_stopped: bool,
+    is_over: bool,
     is_in_force: bool,
 }
 
-static OWN: Mutex<Own> =
-    Mutex::new(Own { lease: None, sent: Vec::new(), sending: 0, is_stopped: false, is_in_force: false });
+static OWN: Mutex<Own> = Mutex::new(Own {
+    lease: None,
+    sent: Vec::new(),
+    sending: 0,
+    is_stopped: false,
+    is_over: false,
+    is_in_force: false,
+});
 
 fn own() -> MutexGuard<'static, Own> {
     OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Notes what was written, or is no concern any more.
-pub fn registered(change: impl FnOnce(&mut Own)) {
-    change(&mut own());
+pub fn registered<T>(change: impl FnOnce(&mut Own) -> T) -> T {
+    change(&mut own())
 }
 
 /// Whether the process is about to end.
@@ -63,13 +70,25 @@ impl Drop for Sending {
 
 /// Does what puts objects in force, unless the process is about to end; none of them is taken away then.
 pub fn unless_stopped<T>(does: impl FnOnce() -> T) -> Option<T> {
-    let mut own = own();
-    if own.is_stopped {
-        return None;
-    }
-    own.sent.clear();
-    own.is_in_force = true;
+    let _on_its_way = sending()?;
+    registered(|own| {
+        own.sent.clear();
+        own.is_in_force = true;
+    });
     Some(does())
+}
+
+/// Waits, for a while, until a process that is about to end has taken away what is not in force.
+pub fn abandoned() {
+    wait_while(|own| own.is_stopped && !own.is_over);
+}
+
+fn wait_while(is_so: impl Fn(&Own) -> bool) {
+    let mut waited = Duration::ZERO;
+    while is_so(&own()) && waited < PATIENCE {
+        std::thread::sleep(LOOKS);
+        waited += LOOKS;
+    }
 }
 
 /// Takes away what is not in force: for a process that is about to end at once. Says whether something of it may be in force.
@@ -77,19 +96,19 @@ pub fn abandon() -> bool {
     own().is_stopped = true;
     objects::stop_sending();
     // What is on its way would come after it was taken away.
-    let mut waited = Duration::ZERO;
-    while own().sending > 0 && waited < PATIENCE {
-        std::thread::sleep(LOOKS);
-        waited += LOOKS;
+    wait_while(|own| own.sending > 0);
+    let left = |own: &mut Own| -> Vec<PathBuf> { own.sent.drain(..).chain(own.lease.take()).collect() };
+    let left = registered(left);
+    if !left.is_empty() {
+        take_away(left);
     }
-    let mut own = own();
-    let is_in_force = own.is_in_force;
-    let left: Vec<PathBuf> = own.sent.drain(..).collect();
-    let left: Vec<PathBuf> = left.into_iter().chain(own.lease.take()).collect();
-    drop(own);
-    if left.is_empty() {
-        return is_in_force;
-    }
+    registered(|own| {
+        own.is_over = true;
+        own.is_in_force
+    })
+}
+
+fn take_away(left: Vec<PathBuf>) {
     let (done, waits) = channel();
     std::thread::spawn(move || {
         objects::remove_all(&left);
@@ -98,5 +117,4 @@ pub fn abandon() -> bool {
     });
     // A server that does not answer keeps nobody.
     waits.recv_timeout(PATIENCE).ok();
-    is_in_force
 }

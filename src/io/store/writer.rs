@@ -69,7 +69,8 @@ impl Writer {
 
     fn open_url(folder: &Path, time_zone: &str) -> Result<Self> {
         let hidden = folder.join(HIDDEN);
-        let not_written = |e: std::io::Error| failed(folder, &e);
+        let not_written =
+            |e: std::io::Error| if is_stopped() { Error::Interrupted } else { failed(folder, &e) };
         let lease = match Lease::take(&hidden.join("writer.lock")).map_err(not_written)? {
             Ok(lease) => lease,
             Err(holder) => {
@@ -350,21 +351,19 @@ impl Writer {
         let path = folder.join(HIDDEN).join(CATALOGUE);
         let not_written = |e: std::io::Error| failed(&path, &e);
         let mut sent: Vec<PathBuf> = new.iter().map(|(_, to)| to.clone()).collect();
-        if catalogue.is_none() {
-            let begun = folder.join(HIDDEN).join(BEGUN);
-            objects::put(&begun, Vec::new()).map_err(|e| failed(&begun, &e))?;
-            sent.push(begun);
-        }
+        let begun = folder.join(HIDDEN).join(BEGUN);
+        sent.extend(catalogue.is_none().then(|| begun.clone()));
+        let on_its_way = sending().ok_or(Error::Interrupted)?;
         registered(|own| own.sent.clone_from(&sent));
         // What is not in force and never will be goes at once, as nobody else can tell.
         let undo = || {
+            registered(|own| own.sent.clone_from(&sent));
             objects::remove_all(&sent);
             registered(|own| own.sent.clear());
         };
-        let Some(on_its_way) = sending() else {
-            undo();
-            return Err(Error::Interrupted);
-        };
+        if catalogue.is_none() {
+            objects::put(&begun, Vec::new()).inspect_err(|_| undo()).map_err(|e| failed(&begun, &e))?;
+        }
         // Who lost the lease meanwhile writes no more than what is on its way.
         let going = new.chunks(SENT_AT_ONCE).try_for_each(|some| {
             if is_stopped() || !lease.holds() { Ok(()) } else { objects::upload(some.to_vec()) }
