@@ -425,11 +425,11 @@ fn writers_that_do_not_end_well_take_away_what_they_sent() {
     let server = &city.server;
     let lock = server.bucket().join("store/_copresence/writer.lock");
     server.wait_ms.store(300, Ordering::Relaxed);
-    let begun = || {
+    let begun = |sends: &str| {
         let mut ingest = server.program();
         ingest.args(["ingest", &city.job, "--store", &at("store"), "--progress", "none"]);
         let ingest = ingest.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let sends = || sent(server).iter().any(|name| name.starts_with("store/source="));
+        let sends = || sent(server).iter().any(|name| name.starts_with(sends));
         assert!((0..6_000).any(|_| {
             std::thread::sleep(Duration::from_millis(5));
             sends()
@@ -437,20 +437,23 @@ fn writers_that_do_not_end_well_take_away_what_they_sent() {
         ingest
     };
     // Somebody else took the store over, and has ended.
-    let overtaken = begun();
+    let overtaken = begun("store/source=");
     std::fs::remove_file(&lock).expect("a lock");
     let ended = overtaken.wait_with_output().expect("an end");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.code() == Some(1) && said.contains("changed it meanwhile"), "{said}");
     assert_eq!(sent(server), Vec::<String>::new());
-    // Somebody stops it.
-    let stopped = begun();
-    server.wait_ms.store(900, Ordering::Relaxed);
-    let killed = Command::new("kill").args(["-TERM", &stopped.id().to_string()]).status().expect("kill");
-    assert!(killed.success());
-    let ended = stopped.wait_with_output().expect("an end");
-    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
-    assert_eq!(sent(server), Vec::<String>::new());
+    // Somebody stops it, while it sends, and while it takes the lease.
+    for (sends, wait_ms) in [("store/source=", 900), ("store/_copresence/writer.lock", 300)] {
+        let stopped = begun(sends);
+        server.wait_ms.store(wait_ms, Ordering::Relaxed);
+        let killed = Command::new("kill").args(["-TERM", &stopped.id().to_string()]).status().expect("kill");
+        assert!(killed.success());
+        let ended = stopped.wait_with_output().expect("an end");
+        assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(sent(server), Vec::<String>::new());
+        server.wait_ms.store(300, Ordering::Relaxed);
+    }
     server.wait_ms.store(0, Ordering::Relaxed);
     city.ingest(&[]).succeeds();
     server.runs(&["store", "check", &at("store")]).succeeds();
