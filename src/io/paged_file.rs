@@ -72,6 +72,8 @@ struct State {
     read: usize,
     /// By column, where its next page starts, and how long the last one was.
     next: Vec<(u64, usize)>,
+    /// Whether nobody wanted the page whose header was read last, as where few rows are.
+    skips: bool,
 }
 
 impl State {
@@ -109,11 +111,12 @@ impl ChunkReader for PagedFile {
             Some(before) if before < state.read => before,
             _ => {
                 let last = state.next.iter().find(|(at, _)| *at == start);
-                let wanted = last.map_or(FIRST_READ, |(_, bytes)| bytes + bytes / 16 + HEADER);
+                let unknown = if state.skips { HEADER } else { FIRST_READ };
+                let wanted = last.map_or(unknown, |(_, bytes)| bytes + bytes / 16 + HEADER);
                 let mut room = state.room.take().unwrap_or_else(Room::new);
                 room.grow(wanted);
                 let read = self.file.read_at(&mut room.0[..wanted], start)?;
-                (state.room, state.start, state.read) = (Some(room), start, read);
+                (state.room, state.start, state.read, state.skips) = (Some(room), start, read, true);
                 0
             }
         };
@@ -127,6 +130,7 @@ impl ChunkReader for PagedFile {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let mut state = self.state();
+        state.skips = false;
         let (before, known) = state.before(start).map_or((0, 0), |before| (before, state.read));
         let mut room = state.room.take().unwrap_or_else(Room::new);
         let end = before + length;
