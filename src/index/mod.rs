@@ -50,6 +50,9 @@ pub struct CaseStay {
     pub stay: Stay,
 }
 
+/// Two lines, the second of which is seldom looked at.
+const _: () = assert!(size_of::<CaseStay>() == 128);
+
 impl CaseStay {
     /// A stay of a case.
     pub fn new(case: u32, stay: Stay, metres_decide: bool) -> Self {
