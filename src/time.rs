@@ -241,19 +241,12 @@ impl UtcDates {
             self.date = date.map_or_else(String::new, |date| date.format("%Y-%m-%d").to_string());
         }
         text.push_str(&self.date);
-        let mut digits = |mark: char, value: i64, tens: i64| {
-            text.push(mark);
-            let mut tens = tens;
-            while tens > 0 {
-                text.push(char::from(b'0' + (value / tens % 10) as u8));
-                tens /= 10;
-            }
-        };
-        digits('T', of_day / 3_600_000, 10);
-        digits(':', of_day / 60_000 % 60, 10);
-        digits(':', of_day / 1_000 % 60, 10);
-        if of_day % 1_000 > 0 {
-            digits('.', of_day % 1_000, 100);
+        let digit = |value: i64, tens: i64| char::from(b'0' + (value / tens % 10) as u8);
+        let (h, min, s, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60, of_day % 1_000);
+        let [h, min, s] = [h, min, s].map(|value| [digit(value, 10), digit(value, 1)]);
+        text.extend(['T', h[0], h[1], ':', min[0], min[1], ':', s[0], s[1]]);
+        if ms > 0 {
+            text.extend(['.', digit(ms, 100), digit(ms, 10), digit(ms, 1)]);
         }
         text.push('Z');
     }

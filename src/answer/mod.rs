@@ -1,5 +1,6 @@
 //! What a run found, still in memory: the tables in their order, and what there was to find them in.
 
+mod gather;
 mod sorted;
 
 pub use sorted::{Load, Ranges, Run, Sorted, Sorting, Spread};

@@ -1,10 +1,11 @@
 //! Rows of many batches in one total order, without copying them together: in memory, or, of a table that is too
 //! large, range by range from runs that are sorted already.
 
+use super::gather::gather;
 use crate::error::Result;
 use crate::person::{PersonId, PersonRef, Persons};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
-use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use std::cmp::Ordering;
@@ -18,13 +19,11 @@ const RANGE_ROWS: usize = 1 << 18;
 const RANGES_MAX: usize = 256;
 /// One of so many rows says how persons are spread.
 const SAMPLE_STEP: usize = 64;
-/// Rows that stand together, so many on average, make copying piece by piece worth it.
-const PIECE_ROWS: usize = 64;
 /// Ranges that are kept when they are read, in case of being asked for again.
 const RANGES_KEPT: usize = 3;
 
 /// A row, by its batch and its number there.
-type Row = (u32, u32);
+pub type Row = (u32, u32);
 /// Does the same for several ranges, on several threads if it has them.
 pub type Spread<'a> = &'a dyn Fn(Range<usize>, &(dyn Fn(usize) -> Vec<Row> + Sync)) -> Vec<Vec<Row>>;
 
@@ -140,23 +139,7 @@ impl Ordered {
     }
 
     fn rows(&self, rows: Range<usize>) -> std::result::Result<RecordBatch, ArrowError> {
-        let order = &self.order[rows];
-        let follows = |(batch, row): &Row, next: &Row| *next == (*batch, row + 1);
-        let pieces = order.chunk_by(follows);
-        // Rows that stand together are copied together.
-        if let Some((first, _)) = order.first()
-            && pieces.clone().count() * PIECE_ROWS <= order.len()
-        {
-            let piece = |rows: &[Row]| {
-                let (batch, row) = rows[0];
-                self.batches[batch as usize].slice(row as usize, rows.len())
-            };
-            let pieces: Vec<RecordBatch> = pieces.map(piece).collect();
-            return concat_batches(&self.batches[*first as usize].schema(), &pieces);
-        }
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let rows: Vec<(usize, usize)> = order.iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
-        interleave_record_batch(&batches, &rows)
+        gather(&self.batches, &self.order[rows])
     }
 }
 

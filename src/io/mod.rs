@@ -10,6 +10,7 @@ pub mod decode;
 pub mod files;
 pub mod guide;
 pub mod inputs;
+mod lines;
 pub mod machine;
 pub mod manifest;
 pub mod output;

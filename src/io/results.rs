@@ -1,6 +1,7 @@
 //! The answer as files: what each table's columns are called, and in which types.
 
 use super::files::Digesting;
+use super::lines::lines;
 use super::output::Staging;
 use super::syncing::Syncing;
 use crate::answer::{Answer, Rejection, Sorted};
@@ -11,18 +12,12 @@ use crate::error::{Error, Problem, Result};
 use crate::person::PersonType;
 use crate::risk_area::{RiskArea, RiskAreas};
 use crate::rule::Source;
-use crate::time::UtcDates;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
     new_null_array,
 };
-use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt8Type,
-    UInt32Type,
-};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use csv::ByteRecord;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -30,7 +25,6 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
@@ -263,58 +257,6 @@ fn write_csv(
     let (file, bytes, sha256) = file.finish();
     file.finish().map_err(|e| staging.failed(name, &e))?;
     Ok(Written { name: name.to_string(), bytes, sha256 })
-}
-
-/// A column on its way to text.
-enum Texts<'a> {
-    Words(&'a StringArray),
-    Whole(&'a Int64Array),
-    Times(&'a TimestampMillisecondArray, UtcDates),
-    Other(ArrayFormatter<'a>),
-}
-
-impl<'a> Texts<'a> {
-    fn of(column: &'a ArrayRef) -> std::result::Result<Self, ArrowError> {
-        Ok(match column.data_type() {
-            DataType::Utf8 => Texts::Words(column.as_string()),
-            DataType::Int64 => Texts::Whole(column.as_primitive()),
-            DataType::Timestamp(_, Some(zone)) if zone.as_ref() == "UTC" => {
-                Texts::Times(column.as_primitive::<TimestampMillisecondType>(), UtcDates::default())
-            }
-            _ => Texts::Other(ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())?),
-        })
-    }
-
-    /// Adds a field to a line; of null nothing.
-    fn add(&mut self, row: usize, text: &mut String, line: &mut ByteRecord) {
-        text.clear();
-        // Writing to a String does not fail.
-        match self {
-            Texts::Words(column) if column.is_valid(row) => {
-                return line.push_field(column.value(row).as_bytes());
-            }
-            Texts::Whole(column) if column.is_valid(row) => drop(write!(text, "{}", column.value(row))),
-            Texts::Times(column, dates) if column.is_valid(row) => dates.push(column.value(row), text),
-            Texts::Words(_) | Texts::Whole(_) | Texts::Times(..) => {}
-            Texts::Other(column) => drop(write!(text, "{}", column.value(row))),
-        }
-        line.push_field(text.as_bytes());
-    }
-}
-
-/// The rows of a batch as lines of CSV.
-fn lines(batch: &RecordBatch) -> std::result::Result<Vec<u8>, ArrowError> {
-    let mut columns: Vec<Texts<'_>> =
-        batch.columns().iter().map(Texts::of).collect::<std::result::Result<_, _>>()?;
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let (mut text, mut line) = (String::new(), ByteRecord::new());
-    let wrong = |e: csv::Error| ArrowError::CsvError(e.to_string());
-    for row in 0..batch.num_rows() {
-        line.clear();
-        columns.iter_mut().for_each(|column| column.add(row, &mut text, &mut line));
-        writer.write_byte_record(&line).map_err(wrong)?;
-    }
-    writer.into_inner().map_err(|e| ArrowError::CsvError(e.error().to_string()))
 }
 
 struct Tables<'a> {

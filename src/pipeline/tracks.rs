@@ -19,9 +19,14 @@ pub enum Sent {
     Columns(Box<PingColumns>, Vec<Mark>),
 }
 
+/// Rows that gather near the cores before they go where a part's rows are, which is far, all at once.
+const NEAR: usize = 16;
+
 /// Rows with what their tracks need of them.
 pub struct SentRows {
     rows: Vec<Row>,
+    /// The last of them.
+    near: Vec<Row>,
     /// Persons that are no integers, row by row.
     names: Option<PersonColumn>,
     /// The latest of their instants.
@@ -35,10 +40,18 @@ impl SentRows {
     fn push(&mut self, row: Row, person: PersonRef<'_>) {
         self.ordered &= row.time() >= self.last;
         self.last = self.last.max(row.time());
-        self.rows.push(row);
+        self.near.push(row);
+        if self.near.len() == NEAR {
+            self.settle();
+        }
         if let Some(names) = &mut self.names {
             names.push(person);
         }
+    }
+
+    fn settle(&mut self) {
+        self.rows.extend_from_slice(&self.near);
+        self.near.clear();
     }
 
     fn clear(&mut self) {
@@ -65,7 +78,7 @@ impl Sent {
     /// How many.
     pub fn len(&self) -> usize {
         match self {
-            Sent::Rows(sent) => sent.rows.len(),
+            Sent::Rows(sent) => sent.rows.len() + sent.near.len(),
             Sent::Columns(columns, _) => columns.len(),
         }
     }
@@ -98,7 +111,13 @@ impl Tracks {
             Tracks::Many(_) => {
                 let names = kind != PersonKind::Integer;
                 let names = names.then(|| PersonColumn::new(schema.field(0).data_type()));
-                Sent::Rows(SentRows { rows: Vec::new(), names, last: Millis::MIN, ordered: true })
+                Sent::Rows(SentRows {
+                    rows: Vec::new(),
+                    near: Vec::with_capacity(NEAR),
+                    names,
+                    last: Millis::MIN,
+                    ordered: true,
+                })
             }
             Tracks::Each(_) => Sent::Columns(Box::new(PingColumns::new(schema)), Vec::new()),
         }
@@ -149,6 +168,12 @@ fn follow_rows(
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
+    let mut sent = sent;
+    for sent in &mut sent {
+        if let Sent::Rows(rows) = &mut **sent {
+            rows.settle();
+        }
+    }
     let chunks = || {
         sent.iter().filter_map(|sent| match &**sent {
             Sent::Rows(sent) => Some(sent),

@@ -1,0 +1,115 @@
+//! Rows of many batches in another order, copied piece by piece where several follow one another.
+
+use super::sorted::Row;
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, make_array,
+};
+use arrow::buffer::MutableBuffer;
+use arrow::compute::interleave;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use std::sync::Arc;
+
+/// So many rows of a batch that follow one another.
+struct Piece {
+    batch: usize,
+    first: usize,
+    rows: usize,
+}
+
+/// These rows of batches that have the same columns.
+pub fn gather(batches: &[RecordBatch], order: &[Row]) -> Result<RecordBatch, ArrowError> {
+    let follows = |(batch, row): &Row, next: &Row| *next == (*batch, row + 1);
+    let piece = |rows: &[Row]| {
+        let (batch, first) = rows[0];
+        Piece { batch: batch as usize, first: first as usize, rows: rows.len() }
+    };
+    let pieces: Vec<Piece> = order.chunk_by(follows).map(piece).collect();
+    let schema = batches[0].schema();
+    let columns = (0..schema.fields().len()).map(|number| {
+        let columns: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(number)).collect();
+        let has_nulls = columns.iter().any(|column| column.null_count() > 0);
+        match (schema.field(number).data_type(), schema.field(number).data_type().primitive_width()) {
+            (DataType::Boolean, _) if !has_nulls => Ok(flags(&columns, &pieces, order.len())),
+            (kind, Some(width)) if !has_nulls => numbers(kind, width, &columns, &pieces, order.len()),
+            _ => {
+                let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+                let rows: Vec<(usize, usize)> =
+                    order.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+                interleave(&columns, &rows)
+            }
+        }
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
+}
+
+fn numbers(
+    kind: &DataType,
+    width: usize,
+    columns: &[&ArrayRef],
+    pieces: &[Piece],
+    rows: usize,
+) -> Result<ArrayRef, ArrowError> {
+    let all: Vec<ArrayData> = columns.iter().map(|column| column.to_data()).collect();
+    let bytes: Vec<&[u8]> =
+        all.iter().map(|data| &data.buffers()[0].as_slice()[data.offset() * width..]).collect();
+    let mut gathered = MutableBuffer::with_capacity(rows * width);
+    for Piece { batch, first, rows } in pieces {
+        gathered.extend_from_slice(&bytes[*batch][first * width..(first + rows) * width]);
+    }
+    Ok(make_array(ArrayData::try_new(kind.clone(), rows, None, 0, vec![gathered.into()], Vec::new())?))
+}
+
+fn flags(columns: &[&ArrayRef], pieces: &[Piece], rows: usize) -> ArrayRef {
+    let mut gathered = BooleanBufferBuilder::new(rows);
+    for Piece { batch, first, rows } in pieces {
+        gathered.append_buffer(&columns[*batch].as_boolean().values().slice(*first, *rows));
+    }
+    Arc::new(BooleanArray::new(gathered.finish(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use arrow::compute::interleave_record_batch;
+    use proptest::prelude::*;
+
+    fn batch(rows: &[(i64, bool, Option<f64>, Option<String>)]) -> RecordBatch {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("whole", Arc::new(rows.iter().map(|r| r.0).collect::<Int64Array>())),
+            ("flag", Arc::new(rows.iter().map(|r| Some(r.1)).collect::<BooleanArray>())),
+            ("number", Arc::new(rows.iter().map(|r| r.2).collect::<Float64Array>())),
+            ("word", Arc::new(rows.iter().map(|r| r.3.clone()).collect::<StringArray>())),
+        ];
+        let columns = columns.map(|(name, column)| (name, column, true));
+        RecordBatch::try_from_iter_with_nullable(columns).expect("columns of equal length")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_gathered_is_what_stood_there(
+            rows in prop::collection::vec(
+                prop::collection::vec((any::<i64>(), any::<bool>(), any::<Option<f64>>(), any::<Option<String>>()), 1..40),
+                1..5,
+            ),
+            skipped in 0usize..9,
+            pieces in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1usize..9), 1..30),
+        ) {
+            // Also of batches that are slices of others.
+            let whole = |rows: &Vec<_>| batch(rows);
+            let sliced = |all: RecordBatch| all.slice(skipped.min(all.num_rows() - 1), all.num_rows() - skipped.min(all.num_rows() - 1));
+            let batches: Vec<RecordBatch> = rows.iter().map(whole).map(sliced).collect();
+            let mut order: Vec<Row> = Vec::new();
+            for (batch, first, rows) in pieces {
+                let batch = batch.index(batches.len());
+                let first = first.index(batches[batch].num_rows());
+                let end = batches[batch].num_rows().min(first + rows);
+                order.extend((first..end).map(|row| (batch as u32, row as u32)));
+            }
+            let all: Vec<&RecordBatch> = batches.iter().collect();
+            let expected: Vec<(usize, usize)> = order.iter().map(|(b, r)| (*b as usize, *r as usize)).collect();
+            prop_assert_eq!(gather(&batches, &order)?, interleave_record_batch(&all, &expected)?);
+        }
+    }
+}
