@@ -264,7 +264,8 @@ impl StayColumns {
     /// No stays of the same shape, but room for as many as here.
     pub fn like(&self) -> Self {
         let mut columns = StayColumns::new(&self.schema);
-        columns.reserve(self.len());
+        // Some more, as making room copies all that is there.
+        columns.reserve(self.len() + self.len() / 4);
         columns
     }
 
@@ -374,7 +375,7 @@ impl<'a> Stays<'a> {
         let f64s = |i: usize| batch.column(i).as_primitive::<Float64Type>().values().as_ref();
         let u32s =
             |name| batch.column_by_name(name).map(|c| c.as_primitive::<UInt32Type>().values().as_ref());
-        let named = |name| batch.schema_ref().index_of(name).ok();
+        let named = |name| batch.schema_ref().column_with_name(name).map(|(number, _)| number);
         Stays {
             persons: Persons::of(batch.column(0)),
             starts: i64s(1),

@@ -271,11 +271,13 @@ impl<'p, 'r> Gathering<'p, 'r> {
         let mut full = Vec::new();
         let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
-            open.extend(&pings, rows);
-            if open.len() >= CHUNK_ROWS || open.bytes() > self.chunk_bytes {
-                let next = PingColumns::with_capacity(&self.schema, open.len());
+            // Never more than there is room for, as making room copies all that is there.
+            if !open.is_empty() && (open.len() + rows.len() > CHUNK_ROWS || open.bytes() > self.chunk_bytes) {
+                let room = if open.bytes() > self.chunk_bytes { open.len() } else { CHUNK_ROWS };
+                let next = PingColumns::with_capacity(&self.schema, room);
                 full.push((part, std::mem::replace(&mut *open, next)));
             }
+            open.extend(&pings, rows);
         };
         match rows {
             Some(rows) => room.deal(spreads, rows.iter().copied(), self.parts.len(), &mut add),

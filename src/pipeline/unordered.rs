@@ -308,6 +308,7 @@ fn line_by_line(
     let count: usize = mattering.iter().map(Vec::len).sum();
     let mut rows: Vec<Row> = Vec::with_capacity(count);
     let mut keys: Vec<Key> = Vec::with_capacity(count);
+    let first = batches.iter().flat_map(|batch| Pings::of(batch).times).min().copied().unwrap_or(0);
     // Where the persons stand that are no integers: batch and row.
     let mut places: Vec<(u32, u32)> = Vec::new();
     let views: Vec<Pings<'_>> = batches.iter().map(Pings::of).collect();
@@ -318,7 +319,7 @@ fn line_by_line(
         for marked in mattering {
             let number = marked.row() as usize;
             let spread = pings.persons.at(number).spread();
-            keys.push((spread, pings.times[number], rows.len() as u32));
+            keys.push(Key::new(spread, pings.times[number] - first, rows.len()));
             rows.push(Row::new(pings, number, spread, marked.mark()));
         }
     }
@@ -326,49 +327,72 @@ fn line_by_line(
         Some((batch, number)) => views[*batch as usize].persons.at(*number as usize),
         None => rows[row as usize].person(),
     };
-    for own in sort_by_person(keys).chunk_by(|a, b| a.0 == b.0) {
-        let first = person(own[0].2);
-        if own.iter().all(|key| person(key.2) == first) {
-            follow_keys(own.iter(), &rows, rule, &mut |stay| out.push(first, stay));
+    let mut tracked: Vec<Row> = Vec::new();
+    for own in sort_by_person(keys).chunk_by(|a, b| a.person() == b.person()) {
+        let first = person(own[0].row());
+        // All of them at once, as they stand far from one another.
+        tracked.clear();
+        tracked.extend(own.iter().map(|key| rows[key.row() as usize]));
+        if own.iter().all(|key| person(key.row()) == first) {
+            follow_rows(tracked.iter(), rule, &mut |stay| out.push(first, stay));
             continue;
         }
         // Persons of one hash: seldom, but it can be.
-        let mut persons: Vec<PersonRef<'_>> = own.iter().map(|key| person(key.2)).collect();
+        let mut persons: Vec<PersonRef<'_>> = own.iter().map(|key| person(key.row())).collect();
         persons.sort_unstable();
         persons.dedup();
         for whose in persons {
-            let own = own.iter().filter(|key| person(key.2) == whose);
-            follow_keys(own, &rows, rule, &mut |stay| out.push(whose, stay));
+            let own = own.iter().zip(&tracked).filter(|(key, _)| person(key.row()) == whose);
+            follow_rows(own.map(|(_, row)| row), rule, &mut |stay| out.push(whose, stay));
         }
     }
     count as u64
 }
 
-fn follow_keys<'k>(
-    keys: impl Iterator<Item = &'k Key>,
-    rows: &[Row],
+fn follow_rows<'k>(
+    rows: impl Iterator<Item = &'k Row>,
     rule: &mut TrackRule<'_>,
     out: &mut impl FnMut(&Stay),
 ) {
     let mut line = Line::default();
-    keys.for_each(|key| line.push(&rows[key.2 as usize], rule, out));
+    rows.for_each(|row| line.push(row, rule, out));
     line.finish(rule, out);
 }
 
-/// A row's place in its person's track: the person's [`PersonRef::spread`], the time, the row's number.
-type Key = (u64, Millis, u32);
+/// A row's place in its person's track: the low bits of the person's [`PersonRef::spread`], the time since the first of all, the
+/// row's number; one number, as these are compared at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Key(u128);
+
+/// Bits of a key: above them are those of the person.
+const TIME_BITS: u32 = 52;
+const ROW_BITS: u32 = 32;
+
+impl Key {
+    fn new(spread: u64, since_ms: Millis, row: usize) -> Self {
+        Key(u128::from(spread) << (TIME_BITS + ROW_BITS) | (since_ms as u128) << ROW_BITS | row as u128)
+    }
+
+    fn person(self) -> u64 {
+        (self.0 >> (TIME_BITS + ROW_BITS)) as u64
+    }
+
+    fn row(self) -> u32 {
+        self.0 as u32
+    }
+}
 
 /// Sorts keys so that equal hashes stand together, each by time: dealt to about as many buckets as there are
 /// persons first, which is several times as fast as sorting them all.
 fn sort_by_person(keys: Vec<Key>) -> Vec<Key> {
     let buckets = (keys.len() / ROWS_PER_BUCKET).next_power_of_two();
-    let bucket = |key: &Key| key.0 as usize & (buckets - 1);
+    let bucket = |key: &Key| key.person() as usize & (buckets - 1);
     let mut ends = vec![0u32; buckets + 1];
     keys.iter().for_each(|key| ends[bucket(key) + 1] += 1);
     for bucket in 0..buckets {
         ends[bucket + 1] += ends[bucket];
     }
-    let mut dealt = vec![(0, 0, 0); keys.len()];
+    let mut dealt = vec![Key::default(); keys.len()];
     for key in keys {
         let end = &mut ends[bucket(&key)];
         dealt[*end as usize] = key;
