@@ -4,11 +4,14 @@ use super::sorted::Row;
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, make_array,
 };
-use arrow::buffer::MutableBuffer;
+use arrow::buffer::Buffer;
 use arrow::compute::interleave;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{ArrowNativeType, DataType};
 use arrow::error::ArrowError;
 use std::sync::Arc;
+
+/// Rows of a piece from which on it is worth being copied at once.
+const LONG_ROWS: usize = 16;
 
 /// So many rows of a batch that follow one another.
 struct Piece {
@@ -29,35 +32,46 @@ pub fn gather(batches: &[RecordBatch], order: &[Row]) -> Result<RecordBatch, Arr
     let columns = (0..schema.fields().len()).map(|number| {
         let columns: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(number)).collect();
         let has_nulls = columns.iter().any(|column| column.null_count() > 0);
-        match (schema.field(number).data_type(), schema.field(number).data_type().primitive_width()) {
-            (DataType::Boolean, _) if !has_nulls => Ok(flags(&columns, &pieces, order.len())),
-            (kind, Some(width)) if !has_nulls => numbers(kind, width, &columns, &pieces, order.len()),
-            _ => {
-                let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
-                let rows: Vec<(usize, usize)> =
-                    order.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
-                interleave(&columns, &rows)
-            }
+        let kind = schema.field(number).data_type();
+        match kind.primitive_width() {
+            _ if has_nulls => as_they_are(&columns, order),
+            None if *kind == DataType::Boolean => Ok(flags(&columns, &pieces, order.len())),
+            Some(1) => numbers::<u8>(kind, &columns, &pieces, order.len()),
+            Some(4) => numbers::<u32>(kind, &columns, &pieces, order.len()),
+            Some(8) => numbers::<u64>(kind, &columns, &pieces, order.len()),
+            _ => as_they_are(&columns, order),
         }
     });
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
 }
 
-fn numbers(
+fn as_they_are(columns: &[&ArrayRef], order: &[Row]) -> Result<ArrayRef, ArrowError> {
+    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    let rows: Vec<(usize, usize)> =
+        order.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+    interleave(&columns, &rows)
+}
+
+/// Numbers of the width of `T`, whatever they mean.
+fn numbers<T: ArrowNativeType>(
     kind: &DataType,
-    width: usize,
     columns: &[&ArrayRef],
     pieces: &[Piece],
     rows: usize,
 ) -> Result<ArrayRef, ArrowError> {
     let all: Vec<ArrayData> = columns.iter().map(|column| column.to_data()).collect();
-    let bytes: Vec<&[u8]> =
-        all.iter().map(|data| &data.buffers()[0].as_slice()[data.offset() * width..]).collect();
-    let mut gathered = MutableBuffer::with_capacity(rows * width);
+    let numbers: Vec<&[T]> = all.iter().map(|data| data.buffer::<T>(0)).collect();
+    let mut gathered: Vec<T> = Vec::with_capacity(rows);
     for Piece { batch, first, rows } in pieces {
-        gathered.extend_from_slice(&bytes[*batch][first * width..(first + rows) * width]);
+        let piece = &numbers[*batch][*first..first + rows];
+        if piece.len() < LONG_ROWS {
+            gathered.extend(piece.iter().copied());
+        } else {
+            gathered.extend_from_slice(piece);
+        }
     }
-    Ok(make_array(ArrayData::try_new(kind.clone(), rows, None, 0, vec![gathered.into()], Vec::new())?))
+    let gathered = vec![Buffer::from_vec(gathered)];
+    Ok(make_array(ArrayData::try_new(kind.clone(), rows, None, 0, gathered, Vec::new())?))
 }
 
 fn flags(columns: &[&ArrayRef], pieces: &[Piece], rows: usize) -> ArrayRef {

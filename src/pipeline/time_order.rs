@@ -144,6 +144,7 @@ pub fn pass(
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
+        likely: vec![0; stays.len()],
         sent: Vec::new(),
         idle: true,
         found: Found::new(job),
@@ -218,6 +219,8 @@ struct Pass<'p, 'j, 'r> {
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
     tracks: Vec<Tracks>,
+    /// How many stays of each part a round may give.
+    likely: Vec<usize>,
     /// Room for the rows of a round, by chunk of it and part.
     sent: Vec<Vec<Sent>>,
     /// Whether no row has gone to a track yet.
@@ -290,9 +293,9 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
     }
 
     fn process(&mut self, window: &[RecordBatch], from: Millis, to: Millis) -> Result<()> {
-        let pieces = window.iter().map(Pings::of).collect::<Vec<_>>();
-        let pieces = within(&pieces, from, to);
-        let ends = pieces.iter().filter_map(|piece| Some((*piece.times.first()?, *piece.times.last()?)));
+        let pieces: Vec<Piece<'_>> = window.iter().filter_map(|batch| Piece::new(Pings::of(batch))).collect();
+        let pieces: Vec<Piece<'_>> = within(&pieces, from, to).into_iter().filter_map(Piece::new).collect();
+        let ends = pieces.iter().map(|piece| (piece.first, piece.last));
         let Some((first, last)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(()) };
         let made;
         let sieve = match self.given {
@@ -309,7 +312,7 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         }
         self.idle = !follows;
         // Few rows at a time, so that what is sieved is sent, and what is dealt is added up, while it is in the caches.
-        let rows: usize = pieces.iter().map(|piece| piece.times.len()).sum();
+        let rows: usize = pieces.iter().map(|piece| piece.pings.times.len()).sum();
         let steps = rows.div_ceil(STEP_ROWS) as i128;
         let step = |number: i128| first + (i128::from(last - first) * number / steps) as Millis;
         let mut chunks = 0;
@@ -428,9 +431,13 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
                 }
             }
         }
-        self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, sent))| {
+        let by_part = self.tracks.par_iter_mut().zip(&mut self.likely).zip(by_part);
+        by_part.enumerate().try_for_each(|(part, ((tracks, likely), sent))| {
             let mut out = StayColumns::new(&job.stay_schema);
+            out.reserve(*likely);
             tracks.follow(sent, to, &mut job.track_rule(source).mixed(), &mut out)?;
+            // As many as this time, and some more.
+            *likely = out.len() + out.len() / 4;
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
@@ -445,13 +452,24 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
     }
 }
 
-/// The rows of [from, to), of pieces in the order of time each.
-fn within<'a>(pieces: &[Pings<'a>], from: Millis, to: Millis) -> Vec<Pings<'a>> {
+/// Rows in the order of time, and when the first and the last of them are.
+struct Piece<'a> {
+    first: Millis,
+    last: Millis,
+    pings: Pings<'a>,
+}
+
+impl<'a> Piece<'a> {
+    /// Some rows.
+    fn new(pings: Pings<'a>) -> Option<Self> {
+        Some(Piece { first: *pings.times.first()?, last: *pings.times.last()?, pings })
+    }
+}
+
+/// The rows of [from, to).
+fn within<'a>(pieces: &[Piece<'a>], from: Millis, to: Millis) -> Vec<Pings<'a>> {
     let mut inside = Vec::new();
-    for pings in pieces {
-        if pings.times.first().is_none_or(|t| *t >= to) || pings.times.last().is_none_or(|t| *t < from) {
-            continue;
-        }
+    for Piece { pings, .. } in pieces.iter().filter(|piece| piece.first < to && piece.last >= from) {
         let start = pings.times.partition_point(|t| *t < from);
         let end = pings.times.partition_point(|t| *t < to);
         if start < end {
