@@ -18,6 +18,7 @@ use crate::rule::Source;
 use crate::stay::{Ending, Stay, StayColumns};
 use crate::time::{Millis, are_ascending};
 use crate::track::{TrackRule, whole_track};
+use crate::wide::wide;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use hashbrown::HashMap;
@@ -516,11 +517,17 @@ fn scatter(
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
         let mut row = start as u32;
-        pings.persons.slice(start..end).each_spread(|spread| {
-            kept[count] = (spread, Marked::new(row, Mark::None));
-            count += usize::from(all | has(set, spread));
-            row += 1;
-        });
+        let persons = pings.persons.slice(start..end);
+        wide(
+            #[inline(always)]
+            || {
+                persons.each_spread(|spread| {
+                    kept[count] = (spread, Marked::new(row, Mark::None));
+                    count += usize::from(all | has(set, spread));
+                    row += 1;
+                });
+            },
+        );
         start = end;
     }
     // Every marked row is among them, as its person is in the set.
