@@ -46,7 +46,7 @@ impl CasePersons {
     }
 
     /// Whether a person of this [`PersonRef::spread`] may be a case; most others fail.
-    #[inline]
+    #[inline(always)]
     pub fn may_have(&self, spread: u64) -> bool {
         let bit = spread & self.mask;
         self.bits[(bit >> 6) as usize] >> (bit & 63) & 1 == 1
@@ -119,23 +119,23 @@ impl Intake {
         let persons = Pings::of(&decoded.pings).persons;
         let mut wanted: Vec<u32> = Vec::new();
         let mut row = 0;
-        let mut see = |spread: u64| {
-            self.persons.see(spread);
-            if job.case_persons.may_have(spread) {
-                wanted.push(row);
-            }
-            row += 1;
-        };
-        match spreads {
-            Some(spreads) => {
-                persons.spreads(spreads);
-                spreads.iter().copied().for_each(see);
-            }
-            None => wide(
-                #[inline(always)]
-                || persons.each_spread(&mut see),
-            ),
-        }
+        let seen = &mut self.persons;
+        wide(
+            #[inline(always)]
+            || match spreads {
+                Some(spreads) => {
+                    persons.spreads(spreads);
+                    spreads.iter().for_each(
+                        #[inline(always)]
+                        |spread| see(*spread, seen, &job.case_persons, &mut row, &mut wanted),
+                    );
+                }
+                None => persons.each_spread(
+                    #[inline(always)]
+                    |spread| see(spread, seen, &job.case_persons, &mut row, &mut wanted),
+                ),
+            },
+        );
         wanted.retain(|row| job.case_persons.set().contains(&persons.at(*row as usize)));
         if !wanted.is_empty() {
             let rows = take_record_batch(&decoded.pings, &UInt32Array::from(wanted));
@@ -275,6 +275,16 @@ impl Found {
     pub fn new(job: &Job<'_>) -> Self {
         Found { intake: Intake::new(job), marked: 0, tracked: 0, dwellings: None }
     }
+}
+
+/// Counts the person of the next row in, and notes the row if that may be a case.
+#[inline(always)]
+fn see(spread: u64, seen: &mut PersonsSeen, cases: &CasePersons, row: &mut u32, wanted: &mut Vec<u32>) {
+    seen.see(spread);
+    if cases.may_have(spread) {
+        wanted.push(*row);
+    }
+    *row += 1;
 }
 
 fn count_days(by_day: &mut [u64], pings: &Pings<'_>, span: Option<(Millis, Millis)>, job: &Job<'_>) {
