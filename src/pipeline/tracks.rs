@@ -36,7 +36,7 @@ pub struct SentRows {
 }
 
 impl SentRows {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, row: Row, person: PersonRef<'_>) {
         self.ordered &= row.time() >= self.last;
         self.last = self.last.max(row.time());
@@ -63,7 +63,7 @@ impl SentRows {
 
 impl Sent {
     /// Adds a row of a batch, with its person's spread and its mark.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, pings: &Pings<'_>, spread: u64, row: Marked) {
         let (at, mark) = (row.row() as usize, row.mark());
         match self {

@@ -33,7 +33,7 @@ pub struct Row {
 
 impl Row {
     /// A row of a batch; `spread` is its person's.
-    #[inline]
+    #[inline(always)]
     pub fn new(pings: &Pings<'_>, row: usize, spread: u64, mark: Mark) -> Self {
         let id = match pings.persons.at(row) {
             PersonRef::Integer(id) => id,
