@@ -230,6 +230,19 @@ pub struct UtcDates {
     day: Option<i64>,
 }
 
+/// Where each digit of a time of day stands, milliseconds of one, and how many of them there are.
+const DIGITS: [(usize, i64, i64); 9] = [
+    (1, 36_000_000, 10),
+    (2, 3_600_000, 10),
+    (4, 600_000, 6),
+    (5, 60_000, 10),
+    (7, 10_000, 6),
+    (8, 1_000, 10),
+    (10, 100, 10),
+    (11, 10, 10),
+    (12, 1, 10),
+];
+
 impl UtcDates {
     /// Adds an instant to a text.
     pub fn push(&mut self, at: Millis, text: &mut String) {
@@ -241,13 +254,12 @@ impl UtcDates {
             self.date = date.map_or_else(String::new, |date| date.format("%Y-%m-%d").to_string());
         }
         text.push_str(&self.date);
-        let digit = |value: i64, tens: i64| char::from(b'0' + (value / tens % 10) as u8);
-        let (h, min, s, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60, of_day % 1_000);
-        let [h, min, s] = [h, min, s].map(|value| [digit(value, 10), digit(value, 1)]);
-        text.extend(['T', h[0], h[1], ':', min[0], min[1], ':', s[0], s[1]]);
-        if ms > 0 {
-            text.extend(['.', digit(ms, 100), digit(ms, 10), digit(ms, 1)]);
+        let mut time = *b"T00:00:00.000";
+        for (at, unit_ms, of) in DIGITS {
+            time[at] += (of_day / unit_ms % of) as u8;
         }
+        let length = if of_day % 1_000 > 0 { time.len() } else { time.len() - 4 };
+        text.push_str(std::str::from_utf8(&time[..length]).unwrap_or_default());
         text.push('Z');
     }
 }

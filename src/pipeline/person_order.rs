@@ -274,6 +274,11 @@ pub fn follow(
     if ordered && many::Tracks::suit(rule) {
         let mut line = Line::default();
         let tracked = each_that_matters(pings, rows, marks, &mut |row, mark, is_alone| {
+            // Most rows only go on with a run.
+            let at = (pings.times[row], pings.lat(row), pings.lon(row));
+            if is_alone && mark == Mark::Case && line.goes_on(at, pings.feed(row), rule) {
+                return;
+            }
             let row = Row::new(pings, row, 0, mark);
             if is_alone { line.push_alone(&row, rule, out) } else { line.push(&row, rule, out) }
         });
@@ -329,6 +334,16 @@ fn each_that_matters(
         let mut after_mark = true;
         while row < rows.end {
             let now = pings.times[row];
+            if row + 1 == rows.end || pings.times[row + 1] != now {
+                let marked = marks.next_if(|mark| mark.row() as usize == row);
+                if marked.is_none() && !after_mark {
+                    break;
+                }
+                each(row, marked.map_or(Mark::None, |marked| marked.mark()), true);
+                count += 1;
+                (row, after_mark) = (row + 1, marked.is_some());
+                continue;
+            }
             let more = pings.times[row + 1..rows.end].iter().take_while(|time| **time == now).count();
             let end = row + 1 + more;
             let has_mark = marks.peek().is_some_and(|mark| (mark.row() as usize) < end);
@@ -337,7 +352,7 @@ fn each_that_matters(
             }
             for row in row..end {
                 let marked = marks.next_if(|mark| mark.row() as usize == row);
-                each(row, marked.map_or(Mark::None, |marked| marked.mark()), more == 0);
+                each(row, marked.map_or(Mark::None, |marked| marked.mark()), false);
             }
             count += (end - row) as u64;
             (row, after_mark) = (end, has_mark);

@@ -251,6 +251,14 @@ impl Line {
         self.stand(row, rule, out);
     }
 
+    /// Adds a row at an instant and a position that is marked for an encounter, as [`Line::push_alone`] does, if all it does is to
+    /// go on with a run in its square. Says whether it was so.
+    #[inline(always)]
+    pub fn goes_on(&mut self, at: (Millis, f64, f64), feed: u16, rule: &TrackRule<'_>) -> bool {
+        let run = self.run.as_mut().filter(|_| self.now.is_none());
+        run.is_some_and(|run| run.goes_on(at, feed, rule))
+    }
+
     #[inline]
     fn settle(&mut self, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         if let Some(row) = self.now {
@@ -263,14 +271,10 @@ impl Line {
     fn stand(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
         match &mut self.run {
             None if row.mark == Mark::None => return,
-            Some(run)
-                if row.mark == Mark::Case
-                    && !run.alone
-                    && row.time <= run.hold_end
-                    && rule.is_in_last_square(row.lat, row.lon, run.key) =>
-            {
-                (run.last, run.hold_end) = (row.time, row.time + rule.feeds[usize::from(row.feed)].hold_ms);
-                return;
+            Some(run) if row.mark == Mark::Case => {
+                if run.goes_on((row.time, row.lat, row.lon), row.feed, rule) {
+                    return;
+                }
             }
             _ => {}
         }
@@ -324,6 +328,16 @@ impl Line {
 }
 
 impl Run {
+    /// Goes on with a ping that is marked for an encounter, if it surely is in the run's square. Says whether it did.
+    #[inline(always)]
+    fn goes_on(&mut self, (time, lat, lon): (Millis, f64, f64), feed: u16, rule: &TrackRule<'_>) -> bool {
+        let goes_on = !self.alone && time <= self.hold_end && rule.is_in_last_square(lat, lon, self.key);
+        if goes_on {
+            (self.last, self.hold_end) = (time, time + rule.feeds[usize::from(feed)].hold_ms);
+        }
+        goes_on
+    }
+
     #[inline]
     fn end(
         &self,
