@@ -400,57 +400,81 @@ pub fn encounters(found: &mut Vec<Encounter>, encounters: &mut Vec<Encounter>, k
 pub struct Keys {
     /// Case, kind, source, case_source, place in short, start, end; and their row.
     long: Vec<(u64, u64, Millis, Millis, u32)>,
-    /// Case, start, end and row, of overlaps that are alike in all else: times in 32 bits, counted from the first.
-    short: Vec<(u64, u64)>,
+    /// Case, place in short and start, end and row, of overlaps that are of one kind and of the same sources: times in 32 bits,
+    /// counted from the first.
+    of_a_kind: Vec<(u128, u64)>,
+    /// Case, start, end and row, of overlaps that share their place too.
+    of_a_place: Vec<u128>,
 }
 
 /// Sorts by case, kind, source, case_source, place in short, start, end and row; an overlap is long, so it is moved once,
 /// through `room`.
 fn sort(found: &mut Vec<Encounter>, room: &mut Vec<Encounter>, keys: &mut Keys) {
-    let Keys { long, short } = keys;
-    room.clear();
-    if let Some(first) = first_of_alike(found) {
-        let since = |at: Millis| (at - first) as u64;
-        let key = |(e, row): (&Encounter, u64)| {
-            (u64::from(e.case) << 32 | since(e.start), since(e.end) << 32 | row)
-        };
-        short.clear();
-        short.extend(found.iter().zip(0..).map(key));
-        if short.is_sorted() {
-            return;
-        }
-        short.sort_unstable();
-        room.extend(short.iter().map(|key| found[key.1 as u32 as usize]));
-    } else {
-        let kinds = |e: &Encounter| (e.kind as u64) << 16 | (e.source as u64) << 8 | e.case_source as u64;
-        // A kind of key comes before its place, as short ones of several kinds may be the same.
-        let kind_of_key = |e: &Encounter| match e.place {
-            PlaceKey::Venue(_) | PlaceKey::Trip(_) => 1,
-            _ => 0,
-        };
-        let key = |(e, row): (&Encounter, u32)| {
-            let first = u64::from(e.case) << 32 | kinds(e) << 8 | kind_of_key(e);
+    let Keys { long, of_a_kind, of_a_place } = keys;
+    let Some(alike) = Alike::new(found) else {
+        let key = |e: &Encounter, row: u32| {
+            let first = u64::from(e.case) << 32 | kinds(e);
             (first, e.place.short(), e.start, e.end, row)
         };
-        long.clear();
-        long.extend(found.iter().zip(0..).map(key));
-        if long.is_sorted() {
-            return;
-        }
-        long.sort_unstable();
-        room.extend(long.iter().map(|key| found[key.4 as usize]));
+        return sort_by(found, room, long, key, |key| key.4);
+    };
+    let since = |at: Millis| (at - alike.first) as u32;
+    let end = |e: &Encounter, row: u32| u64::from(since(e.end)) << 32 | u64::from(row);
+    if alike.share_place {
+        let key = |e: &Encounter, row: u32| {
+            u128::from(e.case) << 96 | u128::from(since(e.start)) << 64 | u128::from(end(e, row))
+        };
+        return sort_by(found, room, of_a_place, key, |key| *key as u32);
     }
+    let key = |e: &Encounter, row: u32| {
+        let first = u128::from(e.case) << 96 | u128::from(e.place.short()) << 32 | u128::from(since(e.start));
+        (first, end(e, row))
+    };
+    sort_by(found, room, of_a_kind, key, |key| key.1 as u32);
+}
+
+fn sort_by<K: Ord>(
+    found: &mut Vec<Encounter>,
+    room: &mut Vec<Encounter>,
+    keys: &mut Vec<K>,
+    key: impl Fn(&Encounter, u32) -> K,
+    row: impl Fn(&K) -> u32,
+) {
+    keys.clear();
+    keys.extend(found.iter().zip(0..).map(|(e, row)| key(e, row)));
+    if keys.is_sorted() {
+        return;
+    }
+    keys.sort_unstable();
+    room.clear();
+    room.extend(keys.iter().map(|key| found[row(key) as usize]));
     std::mem::swap(found, room);
 }
 
-/// The first instant of overlaps that differ in their cases and times alone, and these by less than 32 bits of milliseconds.
-fn first_of_alike(found: &[Encounter]) -> Option<Millis> {
-    let one = found.first()?;
-    let what = |e: &Encounter| (e.kind, e.source, e.case_source, e.place);
-    let alike = found.iter().all(|e| what(e) == what(one));
-    let ends = |(first, last): (Millis, Millis), e: &Encounter| (first.min(e.start), last.max(e.end));
-    let (first, last) = found.iter().fold((one.start, one.end), ends);
-    (alike && last - first <= Millis::from(u32::MAX)).then_some(first)
+/// Kind, sources, and the kind of the key, which comes before its place, as short ones of several kinds may be the same.
+fn kinds(e: &Encounter) -> u64 {
+    let kind_of_key = u64::from(matches!(e.place, PlaceKey::Venue(_) | PlaceKey::Trip(_)));
+    (e.kind as u64) << 24 | (e.source as u64) << 16 | (e.case_source as u64) << 8 | kind_of_key
+}
+
+/// Overlaps of one kind and of the same sources, whose times differ by less than 32 bits of milliseconds.
+struct Alike {
+    first: Millis,
+    share_place: bool,
+}
+
+impl Alike {
+    fn new(found: &[Encounter]) -> Option<Self> {
+        let one = found.first()?;
+        let (mut first, mut last) = (one.start, one.end);
+        let (mut alike, mut share_place) = (true, true);
+        for e in found {
+            (first, last) = (first.min(e.start), last.max(e.end));
+            alike &= kinds(e) == kinds(one);
+            share_place &= e.place == one.place;
+        }
+        (alike && last - first <= Millis::from(u32::MAX)).then_some(Alike { first, share_place })
+    }
 }
 
 fn same_run(a: &Encounter, b: &Encounter) -> bool {
