@@ -261,10 +261,10 @@ impl StayColumns {
         }
     }
 
-    /// No stays of the same shape, but room for as many as here.
+    /// No stays of the same shape, but room for as many as here, and some more.
     pub fn like(&self) -> Self {
         let mut columns = StayColumns::new(&self.schema);
-        // Some more, as making room copies all that is there.
+        // As making room copies all that is there.
         columns.reserve(self.len() + self.len() / 4);
         columns
     }

@@ -1,17 +1,20 @@
-//! Rows of many batches in another order, copied piece by piece where several follow one another.
+//! Rows of many batches in another order. Numbers and flags that follow one another are copied piece by piece.
 
 use super::sorted::Row;
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, make_array,
+    new_empty_array,
 };
 use arrow::buffer::Buffer;
-use arrow::compute::interleave;
+use arrow::compute::{concat, interleave};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
 /// Rows of a piece from which on it is worth being copied at once.
 const LONG_ROWS: usize = 16;
+/// The same of what is no plain number: rows on average.
+const PIECE_ROWS: usize = 64;
 
 /// So many rows of a batch that follow one another.
 struct Piece {
@@ -22,33 +25,46 @@ struct Piece {
 
 /// These rows of batches that have the same columns.
 pub fn gather(batches: &[RecordBatch], order: &[Row]) -> Result<RecordBatch, ArrowError> {
+    // Of many batches few may have rows here.
+    let mut used: Vec<&RecordBatch> = Vec::new();
+    let mut number_of: Vec<Option<usize>> = vec![None; batches.len()];
     let follows = |(batch, row): &Row, next: &Row| *next == (*batch, row + 1);
     let piece = |rows: &[Row]| {
-        let (batch, first) = rows[0];
-        Piece { batch: batch as usize, first: first as usize, rows: rows.len() }
+        let (batch, first) = (rows[0].0 as usize, rows[0].1 as usize);
+        let number = *number_of[batch].get_or_insert_with(|| {
+            used.push(&batches[batch]);
+            used.len() - 1
+        });
+        Piece { batch: number, first, rows: rows.len() }
     };
     let pieces: Vec<Piece> = order.chunk_by(follows).map(piece).collect();
     let schema = batches[0].schema();
     let columns = (0..schema.fields().len()).map(|number| {
-        let columns: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(number)).collect();
+        let columns: Vec<&ArrayRef> = used.iter().map(|batch| batch.column(number)).collect();
         let has_nulls = columns.iter().any(|column| column.null_count() > 0);
         let kind = schema.field(number).data_type();
         match kind.primitive_width() {
-            _ if has_nulls => as_they_are(&columns, order),
+            _ if columns.is_empty() => Ok(new_empty_array(kind)),
+            _ if has_nulls => others(&columns, &pieces, order.len()),
             None if *kind == DataType::Boolean => Ok(flags(&columns, &pieces, order.len())),
             Some(1) => numbers::<u8>(kind, &columns, &pieces, order.len()),
             Some(4) => numbers::<u32>(kind, &columns, &pieces, order.len()),
             Some(8) => numbers::<u64>(kind, &columns, &pieces, order.len()),
-            _ => as_they_are(&columns, order),
+            _ => others(&columns, &pieces, order.len()),
         }
     });
     RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
 }
 
-fn as_they_are(columns: &[&ArrayRef], order: &[Row]) -> Result<ArrayRef, ArrowError> {
+/// What is no plain number.
+fn others(columns: &[&ArrayRef], pieces: &[Piece], rows: usize) -> Result<ArrayRef, ArrowError> {
+    if pieces.len() * PIECE_ROWS <= rows {
+        let slices: Vec<ArrayRef> = pieces.iter().map(|p| columns[p.batch].slice(p.first, p.rows)).collect();
+        return concat(&slices.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    }
     let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
     let rows: Vec<(usize, usize)> =
-        order.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+        pieces.iter().flat_map(|p| (p.first..p.first + p.rows).map(|row| (p.batch, row))).collect();
     interleave(&columns, &rows)
 }
 
@@ -104,11 +120,11 @@ mod tests {
         #[test]
         fn what_is_gathered_is_what_stood_there(
             rows in prop::collection::vec(
-                prop::collection::vec((any::<i64>(), any::<bool>(), any::<Option<f64>>(), any::<Option<String>>()), 1..40),
+                prop::collection::vec((any::<i64>(), any::<bool>(), any::<Option<f64>>(), any::<Option<String>>()), 1..400),
                 1..5,
             ),
             skipped in 0usize..9,
-            pieces in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1usize..9), 1..30),
+            pieces in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 1usize..200), 1..30),
         ) {
             // Also of batches that are slices of others.
             let whole = |rows: &Vec<_>| batch(rows);

@@ -191,8 +191,21 @@ impl<'a> SecondsDown<'a> {
 fn by_seconds_down(batches: &[RecordBatch], column: &str) -> Vec<Row> {
     let persons: Vec<Persons<'_>> = batches.iter().map(|b| Persons::of(b.column(0))).collect();
     let seconds: Vec<SecondsDown<'_>> = batches.iter().map(|b| SecondsDown::of(b, column)).collect();
-    let with_seconds = |key: Key| (seconds[key.batch as usize].at(key.row as usize), key);
-    let mut keys: Vec<(i64, Key)> = keys(&persons, None, None).into_iter().map(with_seconds).collect();
+    let keys = keys(&persons, None, None);
+    let ranks: Vec<i64> = keys.iter().map(|k| seconds[k.batch as usize].at(k.row as usize)).collect();
+    let first = ranks.iter().copied().min().unwrap_or(0);
+    let is_short = |rank: &i64| u32::try_from(rank - first).is_ok();
+    let are_integers = persons.iter().all(|p| matches!(p, Persons::Integer(_)));
+    if are_integers && u32::try_from(keys.len()).is_ok() && ranks.iter().all(is_short) {
+        // Rank, person and place in one number, as these are compared at once.
+        let in_one = |((rank, key), at): ((&i64, &Key), u128)| {
+            ((rank - first) as u128) << 96 | u128::from(key.person) << 32 | at
+        };
+        let mut order: Vec<u128> = ranks.iter().zip(&keys).zip(0..).map(in_one).collect();
+        order.sort_unstable();
+        return order.into_iter().map(|at| keys[at as u32 as usize]).map(|k| (k.batch, k.row)).collect();
+    }
+    let mut keys: Vec<(i64, Key)> = ranks.into_iter().zip(keys).collect();
     keys.sort_unstable_by(|(a_seconds, a), (b_seconds, b)| {
         let whole = |k: &Key| whole(&persons[k.batch as usize], k.row as usize);
         (a_seconds.cmp(b_seconds)).then(a.person.cmp(&b.person)).then_with(|| whole(a).cmp(&whole(b)))

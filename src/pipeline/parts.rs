@@ -271,13 +271,19 @@ impl<'p, 'r> Gathering<'p, 'r> {
         let mut full = Vec::new();
         let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
-            // Never more than there is room for, as making room copies all that is there.
-            if !open.is_empty() && (open.len() + rows.len() > CHUNK_ROWS || open.bytes() > self.chunk_bytes) {
-                let room = if open.bytes() > self.chunk_bytes { open.len() } else { CHUNK_ROWS };
+            let mut close = |open: &mut PingColumns, room: usize| {
                 let next = PingColumns::with_capacity(&self.schema, room);
-                full.push((part, std::mem::replace(&mut *open, next)));
+                full.push((part, std::mem::replace(open, next)));
+            };
+            // Making room copies all that is there: what does not fit goes to the next chunk.
+            if !open.is_empty() && open.len() + rows.len() > CHUNK_ROWS {
+                close(&mut open, CHUNK_ROWS);
             }
             open.extend(&pings, rows);
+            if open.bytes() > self.chunk_bytes {
+                let room = open.len();
+                close(&mut open, room);
+            }
         };
         match rows {
             Some(rows) => room.deal(spreads, rows.iter().copied(), self.parts.len(), &mut add),

@@ -38,6 +38,8 @@ const BITS_PER_MARK_NEAR: u64 = 32;
 const MARK_BITS_NEAR: u64 = 1 << 20;
 const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 27;
+/// Stays of a part that there is room for before they come, at most.
+const LIKELY_MAX: usize = 1 << 16;
 /// A slot of time of these sets is at least this long, and a run has at most so many.
 const SLOT_MS_MIN: Millis = 60_000;
 const SLOTS_MAX: Millis = 1 << 16;
@@ -412,9 +414,11 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         }
         new.par_iter().zip(&mut self.sent[chunks..]).for_each(|((pieces, marks), by_part)| {
             let mut kept = Vec::new();
+            by_part.iter_mut().for_each(Sent::open);
             for (pings, marks) in pieces.iter().zip(*marks) {
                 scatter(pings, marks, marked, all, &mut kept, by_part);
             }
+            by_part.iter_mut().for_each(Sent::close);
         });
         job.watch.advance(0)?;
         Ok(new.len())
@@ -437,8 +441,8 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
             let mut out = StayColumns::new(&job.stay_schema);
             out.reserve(*likely);
             tracks.follow(sent, to, &mut job.track_rule(source).mixed(), &mut out)?;
-            // As many as this time, and some more.
-            *likely = out.len() + out.len() / 4;
+            // As many as this time, and some more; room counts as if it were full, so not after a round far busier than the rest.
+            *likely = (out.len() + out.len() / 4).min(LIKELY_MAX);
             stays.push(part, out.finish().map_err(super::too_large)?)
         })
     }
@@ -517,11 +521,11 @@ fn scatter(
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
         let mut row = start as u32;
-        let persons = pings.persons.slice(start..end);
+        let whose = pings.persons.slice(start..end);
         wide(
             #[inline(always)]
             || {
-                persons.each_spread(|spread| {
+                whose.each_spread(|spread| {
                     kept[count] = (spread, Marked::new(row, Mark::None));
                     count += usize::from(all | has(set, spread));
                     row += 1;

@@ -25,7 +25,7 @@ const NEAR: usize = 16;
 /// Rows with what their tracks need of them.
 pub struct SentRows {
     rows: Vec<Row>,
-    /// The last of them.
+    /// More of them, between [`Sent::open`] and [`Sent::close`].
     near: Vec<Row>,
     /// Persons that are no integers, row by row.
     names: Option<PersonColumn>,
@@ -62,6 +62,21 @@ impl SentRows {
 }
 
 impl Sent {
+    /// Makes ready for rows.
+    pub fn open(&mut self) {
+        if let Sent::Rows(sent) = self {
+            sent.near.reserve_exact(NEAR);
+        }
+    }
+
+    /// All rows are there for now.
+    pub fn close(&mut self) {
+        if let Sent::Rows(sent) = self {
+            sent.settle();
+            sent.near = Vec::new();
+        }
+    }
+
     /// Adds a row of a batch, with its person's spread and its mark.
     #[inline(always)]
     pub fn push(&mut self, pings: &Pings<'_>, spread: u64, row: Marked) {
@@ -78,7 +93,7 @@ impl Sent {
     /// How many.
     pub fn len(&self) -> usize {
         match self {
-            Sent::Rows(sent) => sent.rows.len() + sent.near.len(),
+            Sent::Rows(sent) => sent.rows.len(),
             Sent::Columns(columns, _) => columns.len(),
         }
     }
@@ -113,7 +128,7 @@ impl Tracks {
                 let names = names.then(|| PersonColumn::new(schema.field(0).data_type()));
                 Sent::Rows(SentRows {
                     rows: Vec::new(),
-                    near: Vec::with_capacity(NEAR),
+                    near: Vec::new(),
                     names,
                     last: Millis::MIN,
                     ordered: true,
@@ -168,12 +183,6 @@ fn follow_rows(
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
 ) -> Result<()> {
-    let mut sent = sent;
-    for sent in &mut sent {
-        if let Sent::Rows(rows) = &mut **sent {
-            rows.settle();
-        }
-    }
     let chunks = || {
         sent.iter().filter_map(|sent| match &**sent {
             Sent::Rows(sent) => Some(sent),

@@ -17,7 +17,7 @@ use crate::lattice::mixed;
 use crate::person::{PersonRef, PersonSet, Persons};
 use crate::ping::{Mark, Marked, PingColumns, Pings, person_order};
 use crate::rule::Source;
-use crate::stay::{Stay, StayColumns};
+use crate::stay::StayColumns;
 use crate::time::Millis;
 use crate::track::TrackRule;
 use crate::track::many::{self, Line, Row};
@@ -32,6 +32,8 @@ const BITS_PER_ROW: usize = 2;
 const BITS_PER_MARK: f64 = 8.0;
 const NEAR_BITS_MIN: u64 = 1 << 12;
 const NEAR_BITS_MAX: u64 = 1 << 33;
+/// Rows of a person that are fetched at once.
+const FETCHED: usize = 256;
 /// Rows of a bucket, about, when rows are dealt to persons.
 const ROWS_PER_BUCKET: usize = 64;
 /// A slot of time of these sets is at least this long.
@@ -330,33 +332,30 @@ fn line_by_line(
     let mut tracked: Vec<Row> = Vec::new();
     for own in sort_by_person(keys).chunk_by(|a, b| a.person() == b.person()) {
         let first = person(own[0].row());
-        // All of them at once, as they stand far from one another.
-        tracked.clear();
-        tracked.extend(own.iter().map(|key| rows[key.row() as usize]));
         if own.iter().all(|key| person(key.row()) == first) {
-            follow_rows(tracked.iter(), rule, &mut |stay| out.push(first, stay));
+            let mut line = Line::default();
+            for keys in own.chunks(FETCHED) {
+                // Many of them at once, as they stand far from one another.
+                tracked.clear();
+                tracked.extend(keys.iter().map(|key| rows[key.row() as usize]));
+                tracked.iter().for_each(|row| line.push(row, rule, &mut |stay| out.push(first, stay)));
+            }
+            line.finish(rule, &mut |stay| out.push(first, stay));
             continue;
         }
-        // Persons of one hash: seldom, but it can be.
+        // Persons who share these bits of a hash: seldom, but it can be.
         let mut persons: Vec<PersonRef<'_>> = own.iter().map(|key| person(key.row())).collect();
         persons.sort_unstable();
         persons.dedup();
         for whose in persons {
-            let own = own.iter().zip(&tracked).filter(|(key, _)| person(key.row()) == whose);
-            follow_rows(own.map(|(_, row)| row), rule, &mut |stay| out.push(whose, stay));
+            let mut line = Line::default();
+            for key in own.iter().filter(|key| person(key.row()) == whose) {
+                line.push(&rows[key.row() as usize], rule, &mut |stay| out.push(whose, stay));
+            }
+            line.finish(rule, &mut |stay| out.push(whose, stay));
         }
     }
     count as u64
-}
-
-fn follow_rows<'k>(
-    rows: impl Iterator<Item = &'k Row>,
-    rule: &mut TrackRule<'_>,
-    out: &mut impl FnMut(&Stay),
-) {
-    let mut line = Line::default();
-    rows.for_each(|row| line.push(row, rule, out));
-    line.finish(rule, out);
 }
 
 /// A row's place in its person's track: the low bits of the person's [`PersonRef::spread`], the time since the first of all, the
@@ -364,7 +363,7 @@ fn follow_rows<'k>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Key(u128);
 
-/// Bits of a key: above them are those of the person.
+/// Bits of a key: above them are those of the person. A lookback is far shorter than so many milliseconds.
 const TIME_BITS: u32 = 52;
 const ROW_BITS: u32 = 32;
 
