@@ -269,14 +269,13 @@ impl Line {
     /// A row stands: it ends the stay of the one before, and goes on with its run or begins one.
     #[inline]
     fn stand(&mut self, row: &Row, rule: &mut TrackRule<'_>, out: &mut impl FnMut(&Stay)) {
-        match &mut self.run {
-            None if row.mark == Mark::None => return,
-            Some(run) if row.mark == Mark::Case => {
-                if run.goes_on((row.time, row.lat, row.lon), row.feed, rule) {
-                    return;
-                }
-            }
-            _ => {}
+        let at = (row.time, row.lat, row.lon);
+        let is_done = match &mut self.run {
+            None => row.mark == Mark::None,
+            Some(run) => row.mark == Mark::Case && run.goes_on(at, row.feed, rule),
+        };
+        if is_done {
+            return;
         }
         let place = match rule.place.metres() {
             Some(_) => rule.sigma_m(&row.ping()).to_bits(),
