@@ -83,13 +83,13 @@ fn add_word(word: &str, line: &mut String) -> Result<(), ArrowError> {
         line.push_str(word);
         return Ok(());
     }
-    let wrong = |e: String| ArrowError::CsvError(e);
+    let wrong = ArrowError::CsvError;
     let mut writer = csv::Writer::from_writer(Vec::new());
     // Beside another field, as one alone is never without quotes.
     writer.write_record([word, ""]).map_err(|e| wrong(e.to_string()))?;
     let quoted = writer.into_inner().map_err(|e| wrong(e.error().to_string()))?;
     let quoted = String::from_utf8(quoted).map_err(|e| wrong(e.to_string()))?;
-    line.push_str(quoted.trim_end_matches('\n').trim_end_matches(','));
+    line.push_str(quoted.strip_suffix(",\n").unwrap_or(&quoted));
     Ok(())
 }
 

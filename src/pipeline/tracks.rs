@@ -69,7 +69,7 @@ impl Sent {
         }
     }
 
-    /// All rows are there for now.
+    /// No more rows come until they are followed.
     pub fn close(&mut self) {
         if let Sent::Rows(sent) = self {
             sent.settle();
