@@ -379,6 +379,14 @@ impl PersonColumn {
         }
     }
 
+    /// An empty column of the same type.
+    pub fn like(&self) -> Self {
+        match self {
+            PersonColumn::Integer(_) => PersonColumn::Integer(Vec::new()),
+            PersonColumn::Bytes(..) => PersonColumn::Bytes(vec![0], Vec::new()),
+        }
+    }
+
     /// Makes room for so many more; of texts, for where they end.
     pub fn reserve(&mut self, persons: usize) {
         match self {
@@ -416,6 +424,12 @@ impl PersonColumn {
     pub fn append(&mut self, persons: &Persons<'_>) {
         match (self, persons) {
             (PersonColumn::Integer(values), Persons::Integer(all)) => values.extend_from_slice(all),
+            (PersonColumn::Bytes(ends, data), Persons::Bytes(all, bytes)) => {
+                let (first, last) = (all[0], all[all.len() - 1]);
+                let shift = data.len() as i32 - first;
+                ends.extend(all[1..].iter().map(|end| end + shift));
+                data.extend_from_slice(&bytes[first as usize..last as usize]);
+            }
             (column, persons) => (0..persons.len()).for_each(|row| column.push(persons.at(row))),
         }
     }

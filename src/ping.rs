@@ -1,5 +1,7 @@
 //! A ping: one observed position of a person at one instant; and the Arrow batches that carry pings.
 
+pub mod packed;
+
 use crate::person::{PersonColumn, PersonRef, Persons};
 use crate::rule::{Source, StayRule};
 use crate::time::{INSTANT_MS_MAX, Millis};
@@ -14,7 +16,6 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -207,13 +208,18 @@ pub struct Pings<'a> {
 impl<'a> Pings<'a> {
     /// Borrows the columns of a batch that has [`ping_schema`].
     pub fn of(batch: &'a RecordBatch) -> Self {
-        let column = |name: &str| batch.column_by_name(name);
         let f64s = |i: usize| batch.column(i).as_primitive::<Float64Type>().values().as_ref();
+        Pings::with(batch, batch.column(1).as_primitive::<Int64Type>().values(), f64s(2), f64s(3))
+    }
+
+    /// The same with other instants and positions.
+    fn with(batch: &'a RecordBatch, times: &'a [Millis], lats: &'a [f64], lons: &'a [f64]) -> Self {
+        let column = |name: &str| batch.column_by_name(name);
         Pings {
             persons: Persons::of(batch.column(0)),
-            times: batch.column(1).as_primitive::<Int64Type>().values(),
-            lats: f64s(2),
-            lons: f64s(3),
+            times,
+            lats,
+            lons,
             accuracies_m: match column("accuracy_m") {
                 None => Accuracies::Alike,
                 Some(c) if c.data_type() == &DataType::Float32 => {
@@ -231,11 +237,17 @@ impl<'a> Pings<'a> {
     /// One row.
     #[inline]
     pub fn at(&self, row: usize) -> Ping {
+        self.ping(row, self.times[row], self.lats[row], self.lons[row])
+    }
+
+    /// One row, at another instant and position.
+    #[inline]
+    fn ping(&self, row: usize, time: Millis, lat: f64, lon: f64) -> Ping {
         Ping {
-            time: self.times[row],
+            time,
             until: self.untils.map_or(NO_UNTIL, |c| c[row]),
-            lat: self.lat(row),
-            lon: self.lon(row),
+            lat: lat + 0.0,
+            lon: lon + 0.0,
             accuracy_m: self.accuracy_m(row),
             place: self.place(row),
             floor: self.floors.map_or(NO_FLOOR, |c| c[row]),
@@ -467,26 +479,33 @@ impl PingColumns {
     }
 
     /// The batch.
-    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let beside = self.beside();
         let mut columns: Vec<ArrayRef> = vec![
             self.persons.finish()?,
             Arc::new(Int64Array::from(self.times)),
             Arc::new(Float64Array::from(self.lats)),
             Arc::new(Float64Array::from(self.lons)),
         ];
-        for field in &self.schema.fields()[4..] {
-            columns.push(match (field.name().as_str(), field.data_type()) {
-                ("accuracy_m", DataType::Float32) => {
-                    Arc::new(Float32Array::from(take(&mut self.short_accuracies_m)))
-                }
-                ("accuracy_m", _) => Arc::new(Float64Array::from(take(&mut self.accuracies_m))),
-                ("feed", _) => Arc::new(UInt16Array::from(take(&mut self.feeds))),
-                ("place", _) => Arc::new(UInt32Array::from(take(&mut self.places))),
-                ("until", _) => Arc::new(Int64Array::from(take(&mut self.untils))),
-                _ => Arc::new(UInt32Array::from(take(&mut self.floors))),
-            });
-        }
+        columns.extend(beside);
         RecordBatch::try_new(self.schema, columns)
+    }
+
+    /// Copies of the columns beside the four that all jobs have.
+    fn beside(&self) -> Vec<ArrayRef> {
+        let column = |field: &Arc<Field>| -> ArrayRef {
+            match (field.name().as_str(), field.data_type()) {
+                ("accuracy_m", DataType::Float32) => {
+                    Arc::new(Float32Array::from(self.short_accuracies_m.clone()))
+                }
+                ("accuracy_m", _) => Arc::new(Float64Array::from(self.accuracies_m.clone())),
+                ("feed", _) => Arc::new(UInt16Array::from(self.feeds.clone())),
+                ("place", _) => Arc::new(UInt32Array::from(self.places.clone())),
+                ("until", _) => Arc::new(Int64Array::from(self.untils.clone())),
+                _ => Arc::new(UInt32Array::from(self.floors.clone())),
+            }
+        };
+        self.schema.fields()[4..].iter().map(column).collect()
     }
 }
 

@@ -143,7 +143,7 @@ impl<'r> Lane<'r> {
     }
 
     fn gather(&mut self, job: &Job<'_>) -> Result<()> {
-        let gathering = Gathering::new(&self.pings, &job.decoder.schema);
+        let gathering = Gathering::new(&self.pings, &job.decoder.schema).packed(job.decoder.from);
         self.intake = unordered::gather(job, self.source, &self.units, &gathering)?;
         gathering.finish()
     }
@@ -206,7 +206,7 @@ impl<'r> Lane<'r> {
             return Ok(true);
         }
         if self.again {
-            let gathering = Gathering::new(&self.pings, &job.decoder.schema);
+            let gathering = Gathering::new(&self.pings, &job.decoder.schema).packed(job.decoder.from);
             unordered::gather_near(job, self.source, &self.units, index.sieve(), &gathering)?;
             gathering.finish()?;
             return Ok(true);

@@ -5,12 +5,14 @@ use super::resolving::AtOnce;
 use crate::error::Result;
 use crate::io::spill::Spill;
 use crate::person::{PersonRef, part_of};
+use crate::ping::packed::Packing;
 use crate::ping::{PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
+use crate::time::Millis;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fewer bytes than these are not worth a file.
@@ -151,7 +153,9 @@ impl<'r> Parts<'r> {
                 continue;
             }
             let freed = self.bytes[part].swap(0, Ordering::Relaxed);
-            held.files.push(self.room.spill.write(&batches)?);
+            for alike in batches.chunk_by(|a, b| a.schema_ref() == b.schema_ref()) {
+                held.files.push(self.room.spill.write(alike)?);
+            }
             drop(batches);
             self.room.free(freed);
         }
@@ -247,6 +251,9 @@ pub struct Gathering<'p, 'r> {
     open: Vec<Mutex<PingColumns>>,
     /// Bytes of a part at which its rows become a batch.
     chunk_bytes: usize,
+    /// How batches are packed, if they are; as long as all before suited that.
+    packing: Option<Packing>,
+    suits: AtomicBool,
 }
 
 impl<'p, 'r> Gathering<'p, 'r> {
@@ -255,7 +262,33 @@ impl<'p, 'r> Gathering<'p, 'r> {
         let open = (0..parts.len()).map(|_| Mutex::new(PingColumns::new(schema))).collect();
         // What is open counts for nothing in the room, so all of it together is kept below a half of that.
         let share = parts.room.budget / 2 / parts.len().max(1) as u64;
-        Gathering { parts, schema: schema.clone(), open, chunk_bytes: share.clamp(1 << 10, 1 << 24) as usize }
+        Gathering {
+            parts,
+            schema: schema.clone(),
+            open,
+            chunk_bytes: share.clamp(1 << 10, 1 << 24) as usize,
+            packing: None,
+            suits: AtomicBool::new(true),
+        }
+    }
+
+    /// The same, which packs what suits that; no ping is before `from`.
+    pub fn packed(mut self, from: Millis) -> Self {
+        self.packing = Some(Packing::new(&self.schema, from));
+        self
+    }
+
+    /// A batch of the open rows; room for so many more is there then.
+    fn close(&self, open: &mut PingColumns, room: usize) -> Result<RecordBatch> {
+        if let Some(packing) = self.packing.as_ref().filter(|_| self.suits.load(Ordering::Relaxed)) {
+            if let Some(packed) = packing.pack(open).map_err(super::too_large)? {
+                open.clear();
+                return Ok(packed);
+            }
+            self.suits.store(false, Ordering::Relaxed);
+        }
+        let next = PingColumns::with_capacity(&self.schema, room);
+        std::mem::replace(open, next).finish().map_err(super::too_large)
     }
 
     /// Adds rows of a batch, all if none are named, to the parts of their persons, whose
@@ -268,39 +301,34 @@ impl<'p, 'r> Gathering<'p, 'r> {
         room: &mut Dealing,
     ) -> Result<()> {
         let pings = Pings::of(batch);
-        let mut full = Vec::new();
+        let mut full: Vec<(usize, Result<RecordBatch>)> = Vec::new();
         let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
-            let mut close = |open: &mut PingColumns, room: usize| {
-                let next = PingColumns::with_capacity(&self.schema, room);
-                full.push((part, std::mem::replace(open, next)));
-            };
             // Making room copies all that is there: what does not fit goes to the next chunk.
             if !open.is_empty() && open.len() + rows.len() > CHUNK_ROWS {
-                close(&mut open, CHUNK_ROWS);
+                full.push((part, self.close(&mut open, CHUNK_ROWS)));
             }
             open.extend(&pings, rows);
             if open.bytes() > self.chunk_bytes {
                 let room = open.len();
-                close(&mut open, room);
+                full.push((part, self.close(&mut open, room)));
             }
         };
         match rows {
             Some(rows) => room.deal(spreads, rows.iter().copied(), self.parts.len(), &mut add),
             None => room.deal(spreads, 0..spreads.len() as u32, self.parts.len(), &mut add),
         }
-        for (part, full) in full {
-            self.parts.push(part, full.finish().map_err(super::too_large)?)?;
-        }
-        Ok(())
+        full.into_iter().try_for_each(|(part, batch)| self.parts.push(part, batch?))
     }
 
     /// Puts the rest into the parts.
     pub fn finish(self) -> Result<()> {
-        for (part, open) in self.open.into_iter().enumerate() {
-            let open = open.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (part, open) in self.open.iter().enumerate() {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
             if !open.is_empty() {
-                self.parts.push(part, open.finish().map_err(super::too_large)?)?;
+                let rest = self.close(&mut open, 0)?;
+                *open = open.like();
+                self.parts.push(part, rest)?;
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::index::sieve::Sieve;
 use crate::lattice::mixed;
 use crate::person::{PersonRef, PersonSet, Persons};
+use crate::ping::packed::{Kept, Unpacked};
 use crate::ping::{Mark, Marked, PingColumns, Pings, person_order};
 use crate::rule::Source;
 use crate::stay::StayColumns;
@@ -230,11 +231,12 @@ pub fn stays_of(
         return Ok(None);
     }
     let mut rule = job.track_rule(source);
-    let mattering = mattering(job, source, sieve, &batches, rule.filters());
+    let kept: Vec<Kept<'_>> = batches.iter().map(|batch| Kept::of(batch, job.decoder.from)).collect();
+    let mattering = mattering(job, source, sieve, &kept, rule.filters());
     counts.0 += mattering.marked;
     let mut out = StayColumns::new(&job.stay_schema);
     if many::Tracks::suit(&rule) {
-        counts.1 += line_by_line(&batches, &mattering.rows, &mut rule, &mut out);
+        counts.1 += line_by_line(job, &kept, &mattering.rows, &mut rule, &mut out);
     } else {
         counts.1 += track_by_track(job, batches, mattering.rows, &mut rule, &mut out)?;
     }
@@ -248,14 +250,8 @@ struct MatteringRows {
 }
 
 /// The rows of persons with a mark in the same or the last slot of time, or of persons with any mark at all.
-fn mattering(
-    job: &Job<'_>,
-    source: Source,
-    sieve: &Sieve,
-    batches: &[RecordBatch],
-    all: bool,
-) -> MatteringRows {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+fn mattering(job: &Job<'_>, source: Source, sieve: &Sieve, batches: &[Kept<'_>], all: bool) -> MatteringRows {
+    let rows: usize = batches.iter().map(|batch| batch.persons().len()).sum();
     let bits = (rows * BITS_PER_ROW).next_power_of_two().max(1 << 10);
     let mut set = vec![0u64; bits / 64];
     let slots = Slots::new(job, source);
@@ -263,8 +259,9 @@ fn mattering(
     let bit = |spread: u64, slot: u64| hashed(spread, slot) as usize & (bits - 1);
     let mut marks_of: Vec<Vec<Marked>> = Vec::with_capacity(batches.len());
     let mut marked = 0;
+    let mut room = Unpacked::default();
     for batch in batches {
-        let pings = Pings::of(batch);
+        let pings = batch.pings(&mut room);
         let mut marks = Vec::new();
         sieve.marks(&pings, source, &mut marks);
         marked += marks.len() as u64;
@@ -280,15 +277,15 @@ fn mattering(
     let none = Marked::new(0, Mark::None);
     let (mut spreads, mut mark_of): (Vec<u64>, Vec<Marked>) = (Vec::new(), Vec::new());
     let rows = batches.iter().zip(marks_of).map(|(batch, marks)| {
-        let pings = Pings::of(batch);
-        pings.persons.spreads(&mut spreads);
+        let times = batch.times(&mut room);
+        batch.persons().spreads(&mut spreads);
         mark_of.clear();
         mark_of.resize(spreads.len(), none);
         marks.iter().for_each(|mark| mark_of[mark.row() as usize] = *mark);
         let mut kept = vec![none; spreads.len()];
         let mut count = 0;
         // Without branches: whether a row matters is hard to foretell.
-        for (row, (spread, time)) in spreads.iter().zip(pings.times).enumerate() {
+        for (row, (spread, time)) in spreads.iter().zip(times).enumerate() {
             let bit = bit(*spread, slot_of(*time));
             kept[count] = Marked::new(row as u32, Mark::None).with_mark_of(mark_of[row]);
             count += (set[bit >> 6] >> (bit & 63) & 1) as usize;
@@ -302,7 +299,8 @@ fn mattering(
 /// Where pings just follow one another: rows are dealt to persons, and each person's are followed. Gives how
 /// many.
 fn line_by_line(
-    batches: &[RecordBatch],
+    job: &Job<'_>,
+    batches: &[Kept<'_>],
     mattering: &[Vec<Marked>],
     rule: &mut TrackRule<'_>,
     out: &mut StayColumns,
@@ -310,23 +308,23 @@ fn line_by_line(
     let count: usize = mattering.iter().map(Vec::len).sum();
     let mut rows: Vec<Row> = Vec::with_capacity(count);
     let mut keys: Vec<Key> = Vec::with_capacity(count);
-    let first = batches.iter().flat_map(|batch| Pings::of(batch).times).min().copied().unwrap_or(0);
     // Where the persons stand that are no integers: batch and row.
     let mut places: Vec<(u32, u32)> = Vec::new();
-    let views: Vec<Pings<'_>> = batches.iter().map(Pings::of).collect();
-    for (batch, (pings, mattering)) in (0u32..).zip(views.iter().zip(mattering)) {
-        if let Persons::Bytes(..) = pings.persons {
-            places.extend(mattering.iter().map(|mark| (batch, mark.row())));
+    for (number, (batch, mattering)) in (0u32..).zip(batches.iter().zip(mattering)) {
+        let persons = batch.persons();
+        if let Persons::Bytes(..) = persons {
+            places.extend(mattering.iter().map(|mark| (number, mark.row())));
         }
         for marked in mattering {
-            let number = marked.row() as usize;
-            let spread = pings.persons.at(number).spread();
-            keys.push(Key::new(spread, pings.times[number] - first, rows.len()));
-            rows.push(Row::new(pings, number, spread, marked.mark()));
+            let ping = batch.at(marked.row() as usize);
+            let person = persons.at(marked.row() as usize);
+            let spread = person.spread();
+            keys.push(Key::new(spread, ping.time - job.decoder.from, rows.len()));
+            rows.push(Row::of(person, spread, &ping, marked.mark()));
         }
     }
     let person = |row: u32| match places.get(row as usize) {
-        Some((batch, number)) => views[*batch as usize].persons.at(*number as usize),
+        Some((batch, row)) => batches[*batch as usize].persons().at(*row as usize),
         None => rows[row as usize].person(),
     };
     let mut tracked: Vec<Row> = Vec::new();
@@ -358,8 +356,8 @@ fn line_by_line(
     count as u64
 }
 
-/// A row's place in its person's track: the low bits of the person's [`PersonRef::spread`], the time since the first of all, the
-/// row's number; one number, as these are compared at once.
+/// A row's place in its person's track: the low bits of the person's [`PersonRef::spread`], the time since the first that can come,
+/// the row's number; one number, as these are compared at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Key(u128);
 
@@ -415,12 +413,13 @@ fn track_by_track(
 ) -> Result<u64> {
     let schema = &job.decoder.schema;
     let mut kept = PingColumns::new(schema);
+    let mut room = Unpacked::default();
     let mut mark_of: Vec<Mark> = Vec::new();
     let mut chunks = Vec::new();
     for (batch, marked) in batches.into_iter().zip(mattering) {
         mark_of.extend(marked.iter().map(|marked| marked.mark()));
         let rows: Vec<u32> = marked.iter().map(|marked| marked.row()).collect();
-        kept.extend(&Pings::of(&batch), &rows);
+        kept.extend(&Kept::of(&batch, job.decoder.from).pings(&mut room), &rows);
         if kept.bytes() > 1 << 30 {
             let full = std::mem::replace(&mut kept, PingColumns::new(schema));
             chunks.push(full.finish().map_err(super::too_large)?);

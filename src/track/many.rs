@@ -35,13 +35,17 @@ impl Row {
     /// A row of a batch; `spread` is its person's.
     #[inline(always)]
     pub fn new(pings: &Pings<'_>, row: usize, spread: u64, mark: Mark) -> Self {
-        let id = match pings.persons.at(row) {
-            PersonRef::Integer(id) => id,
-            PersonRef::Bytes(_) => spread,
-        };
+        let id = id_of(pings.persons.at(row), spread);
         let (lat, lon, accuracy_m) = (pings.lat(row), pings.lon(row), pings.accuracy_m(row));
         let (time, place, feed) = (pings.times[row], pings.place(row), pings.feed(row));
         Row { id, time, lat, lon, accuracy_m, place, feed, mark }
+    }
+
+    /// Somebody's ping.
+    #[inline(always)]
+    pub fn of(person: PersonRef<'_>, spread: u64, ping: &Ping, mark: Mark) -> Self {
+        let Ping { time, lat, lon, accuracy_m, place, feed, .. } = *ping;
+        Row { id: id_of(person, spread), time, lat, lon, accuracy_m, place, feed, mark }
     }
 
     /// When.
@@ -57,6 +61,14 @@ impl Row {
     fn ping(&self) -> Ping {
         let Row { time, lat, lon, accuracy_m, place, feed, .. } = *self;
         Ping { time, until: NO_UNTIL, lat, lon, accuracy_m, place, floor: NO_FLOOR, feed }
+    }
+}
+
+#[inline(always)]
+fn id_of(person: PersonRef<'_>, spread: u64) -> u64 {
+    match person {
+        PersonRef::Integer(id) => id,
+        PersonRef::Bytes(_) => spread,
     }
 }
 

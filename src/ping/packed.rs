@@ -1,0 +1,239 @@
+//! Pings in less room, while many of them wait: instants as 32 bits from the first that can come, degrees of at most seven
+//! decimals as whole numbers of the last. Nothing is lost: pings that this does not suit stay as they are.
+
+use super::{Ping, PingColumns, Pings};
+use crate::person::Persons;
+use crate::time::Millis;
+use crate::wide::{WHOLE, wide};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, UInt32Type};
+use arrow::error::ArrowError;
+use std::sync::Arc;
+
+/// So many of them are a degree: an angle of 32 bits holds no more decimals.
+const PER_DEGREE: f64 = 1e7;
+
+/// How pings of one shape are packed.
+#[derive(Debug)]
+pub struct Packing {
+    from: Millis,
+    schema: SchemaRef,
+}
+
+impl Packing {
+    /// Of pings of this shape, none of which is before `from`.
+    pub fn new(schema: &SchemaRef, from: Millis) -> Self {
+        let kinds = [DataType::UInt32, DataType::Int32, DataType::Int32];
+        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        for (field, kind) in fields[1..].iter_mut().zip(kinds) {
+            *field = Field::new(field.name(), kind, false);
+        }
+        Packing { from, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// The same pings packed; `None` if they do not suit.
+    pub fn pack(&self, pings: &PingColumns) -> Result<Option<RecordBatch>, ArrowError> {
+        let (Some(times), Some(lats), Some(lons)) =
+            (since(&pings.times, self.from), whole_numbers(&pings.lats), whole_numbers(&pings.lons))
+        else {
+            return Ok(None);
+        };
+        let mut persons = pings.persons.like();
+        persons.append(&pings.persons.view());
+        let mut columns: Vec<ArrayRef> = vec![
+            persons.finish()?,
+            Arc::new(UInt32Array::from(times)),
+            Arc::new(Int32Array::from(lats)),
+            Arc::new(Int32Array::from(lons)),
+        ];
+        columns.extend(pings.beside());
+        RecordBatch::try_new(self.schema.clone(), columns).map(Some)
+    }
+}
+
+fn since(times: &[Millis], from: Millis) -> Option<Vec<u32>> {
+    // All of them at once, whatever the first that does not fit.
+    let fits = times.iter().fold(true, |fits, time| fits & u32::try_from(time.wrapping_sub(from)).is_ok());
+    fits.then(|| times.iter().map(|time| (time - from) as u32).collect())
+}
+
+/// What each angle is in whole numbers, if it is exactly what these stand for.
+fn whole_numbers(degrees: &[f64]) -> Option<Vec<i32>> {
+    let mut numbers = vec![0; degrees.len()];
+    let fits = wide(
+        #[inline(always)]
+        || {
+            let mut fits = true;
+            for (number, degrees) in numbers.iter_mut().zip(degrees) {
+                // To the nearest; the low bits of the sum are that number.
+                *number = (degrees * PER_DEGREE + WHOLE).to_bits() as i32;
+                fits &= degrees_of(*number) == *degrees;
+            }
+            fits
+        },
+    );
+    fits.then_some(numbers)
+}
+
+#[inline(always)]
+fn degrees_of(number: i32) -> f64 {
+    f64::from(number) / PER_DEGREE
+}
+
+/// A batch of pings, packed or not.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    from: Millis,
+    packed: Option<(&'a [u32], &'a [i32], &'a [i32])>,
+    /// Without instants and positions, where these are packed.
+    pings: Pings<'a>,
+}
+
+impl<'a> Kept<'a> {
+    /// A batch of which what is packed was so by [`Packing::new`] of `from`.
+    pub fn of(batch: &'a RecordBatch, from: Millis) -> Self {
+        if *batch.column(1).data_type() != DataType::UInt32 {
+            return Kept { from, packed: None, pings: Pings::of(batch) };
+        }
+        let times = batch.column(1).as_primitive::<UInt32Type>().values().as_ref();
+        let numbers = |column: usize| batch.column(column).as_primitive::<Int32Type>().values().as_ref();
+        let packed = Some((times, numbers(2), numbers(3)));
+        Kept { from, packed, pings: Pings::with(batch, &[], &[], &[]) }
+    }
+
+    /// Whose.
+    pub fn persons(&self) -> Persons<'a> {
+        self.pings.persons
+    }
+
+    /// When, each; what was packed is in `room` then.
+    pub fn times<'b>(&'b self, room: &'b mut Unpacked) -> &'b [Millis] {
+        let Some((times, ..)) = self.packed else { return self.pings.times };
+        room.times.clear();
+        room.times.extend(times.iter().map(|time| self.from + Millis::from(*time)));
+        &room.times
+    }
+
+    /// One row.
+    #[inline]
+    pub fn at(&self, row: usize) -> Ping {
+        match self.packed {
+            None => self.pings.at(row),
+            Some((times, lats, lons)) => {
+                let time = self.from + Millis::from(times[row]);
+                self.pings.ping(row, time, degrees_of(lats[row]), degrees_of(lons[row]))
+            }
+        }
+    }
+
+    /// All of them; what was packed is in `room` then.
+    pub fn pings<'b>(&'b self, room: &'b mut Unpacked) -> Pings<'b> {
+        let Some((times, lats, lons)) = self.packed else { return self.pings.clone() };
+        room.times.clear();
+        room.lats.clear();
+        room.lons.clear();
+        wide(
+            #[inline(always)]
+            || {
+                room.times.extend(times.iter().map(|time| self.from + Millis::from(*time)));
+                room.lats.extend(lats.iter().map(|number| degrees_of(*number)));
+                room.lons.extend(lons.iter().map(|number| degrees_of(*number)));
+            },
+        );
+        Pings { times: &room.times, lats: &room.lats, lons: &room.lons, ..self.pings.clone() }
+    }
+}
+
+/// Room for what is packed in a batch.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    times: Vec<Millis>,
+    lats: Vec<f64>,
+    lons: Vec<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::person::PersonRef;
+    use crate::ping::{NO_FLOOR, NO_PLACE, NO_UNTIL, ping_schema};
+    use proptest::prelude::*;
+
+    fn ping(time: Millis, lat: f64, lon: f64) -> Ping {
+        Ping {
+            time,
+            until: NO_UNTIL,
+            lat,
+            lon,
+            accuracy_m: 0.0,
+            place: NO_PLACE,
+            floor: NO_FLOOR,
+            feed: (time % 2) as u16,
+        }
+    }
+
+    fn columns(pings: &[Ping]) -> PingColumns {
+        let mut columns = PingColumns::new(&ping_schema(&DataType::UInt64, 1, None, 2));
+        pings.iter().zip(0..).for_each(|(ping, person)| columns.push(PersonRef::Integer(person), ping));
+        columns
+    }
+
+    /// A decimal of so many digits after the point, as text has it.
+    fn decimal(number: i64, digits: usize) -> f64 {
+        let sign = if number < 0 { "-" } else { "" };
+        let (whole, rest) = (
+            number.unsigned_abs() / 10u64.pow(digits as u32),
+            number.unsigned_abs() % 10u64.pow(digits as u32),
+        );
+        format!("{sign}{whole}.{rest:0digits$}").parse().expect("a decimal")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(
+            drawn in prop::collection::vec((0i64..=u32::MAX as i64, -900_000_000i64..=900_000_000, -1_800_000_000i64..=1_800_000_000), 1..50),
+            digits in 0usize..=7,
+            from in prop::sample::select(vec![-5, 0, 1_600_000_000_000]),
+        ) {
+            let short = 10i64.pow(7 - digits as u32);
+            let pings: Vec<Ping> = drawn
+                .iter()
+                .map(|(since, lat, lon)| ping(from + since, decimal(lat / short, digits), decimal(lon / short, digits)))
+                .collect();
+            let columns = columns(&pings);
+            let packing = Packing::new(&columns.schema, from);
+            let packed = packing.pack(&columns)?.expect("degrees of seven decimals");
+            let kept = Kept::of(&packed, from);
+            let mut room = Unpacked::default();
+            let all = kept.pings(&mut room);
+            for (row, ping) in pings.iter().enumerate() {
+                prop_assert_eq!(kept.at(row), *ping);
+                prop_assert_eq!(all.at(row), *ping);
+                prop_assert_eq!(all.persons.at(row), PersonRef::Integer(row as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_suit_stays_as_it_is() {
+        let from = 1_000;
+        let last = from + i64::from(u32::MAX);
+        for odd in [
+            ping(from - 1, 1.5, 1.5),
+            ping(last + 1, 1.5, 1.5),
+            ping(Millis::MAX, 1.5, 1.5),
+            ping(from, 1.000_000_05, 1.5),
+            ping(from, 1.5, 1.5f64.next_up()),
+            ping(from, f64::NAN, 1.5),
+            ping(from, 1.5, f64::INFINITY),
+            ping(from, 215.0, 1.5),
+            ping(from, 1.5, 1e300),
+        ] {
+            let columns = columns(&[ping(from, 0.0, -180.0), odd, ping(last, -90.0, 179.999_999_9)]);
+            let packed = Packing::new(&columns.schema, from).pack(&columns).expect("columns of equal length");
+            assert!(packed.is_none(), "{odd:?}");
+            let plain = columns.finish().expect("columns of equal length");
+            assert_eq!(Kept::of(&plain, from).at(2).time, last);
+        }
+    }
+}
