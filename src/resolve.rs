@@ -323,7 +323,7 @@ pub fn resolve(stays: &RecordBatch, setting: &Setting<'_>) -> Result<Resolved, A
         .map(|(asked, weighing)| Meets { rule: asked.encounter, weighing: weighing.as_ref(), seats })
         .collect();
     let mut lists: Vec<Vec<Encounter>> = vec![Vec::new(); meets.len()];
-    let mut rows = Rows::new(person, setting);
+    let mut rows = Rows::new(person, setting, stays.num_rows());
     let mut walk = Walk::new(&view, setting.index);
     'persons: for group in view.persons.groups() {
         let whose = view.persons.at(group.start);
@@ -493,7 +493,8 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(person: &DataType, setting: &Setting<'_>) -> Self {
+    /// None yet, of persons who have so many stays together.
+    fn new(person: &DataType, setting: &Setting<'_>, stays: usize) -> Self {
         let nothing = |variant: &Variant| OfVariant {
             sets: vec![Found::default(); variant.sets.len()],
             judged: setting.truth.map_or_else(Vec::new, |_| vec![Judged::default(); variant.sets.len()]),
@@ -501,7 +502,8 @@ impl Rows {
         };
         Rows {
             encounters: Table::new(person),
-            exposures: Table::new(person),
+            // Growing would copy them again and again; room that stays empty costs nothing, and goes in the end.
+            exposures: Table { persons: PersonColumn::new(person), rows: Vec::with_capacity(stays) },
             candidates: Table::new(person),
             dwells: Table::new(person),
             tallies: vec![Tally::default(); setting.index.cases()],

@@ -11,8 +11,8 @@ use arrow::datatypes::{ArrowNativeType, DataType};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
-/// Rows of a piece from which on it is worth being copied at once.
-const LONG_ROWS: usize = 16;
+/// Rows that are copied at once, whether or not a piece has so many: that costs less than asking how many it has.
+const STEP_ROWS: usize = 8;
 /// The same of what is no plain number: rows on average.
 const PIECE_ROWS: usize = 64;
 
@@ -77,14 +77,17 @@ fn numbers<T: ArrowNativeType>(
 ) -> Result<ArrayRef, ArrowError> {
     let all: Vec<ArrayData> = columns.iter().map(|column| column.to_data()).collect();
     let numbers: Vec<&[T]> = all.iter().map(|data| data.buffer::<T>(0)).collect();
-    let mut gathered: Vec<T> = Vec::with_capacity(rows);
+    let mut gathered: Vec<T> = vec![T::default(); rows];
+    let mut at = 0;
     for Piece { batch, first, rows } in pieces {
-        let piece = &numbers[*batch][*first..first + rows];
-        if piece.len() < LONG_ROWS {
-            gathered.extend(piece.iter().copied());
-        } else {
-            gathered.extend_from_slice(piece);
+        let end = at + rows;
+        let (from, to) = (&numbers[*batch][*first..], &mut gathered[at..]);
+        match (from.first_chunk::<STEP_ROWS>(), to.first_chunk_mut::<STEP_ROWS>()) {
+            // What is too much is written over by the next piece.
+            (Some(from), Some(to)) if *rows <= STEP_ROWS => *to = *from,
+            _ => to[..*rows].copy_from_slice(&from[..*rows]),
         }
+        at = end;
     }
     let gathered = vec![Buffer::from_vec(gathered)];
     Ok(make_array(ArrayData::try_new(kind.clone(), rows, None, 0, gathered, Vec::new())?))

@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 /// Version of the tables' columns, in every file's metadata.
 pub const SCHEMA_VERSION: &str = "3";
-/// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one
-/// thread; the same for every run, as the bytes depend on them.
+/// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one thread, where no text
+/// goes with it; the same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
 const GROUP_ROWS: usize = 4 * CHUNK_ROWS;
 /// Columns of integers that seldom repeat: the differences of neighbours are small, a dictionary is not.
@@ -55,12 +55,10 @@ type Columns = Vec<(&'static str, ArrayRef)>;
 
 /// What some work on a thread of its own comes to.
 pub enum Made {
-    /// A row group, encoded.
-    Group(Vec<ArrowColumnChunk>),
-    /// Lines of text.
-    Text(Vec<u8>),
-    /// A file, written.
-    File(Written),
+    /// A row group, encoded, and the same rows as lines of text, if these are asked for.
+    Group(Vec<ArrowColumnChunk>, Vec<u8>),
+    /// A table's files, written.
+    Files(Vec<Written>),
 }
 
 /// A file of an output.
@@ -91,37 +89,34 @@ pub fn write(
 ) -> Result<Vec<Written>> {
     let case_ids = answer.cases.iter().map(|c| c.case.case_id.clone()).collect();
     let tables = Tables { config, answer, case_ids, areas };
-    let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| -> Result<Written> {
+    let sorted = |name: &'static str, rows: &Sorted, make: Maker, as_text: bool| {
         let make_rows =
             |range: Range<usize>| tables.make(make, &rows.range(range)?).map_err(|e| internal(name, &e));
-        let shape = with_metadata(&make_rows(0..0)?.schema(), config);
-        if as_text {
-            return write_csv(staging, &format!("{name}.csv"), &shape, rows.len(), &make_rows, spread);
-        }
-        write_parquet(staging, &format!("{name}.parquet"), shape.clone(), rows.len(), &make_rows, spread)
+        let schema = with_metadata(&make_rows(0..0)?.schema(), config);
+        write_table(staging, Named { name, schema, rows: rows.len(), as_text }, &make_rows, spread)
     };
     let whole = |name: &str, rows: std::result::Result<RecordBatch, ArrowError>| {
         let rows = rows.map_err(|e| internal(name, &e))?;
-        let shape = with_metadata(&rows.schema(), config);
+        let schema = with_metadata(&rows.schema(), config);
         let slice = |range: Range<usize>| Ok(rows.slice(range.start, range.len()));
-        write_parquet(staging, &format!("{name}.parquet"), shape, rows.num_rows(), &slice, spread)
+        let named = Named { name, schema, rows: rows.num_rows(), as_text: false };
+        write_table(staging, named, &slice, spread)
     };
     let file = |number: usize| -> Result<Made> {
         match number {
-            0 => sorted("candidates", &answer.candidates, Maker::Candidates, false),
-            1 => sorted("candidates", &answer.candidates, Maker::Candidates, true),
-            2 => sorted("exposures", &answer.exposures, Maker::Exposures, false),
-            3 => sorted("encounters", &answer.encounters, Maker::Encounters, false),
-            4 => whole("cases", tables.cases()),
-            5 => whole("rejections", rejections(&answer.survey.rejections)),
+            0 => sorted("candidates", &answer.candidates, Maker::Candidates, true),
+            1 => sorted("exposures", &answer.exposures, Maker::Exposures, false),
+            2 => sorted("encounters", &answer.encounters, Maker::Encounters, false),
+            3 => whole("cases", tables.cases()),
+            4 => whole("rejections", rejections(&answer.survey.rejections)),
             _ => sorted("dwells", &answer.dwells, Maker::Dwells, false),
         }
-        .map(Made::File)
+        .map(Made::Files)
     };
     let mut written = Vec::new();
-    spread(0..6 + usize::from(config.risk_areas.is_some()), &file, &mut |made| {
-        if let Made::File(file) = made {
-            written.push(file);
+    spread(0..5 + usize::from(config.risk_areas.is_some()), &file, &mut |made| {
+        if let Made::Files(files) = made {
+            written.extend(files);
         }
         Ok(())
     })?;
@@ -158,56 +153,106 @@ fn with_metadata(schema: &Schema, config: &Config) -> SchemaRef {
     Arc::new(schema.clone().with_metadata(metadata))
 }
 
-fn write_parquet(
+/// Rows of a table, in their final columns.
+type MakeRows<'a> = &'a (dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync);
+
+/// Writes a table as Parquet, and if that is asked as text too.
+fn write_table(
     staging: &Staging,
-    name: &str,
-    schema: SchemaRef,
-    rows: usize,
-    make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
+    Named { name, schema, rows, as_text }: Named<'_>,
+    make: MakeRows<'_>,
     spread: Spread<'_>,
-) -> Result<Written> {
+) -> Result<Vec<Written>> {
+    let parquet = format!("{name}.parquet");
     let failed = |e: ParquetError| match e {
         ParquetError::External(source) if source.is::<std::io::Error>() => {
             match source.downcast::<std::io::Error>() {
-                Ok(io) => staging.failed(name, &io),
-                Err(other) => staging.failed(name, &std::io::Error::other(other.to_string())),
+                Ok(io) => staging.failed(&parquet, &io),
+                Err(other) => staging.failed(&parquet, &std::io::Error::other(other.to_string())),
             }
         }
-        other => staging.failed(name, &std::io::Error::other(other.to_string())),
+        other => staging.failed(&parquet, &std::io::Error::other(other.to_string())),
     };
     let properties = properties(&schema);
     // The Arrow schema that goes into the file must not carry a map, whose order changes by run.
     let plain: SchemaRef = Arc::new(Schema::new(schema.fields().clone()));
-    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
+    let file = File::create(staging.path(&parquet)).map_err(|e| staging.failed(&parquet, &e))?;
     let file = Digesting::new(BufWriter::new(Syncing::new(file, staging.syncs())));
     let writer = ArrowWriter::try_new(file, plain.clone(), Some(properties)).map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
+    let mut text = as_text.then(|| Text::create(staging, name, &schema)).transpose()?;
+    let group_rows = if as_text { CHUNK_ROWS } else { GROUP_ROWS };
     let encode = |group: usize| -> Result<Made> {
         let mut columns = factory.create_column_writers(group).map_err(failed)?;
-        let end = rows.min((group + 1) * GROUP_ROWS);
-        for start in (group * GROUP_ROWS..end).step_by(CHUNK_ROWS) {
+        let mut text = Vec::new();
+        let end = rows.min((group + 1) * group_rows);
+        for start in (group * group_rows..end).step_by(CHUNK_ROWS) {
             let chunk = make(start..end.min(start + CHUNK_ROWS))?;
             for ((field, column), writer) in plain.fields().iter().zip(chunk.columns()).zip(&mut columns) {
                 for leaf in compute_leaves(field, column).map_err(failed)? {
                     writer.write(&leaf).map_err(failed)?;
                 }
             }
+            if as_text {
+                text = lines(&chunk).map_err(|e| internal(name, &e))?;
+            }
         }
         let closed = columns.into_iter().map(|column| column.close().map_err(failed));
-        Ok(Made::Group(closed.collect::<Result<_>>()?))
+        Ok(Made::Group(closed.collect::<Result<_>>()?, text))
     };
-    spread(0..rows.div_ceil(GROUP_ROWS), &encode, &mut |encoded| {
-        let Made::Group(columns) = encoded else { return Ok(()) };
+    spread(0..rows.div_ceil(group_rows), &encode, &mut |encoded| {
+        let Made::Group(columns, lines) = encoded else { return Ok(()) };
         let mut group = writer.next_row_group().map_err(failed)?;
         for column in columns {
             column.append_to_row_group(&mut group).map_err(failed)?;
         }
-        group.close().map(drop).map_err(failed)
+        group.close().map_err(failed)?;
+        text.as_mut().map_or(Ok(()), |text| text.write(staging, &lines))
     })?;
     let (buffered, bytes, sha256) = writer.into_inner().map_err(failed)?.finish();
-    let file = buffered.into_inner().map_err(|e| staging.failed(name, e.error()))?;
-    file.finish().map_err(|e| staging.failed(name, &e))?;
-    Ok(Written { name: name.to_string(), bytes, sha256 })
+    let file = buffered.into_inner().map_err(|e| staging.failed(&parquet, e.error()))?;
+    file.finish().map_err(|e| staging.failed(&parquet, &e))?;
+    let mut written = vec![Written { name: parquet, bytes, sha256 }];
+    written.extend(text.map(|text| text.finish(staging)).transpose()?);
+    Ok(written)
+}
+
+/// A table on its way to its file.
+struct Named<'a> {
+    /// Without the ending.
+    name: &'a str,
+    /// Of the final columns.
+    schema: SchemaRef,
+    rows: usize,
+    as_text: bool,
+}
+
+/// A file of comma-separated values.
+struct Text {
+    name: String,
+    file: Digesting<Syncing>,
+}
+
+impl Text {
+    /// Begins with the names of the columns.
+    fn create(staging: &Staging, name: &str, schema: &SchemaRef) -> Result<Self> {
+        let name = format!("{name}.csv");
+        let file = File::create(staging.path(&name)).map_err(|e| staging.failed(&name, &e))?;
+        let mut text = Text { name, file: Digesting::new(Syncing::new(file, staging.syncs())) };
+        let head: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        text.write(staging, format!("{}\n", head.join(",")).as_bytes())?;
+        Ok(text)
+    }
+
+    fn write(&mut self, staging: &Staging, lines: &[u8]) -> Result<()> {
+        self.file.write_all(lines).map_err(|e| staging.failed(&self.name, &e))
+    }
+
+    fn finish(self, staging: &Staging) -> Result<Written> {
+        let (file, bytes, sha256) = self.file.finish();
+        file.finish().map_err(|e| staging.failed(&self.name, &e))?;
+        Ok(Written { name: self.name, bytes, sha256 })
+    }
 }
 
 fn properties(schema: &SchemaRef) -> WriterProperties {
@@ -231,32 +276,6 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
         }
     }
     properties.build()
-}
-
-fn write_csv(
-    staging: &Staging,
-    name: &str,
-    schema: &SchemaRef,
-    rows: usize,
-    make: &(dyn Fn(Range<usize>) -> Result<RecordBatch> + Sync),
-    spread: Spread<'_>,
-) -> Result<Written> {
-    let encode = |chunk: usize| -> Result<Made> {
-        let range = chunk * CHUNK_ROWS..rows.min((chunk + 1) * CHUNK_ROWS);
-        Ok(Made::Text(lines(&make(range)?).map_err(|e| internal(name, &e))?))
-    };
-    let file = File::create(staging.path(name)).map_err(|e| staging.failed(name, &e))?;
-    let mut file = Digesting::new(Syncing::new(file, staging.syncs()));
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| staging.failed(name, &e));
-    let head: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    write(format!("{}\n", head.join(",")).as_bytes())?;
-    spread(0..rows.div_ceil(CHUNK_ROWS), &encode, &mut |encoded| match encoded {
-        Made::Text(bytes) => write(&bytes),
-        Made::Group(_) | Made::File(_) => Ok(()),
-    })?;
-    let (file, bytes, sha256) = file.finish();
-    file.finish().map_err(|e| staging.failed(name, &e))?;
-    Ok(Written { name: name.to_string(), bytes, sha256 })
 }
 
 struct Tables<'a> {
