@@ -212,7 +212,7 @@ pub fn likely(
 }
 
 /// Adds the overlaps, direct and indirect, of two stays that are at the same place.
-#[inline]
+#[inline(always)]
 fn add(
     stay: &Stay,
     CaseStay { case, stay: theirs, is_plain, .. }: &CaseStay,
@@ -268,15 +268,16 @@ impl Meeting {
     }
 }
 
-/// `cos` is that of the latitude of `mine`, once it is known, and `apart_m` how far apart the two stand.
-#[inline]
+/// Whether two stays meet, and how; what is asked by the million is told where it is asked. `cos` is that of the latitude of
+/// `mine`, once it is known, and `apart_m` how far apart the two stand.
+#[inline(always)]
 fn meet(
     by: By,
     mine: &Stay,
     cos: &mut Option<f64>,
     apart_m: &mut Option<f64>,
     case: &CaseStay,
-    &Meets { rule, weighing, seats }: &Meets<'_>,
+    meets: &Meets<'_>,
 ) -> Option<Meeting> {
     let theirs = &case.stay;
     let both = (mine.start.max(theirs.start), mine.end.min(theirs.end));
@@ -286,19 +287,8 @@ fn meet(
             haversine_of_m((mine.lat, mine.lon, cos), (theirs.lat, theirs.lon, case.cos_lat))
         })
     };
-    match (by, rule.place) {
-        (By::Id, _) => {
-            let (place, near) = match mine.source {
-                Source::Trip => (PlaceKey::Trip(mine.place), seats_are_near(mine.floor, theirs.floor, seats)),
-                _ => (PlaceKey::Venue(mine.place), floors_agree(mine.floor, theirs.floor)),
-            };
-            (near && mine.place != NO_PLACE).then(|| {
-                let met = Meeting::sure(place, f64::NAN, both);
-                let weigh =
-                    |w: &Weighing<'_>| Meeting { probability: 1.0, rate: w.setting(mine, theirs), ..met };
-                weighing.map_or(Meeting { ..met }, weigh)
-            })
-        }
+    match (by, meets.rule.place) {
+        (By::Id, _) => meet_by_id(mine, theirs, both, meets),
         (By::Position(_), PlaceRule::Distance { distance_m_max }) => {
             if mine.leg.is_some() || !case.is_plain && theirs.leg.is_some() {
                 let (start, end, distance_m) = together(mine, theirs, both, distance_m_max)?;
@@ -307,17 +297,45 @@ fn meet(
             let distance_m = apart_m();
             (distance_m <= distance_m_max).then(|| Meeting::sure(PlaceKey::Near, distance_m, both))
         }
-        (By::Position(_), PlaceRule::Probability { .. }) => {
-            let weighing = weighing?;
-            let distance_m = apart_m();
-            let sigma_m = mine.sigma_m.hypot(theirs.sigma_m);
-            let probability = weighing.within.probability(distance_m, sigma_m)?;
-            let near = probability_within(distance_m, sigma_m, weighing.risk_distance_m);
-            let rate = near * weighing.setting(mine, theirs);
-            Some(Meeting { place: PlaceKey::Near, distance_m, within: both, probability, rate })
-        }
+        (By::Position(_), PlaceRule::Probability { .. }) => meet_likely(mine, theirs, apart_m(), both, meets),
         (By::Position(place), _) => Some(Meeting::sure(place, f64::NAN, both)),
     }
+}
+
+/// Whether those who share an id are near enough by it.
+#[inline(never)]
+fn meet_by_id(
+    mine: &Stay,
+    theirs: &Stay,
+    both: (Millis, Millis),
+    &Meets { weighing, seats, .. }: &Meets<'_>,
+) -> Option<Meeting> {
+    let (place, near) = match mine.source {
+        Source::Trip => (PlaceKey::Trip(mine.place), seats_are_near(mine.floor, theirs.floor, seats)),
+        _ => (PlaceKey::Venue(mine.place), floors_agree(mine.floor, theirs.floor)),
+    };
+    (near && mine.place != NO_PLACE).then(|| {
+        let met = Meeting::sure(place, f64::NAN, both);
+        let weigh = |w: &Weighing<'_>| Meeting { probability: 1.0, rate: w.setting(mine, theirs), ..met };
+        weighing.map_or(Meeting { ..met }, weigh)
+    })
+}
+
+/// Whether those who stand so far apart are likely enough to be near.
+#[inline(never)]
+fn meet_likely(
+    mine: &Stay,
+    theirs: &Stay,
+    distance_m: f64,
+    both: (Millis, Millis),
+    meets: &Meets<'_>,
+) -> Option<Meeting> {
+    let weighing = meets.weighing?;
+    let sigma_m = mine.sigma_m.hypot(theirs.sigma_m);
+    let probability = weighing.within.probability(distance_m, sigma_m)?;
+    let near = probability_within(distance_m, sigma_m, weighing.risk_distance_m);
+    let rate = near * weighing.setting(mine, theirs);
+    Some(Meeting { place: PlaceKey::Near, distance_m, within: both, probability, rate })
 }
 
 /// Whether two floors are the same, where both are known.
@@ -334,6 +352,7 @@ fn seats_are_near(mine: u32, theirs: u32, seats: &[Seat]) -> bool {
 /// When two stays, one of which moves, are at most `distance_m_max` apart within [start, end), and how
 /// near they come: the roots of a quadratic in the plane x = M*cos(phi)*dlon, y = M*dlat, phi being the
 /// mean latitude of the four end points. Rounded to the nearest millisecond, half up.
+#[inline(never)]
 fn together(
     mine: &Stay,
     theirs: &Stay,
