@@ -1,13 +1,17 @@
-//! Time ranges by place, found by overlap: one array, in which the ranges of a place stand together, sorted, and
-//! are read as a balanced tree, each node of which knows the latest end below it (the augmented interval tree
-//! of Cormen et al., laid out flat). What is far away is passed over before it is looked at closely.
+//! Time ranges by place, found by overlap: one array, in which the ranges of a place stand together, sorted. Where there are many,
+//! they are dealt to slots of time that hold a few of them each, so that what overlaps another is found in one stretch of the
+//! array, whatever there is of that place before and after; a range that lasts longer stands in each of its slots. What is far
+//! away is passed over before it is looked at closely.
 
 use crate::time::Millis;
 use hashbrown::HashMap;
 use std::hash::Hash;
 
-/// So few ranges are looked at one by one.
+/// So few ranges of a place are looked at one by one; of more a slot has about so many.
 const FEW: usize = 16;
+const SLOT_RANGES: u32 = 8;
+/// Marks the number of an item whose range began before this slot.
+const BEGAN_BEFORE: u32 = 1 << 31;
 /// Degrees by which a position can be off, which is kept in 32 bits: a step at 180 degrees, and more.
 const OFF_DEGREES: f32 = 4e-5;
 
@@ -56,12 +60,38 @@ impl Query {
 struct Range {
     start: u32,
     end: u32,
+    /// The number of what it stands for, and whether it began before the slot that it stands in.
     item: u32,
     /// The bits of degrees.
     lat: u32,
     lon: u32,
-    /// The latest end of those that it is the middle of.
-    end_max: u32,
+}
+
+/// Where the ranges of a place stand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    from: u32,
+    length: u32,
+    /// Where among the starts of slots its own are; none has a single slot.
+    slots: Option<Slots>,
+}
+
+/// Slots of one place, of two to the power of `shift` units each.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    first: u32,
+    shift: u32,
+    /// The number of its last slot.
+    last: u32,
+    /// Where the start of its first slot stands; after that of the last, the end follows.
+    at: u32,
+}
+
+impl Slots {
+    #[inline]
+    fn of(&self, time: u32) -> u32 {
+        (time.saturating_sub(self.first) >> self.shift).min(self.last)
+    }
 }
 
 /// A query in the same units.
@@ -80,67 +110,115 @@ impl Wanted {
     fn meets(&self, range: &Range) -> bool {
         // What is no number is not too far.
         let far = |at: u32, here: f32, reach: f32| (f32::from_bits(at) - here).abs() > reach;
-        range.end > self.start
-            && !far(range.lat, self.lat, self.lat_reach)
-            && !far(range.lon, self.lon, self.lon_reach)
+        // All at once: which of them decides is hard to foretell.
+        (range.start < self.end)
+            & (range.end > self.start)
+            & !far(range.lat, self.lat, self.lat_reach)
+            & !far(range.lon, self.lon, self.lon_reach)
     }
 }
 
-/// A query, and where the ranges of its place are.
+/// A query, and where the ranges are that it may find: those of its first slot, and those of further ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     from: u32,
-    length: u32,
+    further: u32,
+    end: u32,
     wanted: Wanted,
 }
 
 /// Ranges that can be asked, by place, which of them overlap another.
 #[derive(Debug, Clone)]
 pub struct Intervals<K> {
-    places: HashMap<K, (u32, u32)>,
+    places: HashMap<K, Place>,
     first: Millis,
     unit_ms: Millis,
     sorted: Vec<Range>,
+    /// Where slots start among these.
+    slots: Vec<u32>,
 }
 
 impl<K> Default for Intervals<K> {
     fn default() -> Self {
-        Intervals { places: HashMap::new(), first: 0, unit_ms: 1, sorted: Vec::new() }
+        Intervals { places: HashMap::new(), first: 0, unit_ms: 1, sorted: Vec::new(), slots: Vec::new() }
     }
 }
 
 impl<K: Eq + Hash> Intervals<K> {
     /// Takes all ranges that `all` gives to what it is called with, the same each time.
     pub fn new(all: impl Fn(&mut dyn FnMut(K, Interval))) -> Self {
-        let mut places: HashMap<K, (u32, u32)> = HashMap::new();
+        let mut places: HashMap<K, Place> = HashMap::new();
         let (mut first, mut last) = (Millis::MAX, Millis::MIN);
         all(&mut |place, range| {
-            places.entry(place).or_default().1 += 1;
+            places.entry(place).or_default().length += 1;
             (first, last) = (first.min(range.start), last.max(range.end));
         });
         let mut count = 0;
-        for (start, length) in places.values_mut() {
-            *start = count;
+        for Place { from, length, .. } in places.values_mut() {
+            *from = count;
             count += std::mem::take(length);
         }
         let unit_ms = last.saturating_sub(first) / Millis::from(u32::MAX - 1) + 1;
-        let mut intervals =
-            Intervals { places, first, unit_ms, sorted: vec![Range::default(); count as usize] };
+        let sorted = vec![Range::default(); count as usize];
+        let mut intervals = Intervals { places, first, unit_ms, sorted, slots: Vec::new() };
         all(&mut |place, range| {
             let (start, end) = intervals.units(range.start, range.end);
-            if let Some((from, length)) = intervals.places.get_mut(&place) {
+            if let Some(Place { from, length, .. }) = intervals.places.get_mut(&place) {
                 let (lat, lon) = ((range.lat as f32).to_bits(), (range.lon as f32).to_bits());
                 intervals.sorted[(*from + *length) as usize] =
-                    Range { start, end, item: range.item, lat, lon, end_max: end };
+                    Range { start, end, item: range.item, lat, lon };
                 *length += 1;
             }
         });
-        for (from, length) in intervals.places.values() {
-            let place = *from as usize..(from + length) as usize;
-            intervals.sorted[place.clone()].sort_unstable();
-            note_ends(&mut intervals.sorted[place]);
+        for Place { from, length, .. } in intervals.places.values() {
+            intervals.sorted[*from as usize..(from + length) as usize].sort_unstable();
+        }
+        if intervals.places.values().any(|place| place.length as usize > FEW) {
+            intervals.deal();
         }
         intervals
+    }
+
+    /// Deals the ranges of places that have many of them to slots.
+    fn deal(&mut self) {
+        let Intervals { places, sorted, slots, .. } = self;
+        let mut dealt: Vec<Range> = Vec::with_capacity(sorted.len() + sorted.len() / 2);
+        for place in places.values_mut() {
+            let own = &sorted[place.from as usize..(place.from + place.length) as usize];
+            place.from = dealt.len() as u32;
+            if own.len() <= FEW {
+                dealt.extend_from_slice(own);
+                continue;
+            }
+            let (first, end) = (own[0].start, own.iter().map(|range| range.end).max().unwrap_or(0));
+            // Not so short that most ranges would stand in several.
+            let lasting: u64 = own.iter().map(|range| u64::from(range.end.saturating_sub(range.start))).sum();
+            let slot = u64::from(end.saturating_sub(first)) * u64::from(SLOT_RANGES) / own.len() as u64;
+            let slot = slot.max(lasting / own.len() as u64).max(1);
+            let mut own_slots = Slots {
+                first,
+                shift: slot.next_power_of_two().ilog2().min(31),
+                last: u32::MAX,
+                at: slots.len() as u32,
+            };
+            own_slots.last = own_slots.of(end.saturating_sub(1));
+            let last_of = |range: &Range| own_slots.of(range.end.max(range.start + 1) - 1);
+            let (mut next, mut lasting): (usize, Vec<Range>) = (0, Vec::new());
+            for slot in 0..=own_slots.last {
+                slots.push(dealt.len() as u32);
+                // Those that go on come first: they began before.
+                dealt.extend(lasting.iter().map(|range| Range { item: range.item | BEGAN_BEFORE, ..*range }));
+                while let Some(range) = own.get(next).filter(|range| own_slots.of(range.start) == slot) {
+                    dealt.push(*range);
+                    lasting.push(*range);
+                    next += 1;
+                }
+                lasting.retain(|range| last_of(range) > slot);
+            }
+            slots.push(dealt.len() as u32);
+            (place.length, place.slots) = (0, Some(own_slots));
+        }
+        *sorted = dealt;
     }
 
     /// Rounded outwards, where a unit is more than a millisecond.
@@ -157,7 +235,8 @@ impl<K: Eq + Hash> Intervals<K> {
     /// Bytes that it takes, about.
     pub fn bytes(&self) -> usize {
         self.sorted.len() * size_of::<Range>()
-            + self.places.capacity() * (size_of::<K>() + size_of::<(u32, u32)>() + 1)
+            + self.places.capacity() * (size_of::<K>() + size_of::<Place>() + 1)
+            + self.slots.len() * size_of::<u32>()
     }
 
     /// Calls `each` with the item of every range of a place that overlaps the query, and perhaps of some that
@@ -172,7 +251,7 @@ impl<K: Eq + Hash> Intervals<K> {
     /// Where what a query asks for is found; `None` where there is nothing.
     #[inline]
     pub fn ask(&self, place: &K, query: &Query) -> Option<Asked> {
-        let (from, length) = *self.places.get(place)?;
+        let Place { from, length, slots } = *self.places.get(place)?;
         let (start, end) = self.units(query.start, query.end);
         let wanted = Wanted {
             start,
@@ -182,49 +261,36 @@ impl<K: Eq + Hash> Intervals<K> {
             lat_reach: query.lat_reach as f32 + OFF_DEGREES,
             lon_reach: query.lon_reach as f32 + OFF_DEGREES,
         };
-        Some(Asked { from, length, wanted })
+        let (from, further, end) = match slots {
+            None => (from, from + length, from + length),
+            Some(slots) => {
+                let start_of = |slot: u32| self.slots[(slots.at + slot) as usize];
+                let first = slots.of(start);
+                let last = slots.of(end.max(start + 1) - 1);
+                (start_of(first), start_of(first + 1), start_of(last + 1))
+            }
+        };
+        (from < end).then_some(Asked { from, further, end, wanted })
     }
 
     /// Something of what [`Intervals::find`] looks at first, which means nothing: to have it near.
     #[inline]
     pub fn touch(&self, asked: &Asked) -> u32 {
-        let middle = (asked.from + asked.length / 2) as usize;
-        self.sorted[middle].start
+        self.sorted[asked.from as usize].start
     }
 
     /// What [`Intervals::overlapping`] finds.
     #[inline]
-    pub fn find(&self, Asked { from, length, wanted }: &Asked, each: &mut impl FnMut(u32)) {
-        let place = *from as usize..(from + length) as usize;
-        visit(&self.sorted[place], wanted, each);
+    pub fn find(&self, Asked { from, further, end, wanted }: &Asked, each: &mut impl FnMut(u32)) {
+        let range = |from: u32, to: u32| self.sorted[from as usize..to as usize].iter();
+        range(*from, *further)
+            .filter(|range| wanted.meets(range))
+            .for_each(|range| each(range.item & !BEGAN_BEFORE));
+        // What began before was found in the slot before.
+        range(*further, *end)
+            .filter(|range| range.item & BEGAN_BEFORE == 0 && wanted.meets(range))
+            .for_each(|range| each(range.item));
     }
-}
-
-fn visit(sorted: &[Range], wanted: &Wanted, each: &mut impl FnMut(u32)) {
-    if sorted.len() <= FEW {
-        let begun = sorted.iter().take_while(|range| range.start < wanted.end);
-        begun.filter(|range| wanted.meets(range)).for_each(|range| each(range.item));
-        return;
-    }
-    let middle = sorted.len() / 2;
-    let here = &sorted[middle];
-    if here.end_max <= wanted.start {
-        return;
-    }
-    visit(&sorted[..middle], wanted, each);
-    if here.start < wanted.end {
-        if wanted.meets(here) {
-            each(here.item);
-        }
-        visit(&sorted[middle + 1..], wanted, each);
-    }
-}
-
-fn note_ends(sorted: &mut [Range]) -> u32 {
-    let (before, rest) = sorted.split_at_mut(sorted.len() / 2);
-    let Some((middle, after)) = rest.split_first_mut() else { return 0 };
-    middle.end_max = middle.end.max(note_ends(before)).max(note_ends(after));
-    middle.end_max
 }
 
 #[cfg(test)]

@@ -212,6 +212,8 @@ impl CaseIndex {
         let moved = moved.map(|(pings, count)| (pings, 0..count, true));
         for (pings, of, is_moved) in std::iter::once((pings, first..cases.len() as u32, false)).chain(moved) {
             let view = Pings::of(pings);
+            // A stay a ping, at most, but for persons who are several cases.
+            case_stays.reserve(view.times.len());
             for group in view.groups() {
                 let Some(&person) = person_numbers.get(&view.persons.at(group.start).to_id()) else {
                     continue;
