@@ -21,7 +21,7 @@
 //!
 //! | part | modules | may use |
 //! |---|---|---|
-//! | words | [`time`], [`wide`], [`geo`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
+//! | words | [`time`], [`wide`], [`geo`], [`packed`], [`lattice`], [`rice`], [`datum`], [`person`], [`place`], [`trip`], [`case`], [`rule`] | one another, downwards |
 //! | the flow | [`ping`], [`uncertainty`], [`stay`], [`region`], [`risk_area`], [`track`], [`contradiction`], [`resident`], [`index`], [`encounter`], [`dose`], [`exposure`], [`candidate`], [`truth`], [`resolve`] | words, and the steps before |
 //! | whole | [`config`], [`pipeline`], [`error`] | everything but `cli` |
 //! | a made-up city | [`synth`], [`city`] | words, ping, dose |
@@ -54,6 +54,7 @@ pub mod geo;
 pub mod index;
 pub mod io;
 pub mod lattice;
+pub mod packed;
 pub mod person;
 pub mod ping;
 pub mod pipeline;

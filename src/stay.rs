@@ -1,5 +1,7 @@
 //! A stay: one person at one place over one half-open time range.
 
+pub mod packed;
+
 use crate::geo::LatLonBox;
 use crate::person::{PersonColumn, PersonRef, Persons};
 use crate::ping::{NO_FLOOR, NO_PLACE};
@@ -13,7 +15,6 @@ use arrow::datatypes::{
     DataType, Field, Fields, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type,
 };
 use arrow::error::ArrowError;
-use std::mem::take;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -310,7 +311,8 @@ impl StayColumns {
     }
 
     /// The batch.
-    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let beside = self.beside()?;
         let mut columns: Vec<ArrayRef> = vec![
             self.persons.finish()?,
             Arc::new(Int64Array::from(self.starts)),
@@ -320,19 +322,41 @@ impl StayColumns {
             Arc::new(Float64Array::from(self.lons)),
             Arc::new(UInt8Array::from(self.sources)),
         ];
-        for field in &self.schema.fields()[7..] {
-            columns.push(match field.name().as_str() {
-                "sigma_m" => Arc::new(Float64Array::from(take(&mut self.sigmas_m))),
-                "place" => Arc::new(UInt32Array::from(take(&mut self.places))),
-                "floor" => Arc::new(UInt32Array::from(take(&mut self.floors))),
+        columns.extend(beside);
+        RecordBatch::try_new(self.schema, columns)
+    }
+
+    /// Copies of the columns beside the seven that all jobs have.
+    fn beside(&self) -> Result<Vec<ArrayRef>, ArrowError> {
+        let column = |field: &Arc<Field>| -> Result<ArrayRef, ArrowError> {
+            Ok(match field.name().as_str() {
+                "sigma_m" => Arc::new(Float64Array::from(self.sigmas_m.clone())),
+                "place" => Arc::new(UInt32Array::from(self.places.clone())),
+                "floor" => Arc::new(UInt32Array::from(self.floors.clone())),
                 "ending_m" => {
                     Arc::new(Float64Array::from_iter_values(self.endings.iter().map(|e| e.distance_m)))
                 }
                 "ending_sure" => Arc::new(Int64Array::from_iter_values(self.endings.iter().map(|e| e.sure))),
                 _ => legs(&self.legs)?,
-            });
-        }
-        RecordBatch::try_new(self.schema, columns)
+            })
+        };
+        self.schema.fields()[7..].iter().map(column).collect()
+    }
+
+    /// Takes all stays out, but keeps the room.
+    pub fn clear(&mut self) {
+        self.persons.clear();
+        self.starts.clear();
+        self.sures.clear();
+        self.ends.clear();
+        self.lats.clear();
+        self.lons.clear();
+        self.sources.clear();
+        self.sigmas_m.clear();
+        self.places.clear();
+        self.floors.clear();
+        self.legs.clear();
+        self.endings.clear();
     }
 }
 

@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 /// Modules in their order: each may use those above it (and its own inside).
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 38] = [
     "error",
     "wide",
     "time",
+    "packed",
     "geo",
     "lattice",
     "rice",

@@ -1,17 +1,14 @@
-//! Pings in less room, while many of them wait: instants as 32 bits from the first that can come, degrees of at most seven
-//! decimals as whole numbers of the last. Nothing is lost: pings that this does not suit stay as they are.
+//! Pings in less room, while those of all persons wait for the cases': see [`crate::packed`].
 
 use super::{Ping, PingColumns, Pings};
+use crate::packed::{angle, angles, instant, instants};
 use crate::person::Persons;
 use crate::time::Millis;
-use crate::wide::{WHOLE, wide};
+use crate::wide::wide;
 use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, UInt32Type};
 use arrow::error::ArrowError;
 use std::sync::Arc;
-
-/// So many of them are a degree: an angle of 32 bits holds no more decimals.
-const PER_DEGREE: f64 = 1e7;
 
 /// How pings of one shape are packed.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ impl Packing {
     /// The same pings packed; `None` if they do not suit.
     pub fn pack(&self, pings: &PingColumns) -> Result<Option<RecordBatch>, ArrowError> {
         let (Some(times), Some(lats), Some(lons)) =
-            (since(&pings.times, self.from), whole_numbers(&pings.lats), whole_numbers(&pings.lons))
+            (instants(&pings.times, self.from), angles(&pings.lats), angles(&pings.lons))
         else {
             return Ok(None);
         };
@@ -49,35 +46,6 @@ impl Packing {
         columns.extend(pings.beside());
         RecordBatch::try_new(self.schema.clone(), columns).map(Some)
     }
-}
-
-fn since(times: &[Millis], from: Millis) -> Option<Vec<u32>> {
-    // All of them at once, whatever the first that does not fit.
-    let fits = times.iter().fold(true, |fits, time| fits & u32::try_from(time.wrapping_sub(from)).is_ok());
-    fits.then(|| times.iter().map(|time| (time - from) as u32).collect())
-}
-
-/// What each angle is in whole numbers, if it is exactly what these stand for.
-fn whole_numbers(degrees: &[f64]) -> Option<Vec<i32>> {
-    let mut numbers = vec![0; degrees.len()];
-    let fits = wide(
-        #[inline(always)]
-        || {
-            let mut fits = true;
-            for (number, degrees) in numbers.iter_mut().zip(degrees) {
-                // To the nearest; the low bits of the sum are that number.
-                *number = (degrees * PER_DEGREE + WHOLE).to_bits() as i32;
-                fits &= degrees_of(*number) == *degrees;
-            }
-            fits
-        },
-    );
-    fits.then_some(numbers)
-}
-
-#[inline(always)]
-fn degrees_of(number: i32) -> f64 {
-    f64::from(number) / PER_DEGREE
 }
 
 /// A batch of pings, packed or not.
@@ -110,7 +78,7 @@ impl<'a> Kept<'a> {
     pub fn times<'b>(&'b self, room: &'b mut Unpacked) -> &'b [Millis] {
         let Some((times, ..)) = self.packed else { return self.pings.times };
         room.times.clear();
-        room.times.extend(times.iter().map(|time| self.from + Millis::from(*time)));
+        room.times.extend(times.iter().map(|time| instant(*time, self.from)));
         &room.times
     }
 
@@ -120,8 +88,8 @@ impl<'a> Kept<'a> {
         match self.packed {
             None => self.pings.at(row),
             Some((times, lats, lons)) => {
-                let time = self.from + Millis::from(times[row]);
-                self.pings.ping(row, time, degrees_of(lats[row]), degrees_of(lons[row]))
+                let time = instant(times[row], self.from);
+                self.pings.ping(row, time, angle(lats[row]), angle(lons[row]))
             }
         }
     }
@@ -135,9 +103,9 @@ impl<'a> Kept<'a> {
         wide(
             #[inline(always)]
             || {
-                room.times.extend(times.iter().map(|time| self.from + Millis::from(*time)));
-                room.lats.extend(lats.iter().map(|number| degrees_of(*number)));
-                room.lons.extend(lons.iter().map(|number| degrees_of(*number)));
+                room.times.extend(times.iter().map(|time| instant(*time, self.from)));
+                room.lats.extend(lats.iter().map(|number| angle(*number)));
+                room.lons.extend(lons.iter().map(|number| angle(*number)));
             },
         );
         Pings { times: &room.times, lats: &room.lats, lons: &room.lons, ..self.pings.clone() }

@@ -39,6 +39,7 @@ use crate::io::spill::Spill;
 use crate::person::{PersonId, PersonKind, PersonSet, Persons};
 use crate::ping::{Pings, group_by_person, moved};
 use crate::rule::{CandidateRule, EncounterRule, Motion, Resident, Source, StayRule};
+use crate::stay::packed::Packing;
 use crate::stay::stay_schema;
 use crate::time::{Millis, days_in};
 use crate::track::TrackRule;
@@ -145,6 +146,8 @@ struct Job<'a> {
     days: Vec<(Millis, NaiveDate)>,
     case_persons: CasePersons,
     stay_schema: SchemaRef,
+    /// How stays wait for the others of their persons.
+    packing: Packing,
     /// Rows rejected so far, by feed.
     rejected: Vec<AtomicU64>,
     /// Rows of persons who are cases, so far.
@@ -160,7 +163,7 @@ impl<'a> Job<'a> {
         let rows = inputs.tasks().1;
         let infectious = inputs.cases.cases.iter().filter(|c| c.infectious_from < c.infectious_to);
         let place = &config.rule.encounter.place;
-        let endings = asks_endings(config);
+        let stay_schema = stay_schema(&decoder.person.inner(), &feeds, place, asks_endings(config));
         let mut job = Job {
             config,
             inputs,
@@ -174,7 +177,8 @@ impl<'a> Job<'a> {
             case_rows: AtomicU64::new(0),
             round_rows: 0,
             parts: PARTS_MIN,
-            stay_schema: stay_schema(&decoder.person.inner(), &feeds, place, endings),
+            packing: Packing::new(&stay_schema, decoder.from),
+            stay_schema,
             feeds,
         };
         let a_part = config.memory_bytes / (8 * config.threads as u64);

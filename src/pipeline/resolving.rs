@@ -9,12 +9,11 @@ use super::{Job, too_large};
 use crate::answer::Counts;
 use crate::error::Result;
 use crate::index::CaseIndex;
-use crate::ping::{Order, group_by_person};
+use crate::ping::Order;
 use crate::resolve::{Dwells, Setting, resolve};
 use crate::stay::Stays;
 use crate::trip::Seat;
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -170,14 +169,7 @@ pub fn resolve_part(
     if batches.is_empty() || (setting.index.is_empty() && setting.areas.is_none()) {
         return Ok(());
     }
-    let joined = concat_batches(&job.stay_schema, &batches).map_err(too_large)?;
-    drop(batches);
-    let grouped = if is_grouped(&joined) {
-        joined
-    } else {
-        let starts = Stays::of(&joined).starts;
-        group_by_person(&joined, |row| starts[row]).map_err(too_large)?
-    };
+    let grouped = job.packing.grouped(batches).map_err(too_large)?;
     let groups = Stays::of(&grouped).persons.groups();
     let mut start = 0;
     for (i, group) in groups.iter().enumerate() {
@@ -193,13 +185,4 @@ pub fn resolve_part(
         }
     }
     Ok(())
-}
-
-/// Whether stays are in the order of persons, each one's by their starts.
-fn is_grouped(stays: &RecordBatch) -> bool {
-    let view = Stays::of(stays);
-    (1..view.starts.len()).all(|row| {
-        let (before, now) = (view.persons.at(row - 1), view.persons.at(row));
-        before < now || (before == now && view.starts[row - 1] <= view.starts[row])
-    })
 }

@@ -177,16 +177,14 @@ fn dwells_of(
     stays: Vec<RecordBatch>,
     persons: &PersonSet,
 ) -> Result<HashMap<PersonId, Dwell>> {
-    let joined = concat_batches(&job.stay_schema, &stays).map_err(too_large)?;
-    drop(stays);
-    let view = Stays::of(&joined);
-    let order = person_order(&view.persons, |row| view.starts[row]);
-    let person = |row: &u32| view.persons.at(*row as usize);
+    let grouped = job.packing.grouped(stays).map_err(too_large)?;
+    let view = Stays::of(&grouped);
     let mut dwells = HashMap::new();
-    for rows in order.chunk_by(|a, b| person(a) == person(b)) {
-        if persons.contains(&person(&rows[0])) {
-            let own: Vec<Stay> = rows.iter().map(|row| view.at(*row as usize)).collect();
-            dwells.insert(person(&rows[0]).to_id(), Dwell::new(&own, &job.rule().place, None));
+    for rows in view.persons.groups() {
+        let person = view.persons.at(rows.start);
+        if persons.contains(&person) {
+            let own: Vec<Stay> = rows.map(|row| view.at(row)).collect();
+            dwells.insert(person.to_id(), Dwell::new(&own, &job.rule().place, None));
         }
     }
     Ok(dwells)

@@ -26,6 +26,7 @@ use rayon::ScopeFifo;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Units of a round, at most: each counts what it reads in some room of its own.
 const UNITS_AT_ONCE: usize = 256;
@@ -38,8 +39,6 @@ const BITS_PER_MARK_NEAR: u64 = 32;
 const MARK_BITS_NEAR: u64 = 1 << 20;
 const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 27;
-/// Stays of a part that there is room for before they come, at most.
-const LIKELY_MAX: usize = 1 << 16;
 /// A slot of time of these sets is at least this long, and a run has at most so many.
 const SLOT_MS_MIN: Millis = 60_000;
 const SLOTS_MAX: Millis = 1 << 16;
@@ -147,7 +146,7 @@ pub fn pass(
         case_pings: Vec::new(),
         cases: cases_by_person(&job.inputs.cases.cases),
         tracks: (0..stays.len()).map(|_| Tracks::new(&job.track_rule(source))).collect(),
-        likely: vec![0; stays.len()],
+        rooms: Mutex::default(),
         sent: Vec::new(),
         idle: true,
         found: Found::new(job),
@@ -222,8 +221,8 @@ struct Pass<'p, 'j, 'r> {
     case_pings: Vec<RecordBatch>,
     cases: HashMap<PersonId, Vec<&'p Case>>,
     tracks: Vec<Tracks>,
-    /// How many stays of each part a round may give.
-    likely: Vec<usize>,
+    /// Room for stays on their way to their part.
+    rooms: Mutex<Vec<StayColumns>>,
     /// Room for the rows of a round, by chunk of it and part.
     sent: Vec<Vec<Sent>>,
     /// Whether no row has gone to a track yet.
@@ -436,14 +435,17 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
                 }
             }
         }
-        let by_part = self.tracks.par_iter_mut().zip(&mut self.likely).zip(by_part);
-        by_part.enumerate().try_for_each(|(part, ((tracks, likely), sent))| {
-            let mut out = StayColumns::new(&job.stay_schema);
-            out.reserve(*likely);
+        let rooms = &self.rooms;
+        self.tracks.par_iter_mut().zip(by_part).enumerate().try_for_each(|(part, (tracks, sent))| {
+            let mut out = rooms
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+                .unwrap_or_else(|| StayColumns::new(&job.stay_schema));
             tracks.follow(sent, to, &mut job.track_rule(source).mixed(), &mut out)?;
-            // As many as this time, and some more; room counts as if it were full, so not after a round far busier than the rest.
-            *likely = (out.len() + out.len() / 4).min(LIKELY_MAX);
-            stays.push(part, out.finish().map_err(super::too_large)?)
+            stays.push(part, job.packing.pack(&mut out).map_err(super::too_large)?)?;
+            rooms.lock().unwrap_or_else(PoisonError::into_inner).push(out);
+            Ok(())
         })
     }
 
@@ -452,7 +454,7 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
         self.tracks.par_iter_mut().enumerate().try_for_each(|(part, tracks)| {
             let mut out = StayColumns::new(&job.stay_schema);
             tracks.finish(&mut job.track_rule(source).mixed(), &mut out);
-            stays.push(part, out.finish().map_err(super::too_large)?)
+            stays.push(part, job.packing.pack(&mut out).map_err(super::too_large)?)
         })
     }
 }
