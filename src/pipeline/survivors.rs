@@ -13,7 +13,7 @@ use crate::answer::Rejection;
 use crate::contradiction::Scan;
 use crate::error::Result;
 use crate::person::{PersonId, PersonSet, Persons};
-use crate::ping::{Pings, group_by_person, person_order};
+use crate::ping::{Pings, group_by_person};
 use crate::resident::Dwell;
 use crate::resolve::{Dwells, Setting};
 use crate::rule::{ResidentScope, Source};
