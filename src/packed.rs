@@ -1,5 +1,6 @@
 //! Numbers in less room, while many rows of them wait: instants as 32 bits from the first that can come, degrees of at most seven
-//! decimals as whole numbers of the last. Nothing is lost: where one of them does not fit, all stay as they are.
+//! decimals as whole numbers of the last. Nothing is lost, but for the sign of zero: where one of them does not fit, all stay as they
+//! are.
 
 use crate::time::Millis;
 use crate::wide::{WHOLE, wide};

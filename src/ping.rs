@@ -16,6 +16,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -479,7 +480,7 @@ impl PingColumns {
     }
 
     /// The batch.
-    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let beside = self.beside();
         let mut columns: Vec<ArrayRef> = vec![
             self.persons.finish()?,
@@ -491,21 +492,22 @@ impl PingColumns {
         RecordBatch::try_new(self.schema, columns)
     }
 
-    /// Copies of the columns beside the four that all jobs have.
-    fn beside(&self) -> Vec<ArrayRef> {
+    /// Takes the columns out that are beside the four that all jobs have.
+    fn beside(&mut self) -> Vec<ArrayRef> {
+        let schema = self.schema.clone();
         let column = |field: &Arc<Field>| -> ArrayRef {
             match (field.name().as_str(), field.data_type()) {
                 ("accuracy_m", DataType::Float32) => {
-                    Arc::new(Float32Array::from(self.short_accuracies_m.clone()))
+                    Arc::new(Float32Array::from(take(&mut self.short_accuracies_m)))
                 }
-                ("accuracy_m", _) => Arc::new(Float64Array::from(self.accuracies_m.clone())),
-                ("feed", _) => Arc::new(UInt16Array::from(self.feeds.clone())),
-                ("place", _) => Arc::new(UInt32Array::from(self.places.clone())),
-                ("until", _) => Arc::new(Int64Array::from(self.untils.clone())),
-                _ => Arc::new(UInt32Array::from(self.floors.clone())),
+                ("accuracy_m", _) => Arc::new(Float64Array::from(take(&mut self.accuracies_m))),
+                ("feed", _) => Arc::new(UInt16Array::from(take(&mut self.feeds))),
+                ("place", _) => Arc::new(UInt32Array::from(take(&mut self.places))),
+                ("until", _) => Arc::new(Int64Array::from(take(&mut self.untils))),
+                _ => Arc::new(UInt32Array::from(take(&mut self.floors))),
             }
         };
-        self.schema.fields()[4..].iter().map(column).collect()
+        schema.fields()[4..].iter().map(column).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use arrow::datatypes::{
     DataType, Field, Fields, Float64Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt32Type,
 };
 use arrow::error::ArrowError;
+use std::mem::take;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -311,7 +312,7 @@ impl StayColumns {
     }
 
     /// The batch.
-    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let beside = self.beside()?;
         let mut columns: Vec<ArrayRef> = vec![
             self.persons.finish()?,
@@ -326,13 +327,14 @@ impl StayColumns {
         RecordBatch::try_new(self.schema, columns)
     }
 
-    /// Copies of the columns beside the seven that all jobs have.
-    fn beside(&self) -> Result<Vec<ArrayRef>, ArrowError> {
+    /// Takes the columns out that are beside the seven that all jobs have.
+    fn beside(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
+        let schema = self.schema.clone();
         let column = |field: &Arc<Field>| -> Result<ArrayRef, ArrowError> {
             Ok(match field.name().as_str() {
-                "sigma_m" => Arc::new(Float64Array::from(self.sigmas_m.clone())),
-                "place" => Arc::new(UInt32Array::from(self.places.clone())),
-                "floor" => Arc::new(UInt32Array::from(self.floors.clone())),
+                "sigma_m" => Arc::new(Float64Array::from(take(&mut self.sigmas_m))),
+                "place" => Arc::new(UInt32Array::from(take(&mut self.places))),
+                "floor" => Arc::new(UInt32Array::from(take(&mut self.floors))),
                 "ending_m" => {
                     Arc::new(Float64Array::from_iter_values(self.endings.iter().map(|e| e.distance_m)))
                 }
@@ -340,7 +342,7 @@ impl StayColumns {
                 _ => legs(&self.legs)?,
             })
         };
-        self.schema.fields()[7..].iter().map(column).collect()
+        schema.fields()[7..].iter().map(column).collect()
     }
 
     /// Takes all stays out, but keeps the room.

@@ -218,6 +218,7 @@ impl<K: Eq + Hash> Intervals<K> {
             slots.push(dealt.len() as u32);
             (place.length, place.slots) = (0, Some(own_slots));
         }
+        dealt.shrink_to_fit();
         *sorted = dealt;
     }
 
@@ -266,7 +267,7 @@ impl<K: Eq + Hash> Intervals<K> {
             Some(slots) => {
                 let start_of = |slot: u32| self.slots[(slots.at + slot) as usize];
                 let first = slots.of(start);
-                let last = slots.of(end.max(start + 1) - 1);
+                let last = slots.of(end.max(start.saturating_add(1)) - 1);
                 (start_of(first), start_of(first + 1), start_of(last + 1))
             }
         };
@@ -301,19 +302,20 @@ mod tests {
     proptest! {
         #[test]
         fn finds_what_a_loop_finds(
-            ranges in prop::collection::vec((0i64..50, 1i64..20, 0u8..3), 0..120),
-            from in 0i64..60,
-            length in 1i64..10,
-            unit in prop::sample::select(vec![1, 1 << 40]),
+            ranges in prop::collection::vec((0i64..50, 0i64..20, 0u8..3), 0..120),
+            from in prop_oneof![-9i64..90, Just(1 << 35)],
+            length in 0i64..10,
+            unit in prop::sample::select(vec![1, 1 << 26, 1 << 40]),
+            many in 1usize..40,
         ) {
-            let all: Vec<(u8, Interval)> = ranges.iter().zip(0..).map(|(&(start, dwell, place), item)| {
+            let all: Vec<(u8, Interval)> = ranges.iter().cycle().take(ranges.len() * many).zip(0..).map(|(&(start, dwell, place), item)| {
                 let (start, end) = (start * unit, (start + dwell) * unit);
                 (place, Interval { start, end, lat: f64::NAN, lon: 0.0, item })
             }).collect();
             let intervals = Intervals::new(|add| all.iter().for_each(|(place, range)| add(*place, *range)));
             for place in 0..3 {
                 let mut found = Vec::new();
-                let query = Query::anywhere(from * unit, (from + length) * unit);
+                let query = Query::anywhere(from.saturating_mul(unit), (from + length).saturating_mul(unit));
                 intervals.overlapping(&place, &query, &mut |item| found.push(item));
                 found.sort_unstable();
                 let overlap = |i: &Interval| i.start < query.end && query.start < i.end;

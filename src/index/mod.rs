@@ -1,6 +1,6 @@
 //! The cases' stays, found by place and time. Only cases are indexed; everyone's stays probe.
 //!
-//! Squares, H3 cells, venues and trips are looked up by their identity, each with an interval tree over time.
+//! Squares, H3 cells, venues and trips are looked up by their identity, each with its ranges of time, by slots of it.
 //! Where metres decide, stays that stand still are looked up by the box of a lattice, in the same way;
 //! moving ones, and those whose reach fills too many boxes, go into R-trees over longitude, latitude and
 //! time. Where positions are uncertain there is a lattice for each band of uncertainties, as the reach hangs on them.
@@ -262,7 +262,8 @@ impl CaseIndex {
             grow_cases: moving,
             persons,
             person_numbers,
-            bytes: case_stays.len() * 3 * size_of::<CaseStay>(),
+            // Sorting takes as much again.
+            bytes: case_stays.len() * 2 * size_of::<CaseStay>(),
             stays: case_stays,
             keyed: Intervals::default(),
             rows: None,
@@ -275,6 +276,9 @@ impl CaseIndex {
             observed,
         };
         index.fill(uncertainty);
+        let near = index.near.iter().flat_map(|(_, near)| near).map(|near| near.boxes.bytes());
+        // Dealing ranges to slots takes as much again.
+        index.bytes += (index.keyed.bytes() + near.sum::<usize>()) * 2;
         index
     }
 

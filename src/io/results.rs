@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 /// Version of the tables' columns, in every file's metadata.
 pub const SCHEMA_VERSION: &str = "3";
-/// Rows that are turned into their final columns at once, and those of a row group, which is encoded on one thread, where no text
-/// goes with it; the same for every run, as the bytes depend on them.
+/// Rows that are turned into their final columns at once; and those of a row group, which is encoded on one thread: so many, or, where
+/// text goes with it, only as many as are turned at once. The same for every run, as the bytes depend on them.
 const CHUNK_ROWS: usize = 65_536;
 const GROUP_ROWS: usize = 4 * CHUNK_ROWS;
 /// Columns of integers that seldom repeat: the differences of neighbours are small, a dictionary is not.
@@ -194,7 +194,7 @@ fn write_table(
                 }
             }
             if as_text {
-                text = lines(&chunk).map_err(|e| internal(name, &e))?;
+                text.extend(lines(&chunk).map_err(|e| internal(name, &e))?);
             }
         }
         let closed = columns.into_iter().map(|column| column.close().map_err(failed));

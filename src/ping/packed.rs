@@ -28,8 +28,8 @@ impl Packing {
         Packing { from, schema: Arc::new(Schema::new(fields)) }
     }
 
-    /// The same pings packed; `None` if they do not suit.
-    pub fn pack(&self, pings: &PingColumns) -> Result<Option<RecordBatch>, ArrowError> {
+    /// The same pings packed, of which none are left, but for room; `None` if they do not suit.
+    pub fn pack(&self, pings: &mut PingColumns) -> Result<Option<RecordBatch>, ArrowError> {
         let (Some(times), Some(lats), Some(lons)) =
             (instants(&pings.times, self.from), angles(&pings.lats), angles(&pings.lons))
         else {
@@ -44,6 +44,7 @@ impl Packing {
             Arc::new(Int32Array::from(lons)),
         ];
         columns.extend(pings.beside());
+        pings.clear();
         RecordBatch::try_new(self.schema.clone(), columns).map(Some)
     }
 }
@@ -168,9 +169,9 @@ mod tests {
                 .iter()
                 .map(|(since, lat, lon)| ping(from + since, decimal(lat / short, digits), decimal(lon / short, digits)))
                 .collect();
-            let columns = columns(&pings);
+            let mut columns = columns(&pings);
             let packing = Packing::new(&columns.schema, from);
-            let packed = packing.pack(&columns)?.expect("degrees of seven decimals");
+            let packed = packing.pack(&mut columns)?.expect("degrees of seven decimals");
             let kept = Kept::of(&packed, from);
             let mut room = Unpacked::default();
             let all = kept.pings(&mut room);
@@ -197,8 +198,9 @@ mod tests {
             ping(from, 215.0, 1.5),
             ping(from, 1.5, 1e300),
         ] {
-            let columns = columns(&[ping(from, 0.0, -180.0), odd, ping(last, -90.0, 179.999_999_9)]);
-            let packed = Packing::new(&columns.schema, from).pack(&columns).expect("columns of equal length");
+            let mut columns = columns(&[ping(from, 0.0, -180.0), odd, ping(last, -90.0, 179.999_999_9)]);
+            let packed =
+                Packing::new(&columns.schema, from).pack(&mut columns).expect("columns of equal length");
             assert!(packed.is_none(), "{odd:?}");
             let plain = columns.finish().expect("columns of equal length");
             assert_eq!(Kept::of(&plain, from).at(2).time, last);

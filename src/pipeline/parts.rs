@@ -153,10 +153,14 @@ impl<'r> Parts<'r> {
                 continue;
             }
             let freed = self.bytes[part].swap(0, Ordering::Relaxed);
-            for alike in batches.chunk_by(|a, b| a.schema_ref() == b.schema_ref()) {
-                held.files.push(self.room.spill.write(alike)?);
+            // Packed ones and others, each in a file of their own.
+            let mut rest = batches;
+            while let Some(schema) = rest.first().map(RecordBatch::schema) {
+                let (alike, others): (Vec<_>, Vec<_>) =
+                    rest.into_iter().partition(|batch| *batch.schema_ref() == schema);
+                held.files.push(self.room.spill.write(&alike)?);
+                rest = others;
             }
-            drop(batches);
             self.room.free(freed);
         }
         Ok(())
@@ -278,11 +282,10 @@ impl<'p, 'r> Gathering<'p, 'r> {
         self
     }
 
-    /// A batch of the open rows; room for so many more is there then.
+    /// A batch of the open rows. There is room then, as there was where they are packed, else for so many more.
     fn close(&self, open: &mut PingColumns, room: usize) -> Result<RecordBatch> {
         if let Some(packing) = self.packing.as_ref().filter(|_| self.suits.load(Ordering::Relaxed)) {
             if let Some(packed) = packing.pack(open).map_err(super::too_large)? {
-                open.clear();
                 return Ok(packed);
             }
             self.suits.store(false, Ordering::Relaxed);

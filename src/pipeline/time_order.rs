@@ -39,6 +39,8 @@ const BITS_PER_MARK_NEAR: u64 = 32;
 const MARK_BITS_NEAR: u64 = 1 << 20;
 const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 27;
+/// Stays that there is room for before they come, at most.
+const ROOM_ROWS_MAX: usize = 1 << 17;
 /// A slot of time of these sets is at least this long, and a run has at most so many.
 const SLOT_MS_MIN: Millis = 60_000;
 const SLOTS_MAX: Millis = 1 << 16;
@@ -443,8 +445,12 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
                 .pop()
                 .unwrap_or_else(|| StayColumns::new(&job.stay_schema));
             tracks.follow(sent, to, &mut job.track_rule(source).mixed(), &mut out)?;
+            let rows = out.len();
             stays.push(part, job.packing.pack(&mut out).map_err(super::too_large)?)?;
-            rooms.lock().unwrap_or_else(PoisonError::into_inner).push(out);
+            // What one part took that was far busier than the rest is not kept.
+            if rows <= ROOM_ROWS_MAX {
+                rooms.lock().unwrap_or_else(PoisonError::into_inner).push(out);
+            }
             Ok(())
         })
     }

@@ -39,25 +39,20 @@ impl Packing {
 
     /// A batch of these stays, packed if they suit that; none of them are left, but for their room.
     pub fn pack(&self, stays: &mut StayColumns) -> Result<RecordBatch, ArrowError> {
-        let Some(packed) = self.packed(stays)? else {
-            let next = stays.like();
-            return std::mem::replace(stays, next).finish();
-        };
-        stays.clear();
-        Ok(packed)
+        if let Some(packed) = self.packed(stays)? {
+            return Ok(packed);
+        }
+        let next = stays.like();
+        std::mem::replace(stays, next).finish()
     }
 
-    fn packed(&self, stays: &StayColumns) -> Result<Option<RecordBatch>, ArrowError> {
+    fn packed(&self, stays: &mut StayColumns) -> Result<Option<RecordBatch>, ArrowError> {
         let short = |times| instants(times, self.from);
-        let (Some(starts), Some(sures), Some(ends), Some(lats), Some(lons)) = (
-            short(&stays.starts),
-            short(&stays.sures),
-            short(&stays.ends),
-            angles(&stays.lats),
-            angles(&stays.lons),
-        ) else {
-            return Ok(None);
-        };
+        let Some(lats) = angles(&stays.lats) else { return Ok(None) };
+        let Some(lons) = angles(&stays.lons) else { return Ok(None) };
+        let Some(starts) = short(&stays.starts) else { return Ok(None) };
+        let Some(sures) = short(&stays.sures) else { return Ok(None) };
+        let Some(ends) = short(&stays.ends) else { return Ok(None) };
         let mut persons = stays.persons.like();
         persons.append(&stays.persons.view());
         let mut columns: Vec<ArrayRef> = vec![
@@ -70,6 +65,7 @@ impl Packing {
             Arc::new(UInt8Array::from(stays.sources.clone())),
         ];
         columns.extend(stays.beside()?);
+        stays.clear();
         RecordBatch::try_new(self.packed.clone(), columns).map(Some)
     }
 
@@ -78,7 +74,7 @@ impl Packing {
     }
 
     /// The stays of a batch, packed or not, as they were.
-    pub fn unpack(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn unpack(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
         if self.is_packed(&batch) { self.unpack_rows(&batch, None) } else { Ok(batch) }
     }
 
@@ -90,7 +86,7 @@ impl Packing {
             drop(batches);
             let starts = joined.column(INSTANTS.start).as_primitive::<UInt32Type>().values();
             let order = order(&Persons::of(joined.column(0)), starts);
-            return self.unpack_rows(&joined, order.as_deref());
+            return self.unpack_rows(&joined, order);
         }
         let plain = batches.into_iter().map(|batch| self.unpack(batch)).collect::<Result<Vec<_>, _>>()?;
         let joined = concat_batches(&self.plain, &plain)?;
@@ -103,14 +99,15 @@ impl Packing {
     }
 
     /// The rows of a packed batch, all if no order is given.
-    fn unpack_rows(&self, batch: &RecordBatch, order: Option<&[u32]>) -> Result<RecordBatch, ArrowError> {
+    fn unpack_rows(&self, batch: &RecordBatch, order: Option<Vec<u32>>) -> Result<RecordBatch, ArrowError> {
         fn picked<T: Copy, U>(values: &[T], order: Option<&[u32]>, make: impl Fn(T) -> U) -> Vec<U> {
             match order {
                 None => values.iter().map(|value| make(*value)).collect(),
                 Some(order) => order.iter().map(|row| make(values[*row as usize])).collect(),
             }
         }
-        let rows = order.map(|order| UInt32Array::from(order.to_vec()));
+        let rows = order.map(UInt32Array::from);
+        let order = rows.as_ref().map(|rows| rows.values().as_ref());
         let column = |(number, column): (usize, &ArrayRef)| -> Result<ArrayRef, ArrowError> {
             Ok(match &rows {
                 _ if INSTANTS.contains(&number) => {
@@ -203,7 +200,8 @@ mod tests {
             let unpacked = batches.iter().map(|batch| packing.unpack(batch.clone())).collect::<Result<Vec<_>, _>>()?;
             prop_assert_eq!(unpacked.iter().flat_map(stays_of).collect::<Vec<_>>(), expected.clone());
             expected.sort_by_key(|(person, stay)| (*person, stay.start));
-            prop_assert_eq!(stays_of(&packing.grouped(batches)?), expected);
+            let grouped = packing.grouped(batches)?;
+            prop_assert_eq!(stays_of(&grouped), expected);
         }
     }
 }
