@@ -10,9 +10,27 @@ const PER_DEGREE: f64 = 1e7;
 
 /// Instants from `from` on.
 pub fn instants(times: &[Millis], from: Millis) -> Option<Vec<u32>> {
-    // All of them at once, whatever the first that does not fit.
-    let fits = times.iter().fold(true, |fits, time| fits & u32::try_from(time.wrapping_sub(from)).is_ok());
-    fits.then(|| times.iter().map(|time| (time - from) as u32).collect())
+    let mut numbers = Vec::new();
+    pack_instants(times, from, &mut numbers).then_some(numbers)
+}
+
+/// The same in the place of what `numbers` held. Says whether all fit.
+pub fn pack_instants(times: &[Millis], from: Millis, numbers: &mut Vec<u32>) -> bool {
+    numbers.clear();
+    numbers.resize(times.len(), 0);
+    wide(
+        #[inline(always)]
+        || {
+            // All of them at once, whatever the first that does not fit.
+            let mut high = 0;
+            for (number, time) in numbers.iter_mut().zip(times) {
+                let since = time.wrapping_sub(from) as u64;
+                *number = since as u32;
+                high |= since >> 32;
+            }
+            high == 0
+        },
+    )
 }
 
 /// One of [`instants`].
@@ -23,8 +41,15 @@ pub fn instant(number: u32, from: Millis) -> Millis {
 
 /// Angles, if they are exactly what whole numbers stand for.
 pub fn angles(degrees: &[f64]) -> Option<Vec<i32>> {
-    let mut numbers = vec![0; degrees.len()];
-    let fits = wide(
+    let mut numbers = Vec::new();
+    pack_angles(degrees, &mut numbers).then_some(numbers)
+}
+
+/// The same in the place of what `numbers` held. Says whether all fit.
+pub fn pack_angles(degrees: &[f64], numbers: &mut Vec<i32>) -> bool {
+    numbers.clear();
+    numbers.resize(degrees.len(), 0);
+    wide(
         #[inline(always)]
         || {
             let mut fits = true;
@@ -35,8 +60,7 @@ pub fn angles(degrees: &[f64]) -> Option<Vec<i32>> {
             }
             fits
         },
-    );
-    fits.then_some(numbers)
+    )
 }
 
 /// One of [`angles`], degrees.

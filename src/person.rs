@@ -218,6 +218,15 @@ impl PersonRef<'_> {
         }
     }
 
+    /// The integer, or another pseudonym's [`PersonRef::spread`].
+    #[inline(always)]
+    pub fn integer_or_spread(self) -> u64 {
+        match self {
+            PersonRef::Integer(v) => v,
+            PersonRef::Bytes(_) => self.spread(),
+        }
+    }
+
     /// A hash that is the same in every run; it finds rows, it never stands for the person.
     #[inline(always)]
     pub fn spread(self) -> u64 {

@@ -112,12 +112,6 @@ impl Marked {
             _ => Mark::None,
         }
     }
-
-    /// The same row with another's mark.
-    #[inline]
-    pub fn with_mark_of(self, other: Marked) -> Self {
-        Marked(self.row() | other.0 & !(Self::AREA - 1))
-    }
 }
 
 /// The order in which rows of pings stand in files.
@@ -352,21 +346,26 @@ impl PingColumns {
     /// No pings yet, but room for so many.
     pub fn with_capacity(schema: &SchemaRef, rows: usize) -> Self {
         let mut columns = PingColumns::new(schema);
-        columns.persons.reserve(rows);
         columns.times.reserve(rows);
         columns.lats.reserve(rows);
         columns.lons.reserve(rows);
-        for field in &schema.fields()[4..] {
+        columns.reserve_beside(rows);
+        columns
+    }
+
+    /// Makes room for so many more, but for when and where they are.
+    fn reserve_beside(&mut self, rows: usize) {
+        self.persons.reserve(rows);
+        for field in &self.schema.fields()[4..] {
             match (field.name().as_str(), field.data_type()) {
-                ("accuracy_m", DataType::Float32) => columns.short_accuracies_m.reserve(rows),
-                ("accuracy_m", _) => columns.accuracies_m.reserve(rows),
-                ("feed", _) => columns.feeds.reserve(rows),
-                ("place", _) => columns.places.reserve(rows),
-                ("until", _) => columns.untils.reserve(rows),
-                _ => columns.floors.reserve(rows),
+                ("accuracy_m", DataType::Float32) => self.short_accuracies_m.reserve(rows),
+                ("accuracy_m", _) => self.accuracies_m.reserve(rows),
+                ("feed", _) => self.feeds.reserve(rows),
+                ("place", _) => self.places.reserve(rows),
+                ("until", _) => self.untils.reserve(rows),
+                _ => self.floors.reserve(rows),
             }
         }
-        columns
     }
 
     /// No pings, of the same shape.
@@ -394,13 +393,15 @@ impl PingColumns {
 
     /// Adds these rows of a batch of the same shape.
     pub fn extend(&mut self, pings: &Pings<'_>, rows: &[u32]) {
-        fn add<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {
-            to.extend(rows.iter().map(|row| from[*row as usize]));
-        }
-        self.persons.extend(&pings.persons, rows);
         add(&mut self.times, pings.times, rows);
         add(&mut self.lats, pings.lats, rows);
         add(&mut self.lons, pings.lons, rows);
+        self.extend_beside(pings, rows);
+    }
+
+    /// Adds whose these rows are, and what else they hold but when and where they are.
+    fn extend_beside(&mut self, pings: &Pings<'_>, rows: &[u32]) {
+        self.persons.extend(&pings.persons, rows);
         match pings.accuracies_m {
             Accuracies::Alike => {}
             Accuracies::Short(from) => add(&mut self.short_accuracies_m, from, rows),
@@ -475,8 +476,13 @@ impl PingColumns {
 
     /// Bytes that they take, about.
     pub fn bytes(&self) -> usize {
-        let a_row = 24 + 4 * self.short_accuracies_m.len().min(1) + 8 * self.accuracies_m.len().min(1);
-        self.persons.bytes() + self.len() * (a_row + 22 * self.places.len().min(1))
+        self.len() * 3 * size_of::<u64>() + self.bytes_beside(self.len())
+    }
+
+    /// The same of so many rows, but for when and where they are.
+    fn bytes_beside(&self, rows: usize) -> usize {
+        let a_row = 4 * self.short_accuracies_m.len().min(1) + 8 * self.accuracies_m.len().min(1);
+        self.persons.bytes() + rows * (a_row + 22 * self.places.len().min(1))
     }
 
     /// The batch.
@@ -509,6 +515,10 @@ impl PingColumns {
         };
         schema.fields()[4..].iter().map(column).collect()
     }
+}
+
+fn add<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {
+    to.extend(rows.iter().map(|row| from[*row as usize]));
 }
 
 /// The same rows, those of a person together, persons in their order, each person's in the order of

@@ -1,7 +1,7 @@
 //! Pings in less room, while those of all persons wait for the cases': see [`crate::packed`].
 
-use super::{Ping, PingColumns, Pings};
-use crate::packed::{angle, angles, instant, instants};
+use super::{Ping, PingColumns, Pings, add};
+use crate::packed::{angle, instant, pack_angles, pack_instants};
 use crate::person::Persons;
 use crate::time::Millis;
 use crate::wide::wide;
@@ -14,7 +14,25 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Packing {
     from: Millis,
+    plain: SchemaRef,
+    packed: SchemaRef,
+}
+
+/// Instants and positions of pings, packed.
+#[derive(Debug, Default)]
+pub struct Packed {
+    times: Vec<u32>,
+    lats: Vec<i32>,
+    lons: Vec<i32>,
+}
+
+/// Packed pings as they gather.
+#[derive(Debug)]
+pub struct PackedColumns {
     schema: SchemaRef,
+    own: Packed,
+    /// What is not packed of them.
+    beside: PingColumns,
 }
 
 impl Packing {
@@ -25,27 +43,62 @@ impl Packing {
         for (field, kind) in fields[1..].iter_mut().zip(kinds) {
             *field = Field::new(field.name(), kind, false);
         }
-        Packing { from, schema: Arc::new(Schema::new(fields)) }
+        Packing { from, plain: schema.clone(), packed: Arc::new(Schema::new(fields)) }
     }
 
-    /// The same pings packed, of which none are left, but for room; `None` if they do not suit.
-    pub fn pack(&self, pings: &mut PingColumns) -> Result<Option<RecordBatch>, ArrowError> {
-        let (Some(times), Some(lats), Some(lons)) =
-            (instants(&pings.times, self.from), angles(&pings.lats), angles(&pings.lons))
-        else {
-            return Ok(None);
-        };
-        let mut persons = pings.persons.like();
-        persons.append(&pings.persons.view());
+    /// Packs instants and positions of pings in the place of what `packed` held. Says whether they suit that.
+    pub fn pack(&self, pings: &Pings<'_>, packed: &mut Packed) -> bool {
+        pack_instants(pings.times, self.from, &mut packed.times)
+            && pack_angles(pings.lats, &mut packed.lats)
+            && pack_angles(pings.lons, &mut packed.lons)
+    }
+
+    /// No pings yet, but room for so many.
+    pub fn columns(&self, rows: usize) -> PackedColumns {
+        let (times, lats, lons) =
+            (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let mut beside = PingColumns::new(&self.plain);
+        beside.reserve_beside(rows);
+        PackedColumns { schema: self.packed.clone(), own: Packed { times, lats, lons }, beside }
+    }
+}
+
+impl PackedColumns {
+    /// Adds these rows of a batch, of which instants and positions are packed.
+    pub fn extend(&mut self, pings: &Pings<'_>, packed: &Packed, rows: &[u32]) {
+        add(&mut self.own.times, &packed.times, rows);
+        add(&mut self.own.lats, &packed.lats, rows);
+        add(&mut self.own.lons, &packed.lons, rows);
+        self.beside.extend_beside(pings, rows);
+    }
+
+    /// Pings.
+    pub fn len(&self) -> usize {
+        self.own.times.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.own.times.is_empty()
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        self.len() * 3 * size_of::<u32>() + self.beside.bytes_beside(self.len())
+    }
+
+    /// The batch.
+    pub fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let PackedColumns { schema, own, mut beside } = self;
+        let others = beside.beside();
         let mut columns: Vec<ArrayRef> = vec![
-            persons.finish()?,
-            Arc::new(UInt32Array::from(times)),
-            Arc::new(Int32Array::from(lats)),
-            Arc::new(Int32Array::from(lons)),
+            beside.persons.finish()?,
+            Arc::new(UInt32Array::from(own.times)),
+            Arc::new(Int32Array::from(own.lats)),
+            Arc::new(Int32Array::from(own.lons)),
         ];
-        columns.extend(pings.beside());
-        pings.clear();
-        RecordBatch::try_new(self.schema.clone(), columns).map(Some)
+        columns.extend(others);
+        RecordBatch::try_new(schema, columns)
     }
 }
 
@@ -169,9 +222,15 @@ mod tests {
                 .iter()
                 .map(|(since, lat, lon)| ping(from + since, decimal(lat / short, digits), decimal(lon / short, digits)))
                 .collect();
-            let mut columns = columns(&pings);
+            let columns = columns(&pings);
             let packing = Packing::new(&columns.schema, from);
-            let packed = packing.pack(&mut columns)?.expect("degrees of seven decimals");
+            let mut numbers = Packed::default();
+            prop_assert!(packing.pack(&columns.view(), &mut numbers), "degrees of seven decimals");
+            let mut packed = packing.columns(pings.len());
+            let rows: Vec<u32> = (0..pings.len() as u32).collect();
+            rows.chunks(7).for_each(|rows| packed.extend(&columns.view(), &numbers, rows));
+            prop_assert_eq!(packed.len(), pings.len());
+            let packed = packed.finish()?;
             let kept = Kept::of(&packed, from);
             let mut room = Unpacked::default();
             let all = kept.pings(&mut room);
@@ -198,10 +257,9 @@ mod tests {
             ping(from, 215.0, 1.5),
             ping(from, 1.5, 1e300),
         ] {
-            let mut columns = columns(&[ping(from, 0.0, -180.0), odd, ping(last, -90.0, 179.999_999_9)]);
-            let packed =
-                Packing::new(&columns.schema, from).pack(&mut columns).expect("columns of equal length");
-            assert!(packed.is_none(), "{odd:?}");
+            let columns = columns(&[ping(from, 0.0, -180.0), odd, ping(last, -90.0, 179.999_999_9)]);
+            let suits = Packing::new(&columns.schema, from).pack(&columns.view(), &mut Packed::default());
+            assert!(!suits, "{odd:?}");
             let plain = columns.finish().expect("columns of equal length");
             assert_eq!(Kept::of(&plain, from).at(2).time, last);
         }

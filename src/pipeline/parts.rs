@@ -5,7 +5,7 @@ use super::resolving::AtOnce;
 use crate::error::Result;
 use crate::io::spill::Spill;
 use crate::person::{PersonRef, part_of};
-use crate::ping::packed::Packing;
+use crate::ping::packed::{Packed, PackedColumns, Packing};
 use crate::ping::{PingColumns, Pings};
 use crate::stay::{Stay, StayColumns};
 use crate::time::Millis;
@@ -67,6 +67,7 @@ pub struct Parts<'r> {
 pub struct Dealing {
     ends: Vec<u32>,
     dealt: Vec<u32>,
+    packed: Packed,
 }
 
 impl Dealing {
@@ -252,18 +253,26 @@ impl<'s, 'r> Handing<'s, 'r> {
 pub struct Gathering<'p, 'r> {
     parts: &'p Parts<'r>,
     schema: SchemaRef,
-    open: Vec<Mutex<PingColumns>>,
+    open: Vec<Mutex<Open>>,
     /// Bytes of a part at which its rows become a batch.
     chunk_bytes: usize,
-    /// How batches are packed, if they are; as long as all before suited that.
+    /// How rows are packed, if they are; as long as all before suited that.
     packing: Option<Packing>,
     suits: AtomicBool,
+}
+
+/// Rows of a part that are no batch yet.
+#[derive(Debug)]
+enum Open {
+    Plain(PingColumns),
+    Packed(PackedColumns),
 }
 
 impl<'p, 'r> Gathering<'p, 'r> {
     /// Pings of this shape for these parts.
     pub fn new(parts: &'p Parts<'r>, schema: &SchemaRef) -> Self {
-        let open = (0..parts.len()).map(|_| Mutex::new(PingColumns::new(schema))).collect();
+        let none = |_| Mutex::new(Open::Plain(PingColumns::new(schema)));
+        let open = (0..parts.len()).map(none).collect();
         // What is open counts for nothing in the room, so all of it together is kept below a half of that.
         let share = parts.room.budget / 2 / parts.len().max(1) as u64;
         Gathering {
@@ -282,18 +291,6 @@ impl<'p, 'r> Gathering<'p, 'r> {
         self
     }
 
-    /// A batch of the open rows. There is room then, as there was where they are packed, else for so many more.
-    fn close(&self, open: &mut PingColumns, room: usize) -> Result<RecordBatch> {
-        if let Some(packing) = self.packing.as_ref().filter(|_| self.suits.load(Ordering::Relaxed)) {
-            if let Some(packed) = packing.pack(open).map_err(super::too_large)? {
-                return Ok(packed);
-            }
-            self.suits.store(false, Ordering::Relaxed);
-        }
-        let next = PingColumns::with_capacity(&self.schema, room);
-        std::mem::replace(open, next).finish().map_err(super::too_large)
-    }
-
     /// Adds rows of a batch, all if none are named, to the parts of their persons, whose
     /// [`PersonRef::spread`] is given for every row of the batch.
     pub fn add(
@@ -304,36 +301,77 @@ impl<'p, 'r> Gathering<'p, 'r> {
         room: &mut Dealing,
     ) -> Result<()> {
         let pings = Pings::of(batch);
+        let mut packed = std::mem::take(&mut room.packed);
+        let packing = self.packing.as_ref().filter(|_| self.suits.load(Ordering::Relaxed));
+        let packing = packing.filter(|packing| {
+            let suits = packing.pack(&pings, &mut packed);
+            // What follows will not suit it either.
+            self.suits.fetch_and(suits, Ordering::Relaxed);
+            suits
+        });
         let mut full: Vec<(usize, Result<RecordBatch>)> = Vec::new();
         let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut close = |open: &mut Open, room: usize| {
+                let next = match packing {
+                    Some(packing) => Open::Packed(packing.columns(room)),
+                    None => Open::Plain(PingColumns::with_capacity(&self.schema, room)),
+                };
+                full.push((part, std::mem::replace(open, next).finish()));
+            };
             // Making room copies all that is there: what does not fit goes to the next chunk.
-            if !open.is_empty() && open.len() + rows.len() > CHUNK_ROWS {
-                full.push((part, self.close(&mut open, CHUNK_ROWS)));
+            if open.len() > 0 && open.len() + rows.len() > CHUNK_ROWS {
+                close(&mut open, CHUNK_ROWS);
             }
-            open.extend(&pings, rows);
+            if matches!(*open, Open::Packed(_)) != packing.is_some() {
+                close(&mut open, 0);
+            }
+            match &mut *open {
+                Open::Plain(open) => open.extend(&pings, rows),
+                Open::Packed(open) => open.extend(&pings, &packed, rows),
+            }
             if open.bytes() > self.chunk_bytes {
                 let room = open.len();
-                full.push((part, self.close(&mut open, room)));
+                close(&mut open, room);
             }
         };
         match rows {
             Some(rows) => room.deal(spreads, rows.iter().copied(), self.parts.len(), &mut add),
             None => room.deal(spreads, 0..spreads.len() as u32, self.parts.len(), &mut add),
         }
+        room.packed = packed;
         full.into_iter().try_for_each(|(part, batch)| self.parts.push(part, batch?))
     }
 
     /// Puts the rest into the parts.
     pub fn finish(self) -> Result<()> {
-        for (part, open) in self.open.iter().enumerate() {
-            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            if !open.is_empty() {
-                let rest = self.close(&mut open, 0)?;
-                *open = open.like();
-                self.parts.push(part, rest)?;
-            }
+        let open = self.open.into_iter().enumerate();
+        open.into_iter().try_for_each(|(part, open)| {
+            self.parts.push(part, open.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?)
+        })
+    }
+}
+
+impl Open {
+    fn len(&self) -> usize {
+        match self {
+            Open::Plain(columns) => columns.len(),
+            Open::Packed(columns) => columns.len(),
         }
-        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Open::Plain(columns) => columns.bytes(),
+            Open::Packed(columns) => columns.bytes(),
+        }
+    }
+
+    fn finish(self) -> Result<RecordBatch> {
+        match self {
+            Open::Plain(columns) => columns.finish(),
+            Open::Packed(columns) => columns.finish(),
+        }
+        .map_err(super::too_large)
     }
 }

@@ -249,14 +249,56 @@ struct MatteringRows {
     marked: u64,
 }
 
+/// Pairs of a part's persons and slots of time, by a hash, so some others too.
+struct Pairs {
+    words: Vec<u64>,
+    shift: u32,
+}
+
+impl Pairs {
+    /// None yet, but room for those of so many rows.
+    fn new(rows: usize) -> Self {
+        let bits = (rows * BITS_PER_ROW).next_power_of_two().max(1 << 10);
+        Pairs { words: vec![0; bits / 64], shift: 64 - bits.trailing_zeros() }
+    }
+
+    /// The bit of a pair: the highest of a product, as all rows of a part are asked for.
+    #[inline(always)]
+    fn bit(&self, id: u64, slot: u64) -> usize {
+        let mixed = (id ^ slot.wrapping_mul(0xBF58_476D_1CE4_E5B9)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> self.shift) as usize
+    }
+
+    fn set(&mut self, id: u64, slot: u64) {
+        let bit = self.bit(id, slot);
+        self.words[bit >> 6] |= 1 << (bit & 63);
+    }
+
+    #[inline(always)]
+    fn has(&self, id: u64, slot: u64) -> bool {
+        let bit = self.bit(id, slot);
+        self.words[bit >> 6] >> (bit & 63) & 1 == 1
+    }
+
+    /// The rows that are in it. Without branches: whether a row matters is hard to foretell.
+    #[inline(always)]
+    fn rows(&self, ids: &[u64], times: &[Millis], slot_of: impl Fn(Millis) -> u64) -> Vec<Marked> {
+        let mut rows = vec![Marked::new(0, Mark::None); ids.len()];
+        let mut count = 0;
+        for (row, (id, time)) in (0u32..).zip(ids.iter().zip(times)) {
+            rows[count] = Marked::new(row, Mark::None);
+            count += usize::from(self.has(*id, slot_of(*time)));
+        }
+        rows.truncate(count);
+        rows
+    }
+}
+
 /// The rows of persons with a mark in the same or the last slot of time, or of persons with any mark at all.
 fn mattering(job: &Job<'_>, source: Source, sieve: &Sieve, batches: &[Kept<'_>], all: bool) -> MatteringRows {
-    let rows: usize = batches.iter().map(|batch| batch.persons().len()).sum();
-    let bits = (rows * BITS_PER_ROW).next_power_of_two().max(1 << 10);
-    let mut set = vec![0u64; bits / 64];
+    let mut pairs = Pairs::new(batches.iter().map(|batch| batch.persons().len()).sum());
     let slots = Slots::new(job, source);
     let slot_of = |time: Millis| if all { 0 } else { slots.of(time) };
-    let bit = |spread: u64, slot: u64| hashed(spread, slot) as usize & (bits - 1);
     let mut marks_of: Vec<Vec<Marked>> = Vec::with_capacity(batches.len());
     let mut marked = 0;
     let mut room = Unpacked::default();
@@ -265,33 +307,32 @@ fn mattering(job: &Job<'_>, source: Source, sieve: &Sieve, batches: &[Kept<'_>],
         let mut marks = Vec::new();
         sieve.marks(&pings, source, &mut marks);
         marked += marks.len() as u64;
-        for row in marks.iter().map(|mark| mark.row()) {
-            let (spread, slot) =
-                (pings.persons.at(row as usize).spread(), slot_of(pings.times[row as usize]));
-            for bit in [bit(spread, slot), bit(spread, slot + 1)] {
-                set[bit >> 6] |= 1 << (bit & 63);
-            }
+        for row in marks.iter().map(|mark| mark.row() as usize) {
+            let (id, slot) = (pings.persons.at(row).integer_or_spread(), slot_of(pings.times[row]));
+            pairs.set(id, slot);
+            pairs.set(id, slot + 1);
         }
         marks_of.push(marks);
     }
-    let none = Marked::new(0, Mark::None);
-    let (mut spreads, mut mark_of): (Vec<u64>, Vec<Marked>) = (Vec::new(), Vec::new());
+    let mut spreads: Vec<u64> = Vec::new();
     let rows = batches.iter().zip(marks_of).map(|(batch, marks)| {
         let times = batch.times(&mut room);
-        batch.persons().spreads(&mut spreads);
-        mark_of.clear();
-        mark_of.resize(spreads.len(), none);
-        marks.iter().for_each(|mark| mark_of[mark.row() as usize] = *mark);
-        let mut kept = vec![none; spreads.len()];
-        let mut count = 0;
-        // Without branches: whether a row matters is hard to foretell.
-        for (row, (spread, time)) in spreads.iter().zip(times).enumerate() {
-            let bit = bit(*spread, slot_of(*time));
-            kept[count] = Marked::new(row as u32, Mark::None).with_mark_of(mark_of[row]);
-            count += (set[bit >> 6] >> (bit & 63) & 1) as usize;
+        let ids = match batch.persons() {
+            Persons::Integer(ids) => ids,
+            persons => {
+                persons.spreads(&mut spreads);
+                spreads.as_slice()
+            }
+        };
+        let mut rows = pairs.rows(ids, times, slot_of);
+        // Every marked row is among them, as its pair is set.
+        let mut marks = marks.iter().peekable();
+        for row in &mut rows {
+            if let Some(mark) = marks.next_if(|mark| mark.row() == row.row()) {
+                *row = *mark;
+            }
         }
-        kept.truncate(count);
-        kept
+        rows
     });
     MatteringRows { rows: rows.collect(), marked }
 }
