@@ -18,13 +18,13 @@ use crate::io::pings::Pages;
 use crate::io::store::{self, StoredDay};
 use crate::io::stored::{BLOCK_ROWS, cell_of_venue};
 use crate::person::{PersonId, PersonRef, PersonSet, PersonsSeen};
-use crate::ping::{Pings, person_order};
+use crate::ping::Pings;
 use crate::place::PlaceKey;
 use crate::rule::{Motion, Source};
 use crate::stay::{Stay, StayColumns, Stays, join};
 use crate::time::{HOUR_MS, Millis, unite};
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use hashbrown::HashMap;
 use marks::{Marks, within};
 use rayon::prelude::*;
@@ -485,17 +485,31 @@ impl Guided {
     }
 
     /// The stays of a part, those of a person together, joined where the rule cannot tell them apart.
-    pub fn joined(job: &Job<'_>, source: Source, batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    pub fn joined(job: &Job<'_>, source: Source, batches: Vec<RecordBatch>) -> Result<Option<RecordBatch>> {
         if batches.is_empty() {
             return Ok(None);
         }
-        let all = concat_batches(&job.stay_schema, batches).map_err(super::too_large)?;
-        let view = Stays::of(&all);
-        let (mut rule, mut out) = (job.track_rule(source), StayColumns::new(&job.stay_schema));
+        let grouped = job.packing.grouped(batches).map_err(super::too_large)?;
+        let view = Stays::of(&grouped);
+        let mut rule = job.track_rule(source);
+        let mut keyed = |row: usize| {
+            let stay = view.at(row);
+            (stay, rule.key_of_stay(&stay))
+        };
+        // Where metres decide, hardly any ever are.
+        let mut before = keyed(0);
+        let any_join = (1..view.starts.len()).any(|row| {
+            let next = keyed(row);
+            let mut run = std::mem::replace(&mut before, next);
+            view.persons.at(row - 1) == view.persons.at(row) && join(&mut run, &next.0, next.1, false)
+        });
+        if !any_join {
+            return Ok(Some(grouped));
+        }
+        let mut out = StayColumns::new(&job.stay_schema);
         let mut run: Option<(PersonRef<'_>, (Stay, PlaceKey))> = None;
-        for row in person_order(&view.persons, |row| view.starts[row]) {
-            let (person, stay) = (view.persons.at(row as usize), view.at(row as usize));
-            let key = rule.key_of_stay(&stay);
+        for row in 0..view.starts.len() {
+            let (person, (stay, key)) = (view.persons.at(row), keyed(row));
             if let Some((last, run)) = &mut run
                 && *last == person
                 && join(run, &stay, key, false)

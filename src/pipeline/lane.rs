@@ -116,9 +116,14 @@ impl<'r> Lane<'r> {
         self.count_anew(job);
         let found = match self.order {
             Order::Time => time_order::pass(job, self.source, self.units.clone(), Some(places), &stays)?,
-            Order::Person => {
-                person_order::pass(job, self.source, &self.units, places, To::Parts(&stays), &gathering)?
-            }
+            Order::Person => person_order::pass(
+                job,
+                self.source,
+                &self.units,
+                places,
+                To::Parts(&stays, &job.packing),
+                &gathering,
+            )?,
             Order::None => None,
         };
         if found.is_none() {
@@ -216,7 +221,7 @@ impl<'r> Lane<'r> {
             time_order::pass(job, self.source, self.units.clone(), Some(sieve), &self.stays)?
         } else {
             let edges = Gathering::new(&self.pings, &job.decoder.schema);
-            let to = at_once.map_or(To::Parts(&self.stays), To::Kernel);
+            let to = at_once.map_or(To::Parts(&self.stays, &job.packing), To::Kernel);
             let found = person_order::pass(job, self.source, &self.units, sieve, to, &edges)?;
             edges.finish()?;
             found
@@ -252,7 +257,7 @@ impl<'r> Lane<'r> {
             pings.extend(self.pings.take(part)?);
         }
         if self.guided.is_some() {
-            stays = Guided::joined(job, self.source, &stays)?.into_iter().collect();
+            stays = Guided::joined(job, self.source, stays)?.into_iter().collect();
         }
         let mut counts = (0, 0);
         if !pings.is_empty() {

@@ -7,7 +7,7 @@ use crate::io::spill::Spill;
 use crate::person::{PersonRef, part_of};
 use crate::ping::packed::{Packed, PackedColumns, Packing};
 use crate::ping::{PingColumns, Pings};
-use crate::stay::{Stay, StayColumns};
+use crate::stay::{self, Stay, StayColumns};
 use crate::time::Millis;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -203,8 +203,8 @@ pub struct Handing<'s, 'r> {
 /// Where stays go.
 #[derive(Clone, Copy)]
 pub enum To<'s, 'r> {
-    /// To the parts of their persons.
-    Parts(&'s Parts<'r>),
+    /// To the parts of their persons, packed.
+    Parts(&'s Parts<'r>, &'s stay::packed::Packing),
     /// To the kernel; persons come whole, one after the other.
     Kernel(&'s AtOnce<'s>),
 }
@@ -213,7 +213,7 @@ impl<'s, 'r> Handing<'s, 'r> {
     /// Nothing on its way yet.
     pub fn new(to: To<'s, 'r>, schema: &SchemaRef) -> Self {
         let (ways, enough) = match to {
-            To::Parts(parts) => (parts.len(), STAYS_AT_ONCE),
+            To::Parts(parts, _) => (parts.len(), STAYS_AT_ONCE),
             To::Kernel(kernel) => (1, kernel.enough()),
         };
         Handing { to, out: (0..ways).map(|_| StayColumns::new(schema)).collect(), rows: 0, enough }
@@ -236,12 +236,15 @@ impl<'s, 'r> Handing<'s, 'r> {
     pub fn hand_over(&mut self) -> Result<()> {
         self.rows = 0;
         for (part, out) in self.out.iter_mut().enumerate().filter(|(_, out)| !out.is_empty()) {
-            let next = out.like();
-            let full = std::mem::replace(out, next);
-            let stays = full.finish().map_err(super::too_large)?;
             match self.to {
-                To::Parts(parts) => parts.push(part, stays)?,
-                To::Kernel(kernel) => kernel.take(&stays)?,
+                To::Parts(parts, packing) => {
+                    parts.push(part, packing.pack(out).map_err(super::too_large)?)?
+                }
+                To::Kernel(kernel) => {
+                    let next = out.like();
+                    let full = std::mem::replace(out, next);
+                    kernel.take(&full.finish().map_err(super::too_large)?)?;
+                }
             }
         }
         Ok(())

@@ -48,7 +48,8 @@ impl<'s, 'r> Room<'s, 'r> {
     /// Nothing yet, of a source's rule, for these parts.
     pub fn new(job: &'s Job<'s>, source: Source, stays: &'s Parts<'r>) -> Self {
         let shares = job.rule().place.metres().is_none();
-        let (out, rule) = (Handing::new(To::Parts(stays), &job.stay_schema), job.track_rule(source));
+        let (out, rule) =
+            (Handing::new(To::Parts(stays, &job.packing), &job.stay_schema), job.track_rule(source));
         Room { out, rule, open: shares.then(HashTable::new) }
     }
 
