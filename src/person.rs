@@ -419,6 +419,25 @@ impl PersonColumn {
         }
     }
 
+    /// Makes room for so many more that are about as long as those of another column.
+    pub fn reserve_like(&mut self, other: &PersonColumn, persons: usize) {
+        self.reserve(persons);
+        if let (PersonColumn::Bytes(_, data), PersonColumn::Bytes(ends, bytes)) = (self, other) {
+            data.reserve(bytes.len().div_ceil(ends.len()) * persons);
+        }
+    }
+
+    /// Gives room back that nobody is in.
+    pub fn shrink_to_fit(&mut self) {
+        match self {
+            PersonColumn::Integer(values) => values.shrink_to_fit(),
+            PersonColumn::Bytes(ends, data) => {
+                ends.shrink_to_fit();
+                data.shrink_to_fit();
+            }
+        }
+    }
+
     /// Adds a person. Columns of text end before 2 GiB: see [`PersonColumn::bytes`].
     #[inline]
     pub fn push(&mut self, person: PersonRef<'_>) {

@@ -189,8 +189,8 @@ fn through_a_store() {
     ways.at_least(&[
         ("space", 70),
         ("space, filtered", 30),
-        ("space, by person", 10),
-        ("space, next day", 6),
+        ("space, by person", 4),
+        ("space, next day", 2),
         ("space, venues", 15),
     ]);
 }

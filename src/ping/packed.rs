@@ -10,6 +10,9 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, UInt32Type
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
+/// More room than one row in so many is given back.
+const ROOM_SHARE: usize = 8;
+
 /// How pings of one shape are packed.
 #[derive(Debug)]
 pub struct Packing {
@@ -53,17 +56,24 @@ impl Packing {
             && pack_angles(pings.lons, &mut packed.lons)
     }
 
-    /// No pings yet, but room for so many.
-    pub fn columns(&self, rows: usize) -> PackedColumns {
-        let (times, lats, lons) =
-            (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
-        let mut beside = PingColumns::new(&self.plain);
-        beside.reserve_beside(rows);
-        PackedColumns { schema: self.packed.clone(), own: Packed { times, lats, lons }, beside }
+    /// No pings yet.
+    pub fn columns(&self) -> PackedColumns {
+        let (own, beside) = (Packed::default(), PingColumns::new(&self.plain));
+        PackedColumns { schema: self.packed.clone(), own, beside }
     }
 }
 
 impl PackedColumns {
+    /// No pings, of the same shape, but room for so many.
+    pub fn like(&self, rows: usize) -> Self {
+        let (times, lats, lons) =
+            (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let mut beside = self.beside.like();
+        beside.reserve_beside(rows);
+        beside.persons.reserve_like(&self.beside.persons, rows);
+        PackedColumns { schema: self.schema.clone(), own: Packed { times, lats, lons }, beside }
+    }
+
     /// Adds these rows of a batch, of which instants and positions are packed.
     pub fn extend(&mut self, pings: &Pings<'_>, packed: &Packed, rows: &[u32]) {
         add(&mut self.own.times, &packed.times, rows);
@@ -89,7 +99,14 @@ impl PackedColumns {
 
     /// The batch.
     pub fn finish(self) -> Result<RecordBatch, ArrowError> {
-        let PackedColumns { schema, own, mut beside } = self;
+        let PackedColumns { schema, mut own, mut beside } = self;
+        // Room counts as memory that is held.
+        if own.times.capacity() > own.times.len() + own.times.len() / ROOM_SHARE {
+            own.times.shrink_to_fit();
+            own.lats.shrink_to_fit();
+            own.lons.shrink_to_fit();
+            beside.persons.shrink_to_fit();
+        }
         let others = beside.beside();
         let mut columns: Vec<ArrayRef> = vec![
             beside.persons.finish()?,
@@ -226,7 +243,7 @@ mod tests {
             let packing = Packing::new(&columns.schema, from);
             let mut numbers = Packed::default();
             prop_assert!(packing.pack(&columns.view(), &mut numbers), "degrees of seven decimals");
-            let mut packed = packing.columns(pings.len());
+            let mut packed = packing.columns().like(pings.len());
             let rows: Vec<u32> = (0..pings.len() as u32).collect();
             rows.chunks(7).for_each(|rows| packed.extend(&columns.view(), &numbers, rows));
             prop_assert_eq!(packed.len(), pings.len());

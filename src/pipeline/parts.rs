@@ -303,6 +303,9 @@ impl<'p, 'r> Gathering<'p, 'r> {
         rows: Option<&[u32]>,
         room: &mut Dealing,
     ) -> Result<()> {
+        if rows.is_some_and(<[u32]>::is_empty) {
+            return Ok(());
+        }
         let pings = Pings::of(batch);
         let mut packed = std::mem::take(&mut room.packed);
         let packing = self.packing.as_ref().filter(|_| self.suits.load(Ordering::Relaxed));
@@ -316,9 +319,10 @@ impl<'p, 'r> Gathering<'p, 'r> {
         let mut add = |part: usize, rows: &[u32]| {
             let mut open = self.open[part].lock().unwrap_or_else(PoisonError::into_inner);
             let mut close = |open: &mut Open, room: usize| {
-                let next = match packing {
-                    Some(packing) => Open::Packed(packing.columns(room)),
-                    None => Open::Plain(PingColumns::with_capacity(&self.schema, room)),
+                let next = match (packing, &*open) {
+                    (Some(_), Open::Packed(open)) => Open::Packed(open.like(room)),
+                    (Some(packing), Open::Plain(_)) => Open::Packed(packing.columns()),
+                    (None, _) => Open::Plain(PingColumns::with_capacity(&self.schema, room)),
                 };
                 full.push((part, std::mem::replace(open, next).finish()));
             };
@@ -334,7 +338,7 @@ impl<'p, 'r> Gathering<'p, 'r> {
                 Open::Packed(open) => open.extend(&pings, &packed, rows),
             }
             if open.bytes() > self.chunk_bytes {
-                let room = open.len();
+                let room = open.len() + rows.len();
                 close(&mut open, room);
             }
         };

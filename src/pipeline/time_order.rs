@@ -536,7 +536,7 @@ fn scatter(
             || {
                 whose.each(|person| {
                     kept[count] = Marked::new(row, Mark::None);
-                    count += usize::from(all | has(set, person.short_spread()));
+                    count += usize::from(all || has(set, person.short_spread()));
                     row += 1;
                 });
             },
