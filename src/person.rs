@@ -227,15 +227,6 @@ impl PersonRef<'_> {
         }
     }
 
-    /// A hash that costs little: its high bits find a person in a set that may hold some others too.
-    #[inline(always)]
-    pub fn short_spread(self) -> u64 {
-        match self {
-            PersonRef::Integer(v) => (v ^ v >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-            PersonRef::Bytes(_) => self.spread(),
-        }
-    }
-
     /// A hash that is the same in every run; it finds rows, it never stands for the person.
     #[inline(always)]
     pub fn spread(self) -> u64 {
@@ -317,15 +308,9 @@ impl<'a> Persons<'a> {
     /// Calls `each` with every row's [`PersonRef::spread`].
     #[inline(always)]
     pub fn each_spread(&self, mut each: impl FnMut(u64)) {
-        self.each(|person| each(person.spread()));
-    }
-
-    /// Calls `each` with every row's person.
-    #[inline(always)]
-    pub fn each(&self, mut each: impl FnMut(PersonRef<'a>)) {
         match self {
-            Persons::Integer(ids) => ids.iter().for_each(|id| each(PersonRef::Integer(*id))),
-            Persons::Bytes(..) => (0..self.len()).for_each(|row| each(self.at(row))),
+            Persons::Integer(ids) => ids.iter().for_each(|id| each(PersonRef::Integer(*id).spread())),
+            Persons::Bytes(..) => (0..self.len()).for_each(|row| each(self.at(row).spread())),
         }
     }
 

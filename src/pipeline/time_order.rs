@@ -99,16 +99,15 @@ impl MarkedPersons {
     }
 }
 
-/// A person's bit, by [`PersonRef::short_spread`].
 #[inline]
-fn bit(words: &[AtomicU64], short: u64) -> Option<(&AtomicU64, u64)> {
-    let bit = (short >> (64 - MARK_BITS_MAX.trailing_zeros())) as usize & (words.len() * 64).wrapping_sub(1);
+fn bit(words: &[AtomicU64], spread: u64) -> Option<(&AtomicU64, u64)> {
+    let bit = spread as usize & (words.len() * 64).wrapping_sub(1);
     words.get(bit >> 6).map(|word| (word, bit as u64 & 63))
 }
 
 #[inline]
-fn set(words: &[AtomicU64], short: u64) {
-    if let Some((word, bit)) = bit(words, short)
+fn set(words: &[AtomicU64], spread: u64) {
+    if let Some((word, bit)) = bit(words, spread)
         // Most bits are set already, by the same person's ping before: looking is cheaper than locking.
         && word.load(Ordering::Relaxed) >> bit & 1 == 0
     {
@@ -117,8 +116,8 @@ fn set(words: &[AtomicU64], short: u64) {
 }
 
 #[inline]
-fn has(words: &[AtomicU64], short: u64) -> bool {
-    bit(words, short).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) >> bit & 1 == 1)
+fn has(words: &[AtomicU64], spread: u64) -> bool {
+    bit(words, spread).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) >> bit & 1 == 1)
 }
 
 /// One pass over a source. `None` if some file is not in the order that it promised. What is sieved for is what the cases
@@ -395,9 +394,9 @@ impl<'p, 'j> Pass<'p, 'j, '_> {
                         let slot = time.div_euclid(marked.slot_ms);
                         ((now, end), next) = (marked.slot(slot), marked.slot(slot + 1).0);
                     }
-                    let short = pings.persons.at(row as usize).short_spread();
-                    set(now, short);
-                    set(next, short);
+                    let spread = pings.persons.at(row as usize).spread();
+                    set(now, spread);
+                    set(next, spread);
                 }
                 marks
             })
@@ -513,17 +512,17 @@ fn at_its_longest(ping: &Ping, job: &Job<'_>, source: Source) -> Stay {
     }
 }
 
-/// Sends the rows of persons that matter to their parts. `kept` is room for rows.
+/// Sends the rows of persons that matter to their parts. `kept` is room for rows, and their persons' spreads.
 fn scatter(
     pings: &Pings<'_>,
     marks: &[Marked],
     persons: &MarkedPersons,
     all: bool,
-    kept: &mut Vec<Marked>,
+    kept: &mut Vec<(u64, Marked)>,
     by_part: &mut [Sent],
 ) {
     let rows = pings.times.len();
-    kept.resize(rows, Marked::new(0, Mark::None));
+    kept.resize(rows, (0, Marked::new(0, Mark::None)));
     let (mut start, mut count) = (0, 0);
     while start < rows {
         let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
@@ -534,9 +533,9 @@ fn scatter(
         wide(
             #[inline(always)]
             || {
-                whose.each(|person| {
-                    kept[count] = Marked::new(row, Mark::None);
-                    count += usize::from(all || has(set, person.short_spread()));
+                whose.each_spread(|spread| {
+                    kept[count] = (spread, Marked::new(row, Mark::None));
+                    count += usize::from(all | has(set, spread));
                     row += 1;
                 });
             },
@@ -546,11 +545,10 @@ fn scatter(
     // Every marked row is among them, as its person is in the set.
     let mut marks = marks.iter().peekable();
     let parts = by_part.len();
-    for mut row in kept[..count].iter().copied() {
+    for (spread, mut row) in kept[..count].iter().copied() {
         while let Some(mark) = marks.next_if(|mark| mark.row() <= row.row()) {
             row = if mark.row() == row.row() { *mark } else { row };
         }
-        let spread = pings.persons.at(row.row() as usize).spread();
         by_part[part_of(spread, parts)].push(pings, spread, row);
     }
 }
