@@ -352,10 +352,11 @@ impl<'p, 'r> Gathering<'p, 'r> {
 
     /// Puts the rest into the parts.
     pub fn finish(self) -> Result<()> {
-        let open = self.open.into_iter().enumerate();
-        open.into_iter().try_for_each(|(part, open)| {
-            self.parts.push(part, open.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?)
-        })
+        for (part, open) in self.open.into_iter().enumerate() {
+            let rest = open.into_inner().unwrap_or_else(PoisonError::into_inner);
+            self.parts.push(part, rest.finish()?)?;
+        }
+        Ok(())
     }
 }
 
