@@ -59,10 +59,13 @@ impl Ping {
         (self.until >= -INSTANT_MS_MAX).then_some(self.until)
     }
 
-    /// The longest that it stands for without a check-out.
+    /// Until when it stands at most: its check-out, or as long as it or its feed says.
     #[inline]
-    pub fn hold_ms(&self, feed: &StayRule) -> Millis {
-        if self.until == NO_UNTIL { feed.hold_ms } else { self.until - lasting(0) }
+    pub fn end(&self, feed: &StayRule) -> Millis {
+        match self.until {
+            NO_UNTIL => self.time + feed.hold_ms,
+            until => self.check_out().unwrap_or_else(|| self.time + (until - lasting(0))),
+        }
     }
 }
 

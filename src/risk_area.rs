@@ -124,7 +124,7 @@ impl RiskAreas {
 
     /// Whether one ping, standing as long as it can, may be in an area while it is listed.
     pub fn may_hold_from(&self, ping: &Ping, feed: &StayRule) -> bool {
-        let end = ping.check_out().unwrap_or(ping.time + ping.hold_ms(feed));
+        let end = ping.end(feed);
         let moves = self.moving & feed.source.bit() != 0;
         ping.time < self.last && end >= self.first && (moves || self.may_hold(ping.lat, ping.lon))
     }

@@ -353,7 +353,7 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
     let mut stay = Stay {
         start: ping.time,
         sure: ping.time,
-        end: ping.time + ping.hold_ms(feed),
+        end: ping.end(feed),
         ending: Ending::default(),
         lat: ping.lat,
         lon: ping.lon,
@@ -365,7 +365,6 @@ fn stay(kept: &Kept, closers: &[Kept], rule: &TrackRule<'_>) -> Option<Stay> {
         source: rule.source,
     };
     if let Some(until) = ping.check_out() {
-        stay.end = until;
         stay.sure = until;
         return Some(stay);
     }
