@@ -78,7 +78,7 @@ impl Lattice {
 }
 
 /// Boxes of a map, at most: its bits stay near the cores.
-const MAP_BITS_MAX: f64 = (1u64 << 20) as f64;
+const MAP_BITS_MAX: f64 = (1u64 << 18) as f64;
 /// An area of more boxes than this makes all of the map say yes.
 const MAP_AREA_MAX: u64 = 1 << 16;
 

@@ -230,7 +230,8 @@ impl<K: Eq + Hash> Intervals<K> {
         if self.unit_ms == 1 {
             return (unit(since(start)), unit(since(end)));
         }
-        (unit(since(start) / self.unit_ms), unit((since(end) + self.unit_ms - 1) / self.unit_ms))
+        let (start, end) = (since(start), since(end));
+        (unit(start / self.unit_ms), unit(end / self.unit_ms + Millis::from(end % self.unit_ms > 0)))
     }
 
     /// Bytes that it takes, about.
