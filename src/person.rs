@@ -301,8 +301,10 @@ impl<'a> Persons<'a> {
     #[inline(always)]
     pub fn spreads(&self, spreads: &mut Vec<u64>) {
         spreads.clear();
-        spreads.reserve(self.len());
-        self.each_spread(|spread| spreads.push(spread));
+        match self {
+            Persons::Integer(ids) => spreads.extend(ids.iter().map(|id| PersonRef::Integer(*id).spread())),
+            Persons::Bytes(..) => spreads.extend((0..self.len()).map(|row| self.at(row).spread())),
+        }
     }
 
     /// Calls `each` with every row's [`PersonRef::spread`].

@@ -117,23 +117,25 @@ impl Intake {
     ) -> Result<()> {
         self.count(job, unit, decoded)?;
         let persons = Pings::of(&decoded.pings).persons;
-        let mut wanted: Vec<u32> = Vec::new();
-        let mut row = 0;
-        let seen = &mut self.persons;
-        wide(
+        let (seen, cases) = (&mut self.persons, &job.case_persons);
+        let mut wanted: Vec<u32> = wide(
             #[inline(always)]
-            || match spreads {
-                Some(spreads) => {
-                    persons.spreads(spreads);
-                    spreads.iter().for_each(
+            move || {
+                let (mut row, mut wanted) = (0, Vec::new());
+                match spreads {
+                    Some(spreads) => {
+                        persons.spreads(spreads);
+                        spreads.iter().for_each(
+                            #[inline(always)]
+                            |spread| see(*spread, seen, cases, &mut row, &mut wanted),
+                        );
+                    }
+                    None => persons.each_spread(
                         #[inline(always)]
-                        |spread| see(*spread, seen, &job.case_persons, &mut row, &mut wanted),
-                    );
+                        |spread| see(spread, seen, cases, &mut row, &mut wanted),
+                    ),
                 }
-                None => persons.each_spread(
-                    #[inline(always)]
-                    |spread| see(spread, seen, &job.case_persons, &mut row, &mut wanted),
-                ),
+                wanted
             },
         );
         wanted.retain(|row| job.case_persons.set().contains(&persons.at(*row as usize)));

@@ -528,16 +528,20 @@ fn scatter(
         let (set, slot_end) = persons.slot(pings.times[start].div_euclid(persons.slot_ms));
         let end = start + pings.times[start..].partition_point(|t| *t < slot_end);
         // Without branches: whether a row matters is hard to foretell.
-        let mut row = start as u32;
-        let whose = pings.persons.slice(start..end);
-        wide(
+        let (whose, room) = (pings.persons.slice(start..end), &mut kept[count..]);
+        count += wide(
             #[inline(always)]
-            || {
-                whose.each_spread(|spread| {
-                    kept[count] = (spread, Marked::new(row, Mark::None));
-                    count += usize::from(all | has(set, spread));
-                    row += 1;
-                });
+            move || {
+                let (mut row, mut count) = (start as u32, 0);
+                whose.each_spread(
+                    #[inline(always)]
+                    |spread| {
+                        room[count] = (spread, Marked::new(row, Mark::None));
+                        count += usize::from(all | has(set, spread));
+                        row += 1;
+                    },
+                );
+                count
             },
         );
         start = end;
