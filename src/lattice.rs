@@ -214,8 +214,8 @@ impl Map {
         slot: impl Fn(Millis) -> usize,
         rows: &mut Vec<u32>,
     ) {
-        let (mut kept, mut bits, mut slots) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
-        let (height, width) = (f64::from(self.height), f64::from(self.width));
+        let (mut kept, mut bits) = ([0; BLOCK], [0; BLOCK]);
+        let (height, width, words) = (f64::from(self.height), f64::from(self.width), self.bits.as_slice());
         let columns = times.chunks(BLOCK).zip(lats.chunks(BLOCK).zip(lons.chunks(BLOCK)));
         for (start, (times, (lats, lons))) in (0u32..).step_by(BLOCK).zip(columns) {
             // Short steps over all positions, without branches, as which pass is hard to foretell.
@@ -229,18 +229,15 @@ impl Map {
             let mut count = 0;
             for (at, bit) in (0..lats.len() as u32).zip(&bits) {
                 kept[count % BLOCK] = at;
-                count += (self.bits[(bit >> 6) as usize] >> (bit & 63) & 1) as usize;
+                count += (words[(bit >> 6) as usize] >> (bit & 63) & 1) as usize;
             }
             if !self.times.is_empty() {
-                for (span, time) in slots.iter_mut().zip(times) {
-                    *span = (slot(*time) as u32) >> self.shift;
-                }
                 let near = std::mem::take(&mut count);
                 for next in 0..near {
                     let at = kept[next];
                     kept[count] = at;
                     let spans = self.times[self.rank(bits[at as usize % BLOCK] as usize)];
-                    count += (spans >> slots[at as usize % BLOCK] & 1) as usize;
+                    count += (spans >> (slot(times[at as usize]) >> self.shift) & 1) as usize;
                 }
             }
             rows.extend(kept[..count].iter().map(|at| start + at));

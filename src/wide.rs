@@ -19,6 +19,12 @@ pub fn whole(x: f64) -> u64 {
     (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits())
 }
 
+/// A whole number that is not negative, and smaller than 2^51, in steps that are wide on any machine.
+#[inline]
+pub fn float(x: u64) -> f64 {
+    f64::from_bits(x.wrapping_add(WHOLE.to_bits())) - WHOLE
+}
+
 /// The floor of a number within 2^50 of zero; of a whole number it may be the one below, always the same.
 #[inline]
 pub fn floor(x: f64) -> f64 {

@@ -10,13 +10,15 @@ use crate::place::{PlaceRule, Square, Squares, row_cos, square};
 use crate::rule::{EncounterRule, Motion, Source, StayRule};
 use crate::stay::Stay;
 use crate::time::Millis;
-use crate::wide::{BLOCK, floor, whole, wide};
+use crate::wide::{BLOCK, float, floor, whole, wide};
 use h3o::{CellIndex, LatLng};
 
 /// A hold has about so many slots, within these bounds.
 const SLOTS_A_HOLD: Millis = 4;
 const SLOT_MS_MIN: Millis = 30_000;
 const SLOT_MS_MAX: Millis = 900_000;
+/// What is later than so long after the first instant, thousands of years, shares a slot.
+const SINCE_MS_MAX: Millis = 1 << 50;
 /// Time slots of one sieve, about.
 const SLOTS_MAX: i64 = 65_536;
 /// Rows of latitude are at least this high.
@@ -449,8 +451,7 @@ impl Bits {
     /// nothing is entered there.
     #[inline]
     fn slot(&self, at: Millis) -> usize {
-        let slot = (at - self.first) as f64 * self.slots_per_ms;
-        let slot = if slot > 0.0 { slot } else { 0.0 };
+        let slot = float((at - self.first).clamp(0, SINCE_MS_MAX) as u64) * self.slots_per_ms;
         let slot = if slot < self.last_slot { slot } else { self.last_slot };
         whole(floor(slot)) as usize
     }

@@ -25,6 +25,7 @@ use hashbrown::HashMap;
 use rayon::ScopeFifo;
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,6 +42,8 @@ const MARK_BITS_MIN: u64 = 1 << 12;
 const MARK_BITS_MAX: u64 = 1 << 27;
 /// Stays that there is room for before they come, at most.
 const ROOM_ROWS_MAX: usize = 1 << 17;
+/// Rows of which fewer than one in so many are sent are fetched first: of more, each line of the caches has some.
+const FETCHED_ONE_IN: usize = 8;
 /// A slot of time of these sets is at least this long, and a run has at most so many.
 const SLOT_MS_MIN: Millis = 60_000;
 const SLOTS_MAX: Millis = 1 << 16;
@@ -545,6 +548,12 @@ fn scatter(
             },
         );
         start = end;
+    }
+    // Where few of them matter, each is far from the caches: all are fetched before any is sent.
+    if count * FETCHED_ONE_IN < rows {
+        let touch =
+            |row: usize| pings.times[row] as u64 ^ pings.lats[row].to_bits() ^ pings.lons[row].to_bits();
+        black_box(kept[..count].iter().fold(0, |seen, (_, row)| seen ^ touch(row.row() as usize)));
     }
     // Every marked row is among them, as its person is in the set.
     let mut marks = marks.iter().peekable();
