@@ -30,3 +30,16 @@ pub fn float(x: u64) -> f64 {
 pub fn floor(x: f64) -> f64 {
     (x - 0.5 + WHOLE) - WHOLE
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_the_same_as_floats() {
+        for number in [0, 1, 2, 255, 900_000, (1 << 50) - 1, 1 << 50, (1 << 51) - 1] {
+            assert_eq!(float(number), number as f64);
+            assert_eq!(whole(float(number)), number);
+        }
+    }
+}
